@@ -1,0 +1,1 @@
+"""Declarations: settings, namespaces, sources, tables and jars. Nothing here acts."""

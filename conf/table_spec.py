@@ -1,0 +1,170 @@
+"""TableSpec: the single declaration of a table's grain, keys, columns, comments and upkeep.
+
+Types are written in Spark's short spelling (`long`, `string`, `array<struct<at:timestamp,n:long>>`) and rendered
+to Arrow here, so that every engine that touches a table starts from the same declaration.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+import pyarrow as pa
+
+Role = Literal["content", "provenance"]
+Write = Literal["append", "insert_only", "upsert"]
+
+_SCALARS: dict[str, pa.DataType] = {
+    "long": pa.int64(),
+    "integer": pa.int32(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "string": pa.string(),
+    "binary": pa.binary(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+DELETED = "is_deleted"
+
+
+class SpecError(ValueError):
+    """A declaration contradicts itself; raised when the module that holds it is imported."""
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """One column. `role` says whether it is content (equal in every correct run) or provenance (batch, origin,
+    minted ids); `personal` keeps file statistics off it."""
+
+    name: str
+    type: str
+    comment: str
+    role: Role = "content"
+    nullable: bool = True
+    personal: bool = False
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise SpecError(f"column name {self.name!r} is not snake_case")
+        if not self.comment:
+            raise SpecError(f"column {self.name} has no comment")
+        arrow_type(self.type)
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table: `schema.name`, the grain in words, its key and how rows get in.
+
+    `write="upsert"` tables have a hot part (`<name>_hot`): batches append upserts and tombstones there, and
+    compaction folds them into the base, so that a batch costs what it touches and not what the table holds.
+    """
+
+    schema: str
+    name: str
+    grain: str
+    columns: tuple[ColumnSpec, ...]
+    key: tuple[str, ...]
+    write: Write
+    checks: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [c.name for c in self.columns]
+        if len(names) != len(set(names)):
+            raise SpecError(f"{self.full_name} declares a column twice")
+        for k in self.key:
+            if k not in names:
+                raise SpecError(f"{self.full_name}: key column {k} is not declared")
+        if "tenant" not in names:
+            raise SpecError(f"{self.full_name} does not carry tenant")
+        if self.write == "upsert" and "updated_batch_id" not in names:
+            raise SpecError(f"{self.full_name} is upserted and has no updated_batch_id")
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.schema}/{self.name}"
+
+    @property
+    def is_hot(self) -> bool:
+        return any(c.name == DELETED for c in self.columns)
+
+    @cached_property
+    def arrow(self) -> pa.Schema:
+        return pa.schema(
+            [
+                pa.field(c.name, arrow_type(c.type), nullable=c.nullable, metadata={"comment": c.comment})
+                for c in self.columns
+            ]
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
+
+    def with_role(self, role: Role) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns if c.role == role)
+
+    @property
+    def hot(self) -> TableSpec:
+        """The hot part of an upserted table: the same columns and whether this row is a tombstone."""
+        if self.write != "upsert":
+            raise SpecError(f"{self.full_name} is not upserted and has no hot part")
+        columns = tuple(c if c.name in self.key or c.name == "updated_batch_id" else replace(c, nullable=True) for c in self.columns)
+        tombstone = ColumnSpec(DELETED, "boolean", "true: the row of this key is gone as of this batch", "provenance")
+        return TableSpec(
+            self.schema,
+            f"{self.name}_hot",
+            f"one upsert or tombstone of {self.full_name} that is not compacted yet",
+            (*columns, tombstone),
+            (*self.key, "updated_batch_id"),
+            "append",
+        )
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """Delta table properties. No feature that only Spark can read; no statistics on personal data."""
+        indexed = [c.name for c in self.columns if not c.personal and c.type in _SCALARS and c.type != "binary"]
+        return {
+            "delta.dataSkippingStatsColumns": ",".join(indexed),
+            "delta.checkpointInterval": "50",
+            "delta.enableDeletionVectors": "false",
+            "delta.logRetentionDuration": "interval 30 days",
+            "delta.deletedFileRetentionDuration": "interval 7 days",
+        }
+
+
+def arrow_type(text: str) -> pa.DataType:
+    """The Arrow type of a type in Spark's short spelling. SpecError when it is unknown."""
+    text = text.strip()
+    if text in _SCALARS:
+        return _SCALARS[text]
+    outer, _, inner = text.partition("<")
+    if not inner.endswith(">"):
+        raise SpecError(f"unknown type {text!r}")
+    inner = inner[:-1]
+    if outer == "array":
+        return pa.list_(pa.field("element", arrow_type(inner)))
+    if outer == "map":
+        key, value = _split(inner)
+        return pa.map_(arrow_type(key), arrow_type(value))
+    if outer == "struct":
+        pairs = [part.split(":", 1) for part in _split(inner)]
+        return pa.struct([pa.field(n.strip(), arrow_type(t)) for n, t in pairs])
+    raise SpecError(f"unknown type {text!r}")
+
+
+def _split(text: str) -> Iterator[str]:
+    depth, start = 0, 0
+    for i, ch in enumerate(text):
+        depth += (ch == "<") - (ch == ">")
+        if ch == "," and depth == 0:
+            yield text[start:i]
+            start = i + 1
+    yield text[start:]

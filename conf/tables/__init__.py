@@ -1,0 +1,53 @@
+"""Every table of the lake, one module per schema; `ALL` lists them in the order in which a batch writes them."""
+
+from conf.table_spec import TableSpec
+from conf.tables.bronze import BRONZE_EVENTS
+from conf.tables.gold import PROFILES
+from conf.tables.identity import (
+    IDENTIFIERS,
+    IDENTITY_EDGES,
+    IDENTITY_LOG,
+    IDENTITY_MAP,
+    IDENTITY_REDIRECTS,
+    REJECTED_EDGES,
+)
+from conf.tables.ops import BATCHES
+from conf.tables.silver import EVENTS, QUARANTINE, SESSIONS
+
+# The write order of a batch: bronze first, the publish row last.
+WRITE_ORDER: tuple[TableSpec, ...] = (
+    BRONZE_EVENTS,
+    QUARANTINE,
+    EVENTS,
+    IDENTIFIERS,
+    IDENTITY_EDGES,
+    IDENTITY_MAP,
+    IDENTITY_REDIRECTS,
+    IDENTITY_LOG,
+    REJECTED_EDGES,
+    SESSIONS,
+    PROFILES,
+    BATCHES,
+)
+ALL = WRITE_ORDER
+BY_NAME: dict[str, TableSpec] = {t.full_name: t for t in ALL}
+UPSERTED: tuple[TableSpec, ...] = tuple(t for t in ALL if t.write == "upsert")
+
+__all__ = [
+    "ALL",
+    "BATCHES",
+    "BRONZE_EVENTS",
+    "BY_NAME",
+    "EVENTS",
+    "IDENTIFIERS",
+    "IDENTITY_EDGES",
+    "IDENTITY_LOG",
+    "IDENTITY_MAP",
+    "IDENTITY_REDIRECTS",
+    "PROFILES",
+    "QUARANTINE",
+    "REJECTED_EDGES",
+    "SESSIONS",
+    "UPSERTED",
+    "WRITE_ORDER",
+]

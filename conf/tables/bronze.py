@@ -1,0 +1,24 @@
+"""Bronze: what arrived, byte for byte."""
+
+from conf.table_spec import ColumnSpec, TableSpec
+from conf.tables import columns as c
+
+BRONZE_EVENTS = TableSpec(
+    "bronze",
+    "events",
+    "one received record of any identity-bearing feed or of the control inbox, its bytes untouched",
+    (
+        c.TENANT,
+        c.SOURCE,
+        ColumnSpec("mapping", "string", "the source mapping that reads the record", "provenance"),
+        ColumnSpec("feed", "string", "`events`, or `control` for manual decisions"),
+        c.ORIGIN,
+        c.ORIGIN_ORDINAL,
+        ColumnSpec("payload_format", "string", "how the payload is to be read: `json`, `csv` or `unreadable`"),
+        ColumnSpec("payload", "binary", "the record's bytes; a CSV record is preceded by its file's header line", personal=True),
+        c.RECEIVED_AT,
+        c.BATCH_ID,
+    ),
+    ("source", "origin", "origin_ordinal"),
+    "append",
+)

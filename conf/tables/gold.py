@@ -1,0 +1,47 @@
+"""Gold: one profile per person, ready for cohorts."""
+
+from conf.table_spec import ColumnSpec, TableSpec
+from conf.tables import columns as c
+
+PLATFORM_FLAGS = ("web", "mobile", "desktop", "support_chat", "ai_agent")
+
+PROFILES = TableSpec(
+    "gold",
+    "profiles",
+    "one person: what we believe of one canonical id",
+    (
+        c.TENANT,
+        c.CANONICAL_ID,
+        ColumnSpec("is_identified", "boolean", "owns an identifier of a unique namespace"),
+        ColumnSpec("platforms", "array<string>", "platforms used, sorted"),
+        *(ColumnSpec(f"has_used_{p}", "boolean", f"used {p.replace('_', ' ')} at least once") for p in PLATFORM_FLAGS),
+        ColumnSpec("session_count", "long", "sessions"),
+        ColumnSpec("anonymous_session_count", "long", "sessions without any authenticated event"),
+        ColumnSpec(
+            "anonymous_session_count_before_first_login",
+            "long",
+            "anonymous sessions that start before first_login_at; 0 for who never logged in",
+        ),
+        ColumnSpec("authenticated_session_count", "long", "sessions with an authenticated event"),
+        ColumnSpec("login_count", "long", "login events, and 1 per authenticated session without one"),
+        ColumnSpec("event_count", "long", "events"),
+        ColumnSpec("first_seen_at", "timestamp", "first event"),
+        ColumnSpec("last_seen_at", "timestamp", "last event"),
+        ColumnSpec("first_login_at", "timestamp", "first authenticated event"),
+        ColumnSpec("last_login_at", "timestamp", "last login event, or first authenticated event of a later session without one"),
+        ColumnSpec("device_count", "long", "device_id identifiers"),
+        ColumnSpec("cookie_count", "long", "cookie_id identifiers"),
+        ColumnSpec("identifier_counts", "map<string,long>", "identifiers per namespace"),
+        ColumnSpec("first_touch_source", "string", "campaign source of the first touch"),
+        ColumnSpec("first_touch_medium", "string", "campaign medium of the first touch"),
+        ColumnSpec("first_touch_campaign", "string", "campaign of the first touch"),
+        ColumnSpec("first_touch_referrer", "string", "referrer of the first touch", personal=True),
+        ColumnSpec("last_touch_source", "string", "campaign source of the last touch"),
+        ColumnSpec("last_touch_medium", "string", "campaign medium of the last touch"),
+        ColumnSpec("last_touch_campaign", "string", "campaign of the last touch"),
+        ColumnSpec("last_touch_referrer", "string", "referrer of the last touch", personal=True),
+        c.UPDATED_BATCH_ID,
+    ),
+    ("canonical_id",),
+    "upsert",
+)

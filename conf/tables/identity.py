@@ -1,0 +1,114 @@
+"""Silver: identifiers, evidence, and whose they are."""
+
+from conf.table_spec import ColumnSpec, TableSpec
+from conf.tables import columns as c
+
+IDENTIFIERS = TableSpec(
+    "silver",
+    "identifiers",
+    "one node: namespace and normalised value; the only place in silver and gold with raw values",
+    (
+        c.TENANT,
+        c.NODE_ID,
+        ColumnSpec("namespace", "string", "kind of identifier", nullable=False),
+        ColumnSpec("value", "string", "normalised value", nullable=False, personal=True),
+        ColumnSpec("tie_hash", "long", "unkeyed hash that ends ties between pairs of equal standing", personal=True),
+        c.BATCH_ID,
+    ),
+    ("node_id",),
+    "insert_only",
+)
+
+IDENTITY_EDGES = TableSpec(
+    "silver",
+    "identity_edges",
+    "one (pair of nodes, source, kind): evidence that two nodes are one person, smaller node first",
+    (
+        c.TENANT,
+        ColumnSpec("left_node_id", "long", "the smaller node of the pair", nullable=False),
+        ColumnSpec("right_node_id", "long", "the larger node of the pair", nullable=False),
+        ColumnSpec("source", "string", "the source mapping that showed it", nullable=False),
+        ColumnSpec("kind", "string", "observed together, alias, …", nullable=False),
+        ColumnSpec("evidence_count", "long", "distinct events that show it"),
+        ColumnSpec("first_seen_at", "timestamp", "first such event"),
+        ColumnSpec("last_seen_at", "timestamp", "last such event"),
+        c.UPDATED_BATCH_ID,
+    ),
+    ("left_node_id", "right_node_id", "source", "kind"),
+    "upsert",
+)
+
+IDENTITY_MAP = TableSpec(
+    "silver",
+    "identity_map",
+    "one node and the person it belongs to now",
+    (
+        c.TENANT,
+        c.NODE_ID,
+        ColumnSpec("namespace", "string", "kind of identifier"),
+        c.CANONICAL_ID,
+        ColumnSpec(
+            "component_id",
+            "long",
+            "label of the nodes connected right now, null for shared ones; a computation, not an identity",
+            "provenance",
+        ),
+        ColumnSpec("is_shared", "boolean", "seen with more persons than one may have; cut out before components"),
+        ColumnSpec("is_hub", "boolean", "tied to more nodes than max_degree; stands alone"),
+        ColumnSpec("host_node_id", "long", "for a shared node, the node it is tied to most and whose person owns it"),
+        ColumnSpec("first_canonical_id", "long", "the person it was first given to", "provenance"),
+        ColumnSpec("since_at", "timestamp", "when it came to this person: the batch's time", "provenance"),
+        c.UPDATED_BATCH_ID,
+    ),
+    ("node_id",),
+    "upsert",
+)
+
+IDENTITY_REDIRECTS = TableSpec(
+    "silver",
+    "identity_redirects",
+    "one retired canonical id and its live successor, in one step",
+    (
+        c.TENANT,
+        ColumnSpec("retired_canonical_id", "long", "an id that is nobody's now", "provenance", nullable=False),
+        c.CANONICAL_ID,
+        c.UPDATED_BATCH_ID,
+    ),
+    ("retired_canonical_id",),
+    "upsert",
+)
+
+IDENTITY_LOG = TableSpec(
+    "silver",
+    "identity_log",
+    "one change of one node's owner: (batch, node, from, to, cause)",
+    (
+        c.TENANT,
+        c.BATCH_ID,
+        c.NODE_ID,
+        ColumnSpec("from_canonical_id", "long", "whose it was; null when the node is new", "provenance"),
+        ColumnSpec("to_canonical_id", "long", "whose it is now", "provenance", nullable=False),
+        ColumnSpec("cause", "string", "new, merge, split, shared, moved, undo", "provenance"),
+        ColumnSpec("logged_at", "timestamp", "the batch's time", "provenance"),
+    ),
+    ("batch_id", "node_id"),
+    "append",
+)
+
+REJECTED_EDGES = TableSpec(
+    "silver",
+    "rejected_edges",
+    "one pair refused at present, with the limit and the blocking pair",
+    (
+        c.TENANT,
+        ColumnSpec("left_node_id", "long", "the smaller node of the refused pair", nullable=False),
+        ColumnSpec("right_node_id", "long", "the larger node of the refused pair", nullable=False),
+        ColumnSpec("reason", "string", "`limit:<namespace>`: joining them would give one person too many of it"),
+        ColumnSpec("limit_count", "long", "how many of that namespace a person may have"),
+        ColumnSpec("blocking_left_node_id", "long", "a node of that namespace on the left side"),
+        ColumnSpec("blocking_right_node_id", "long", "a node of that namespace on the right side"),
+        c.UPDATED_BATCH_ID,
+    ),
+    ("left_node_id", "right_node_id"),
+    "upsert",
+)

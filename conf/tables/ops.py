@@ -1,0 +1,32 @@
+"""Ops: what was published, and at what cost."""
+
+from conf.table_spec import ColumnSpec, TableSpec
+from conf.tables import columns as c
+
+BATCHES = TableSpec(
+    "ops",
+    "batches",
+    "one published batch: counts, table versions, step timings, fingerprints",
+    (
+        c.TENANT,
+        ColumnSpec("stream", "string", "the checkpoint's application id", "provenance", nullable=False),
+        c.BATCH_ID,
+        ColumnSpec("stream_batch_id", "long", "the batch's number in its checkpoint; null for compactions", "provenance"),
+        ColumnSpec("kind", "string", "`batch`, or `compaction` of hot parts (no records)", "provenance"),
+        ColumnSpec("received_count", "long", "records framed; = valid + quarantined + duplicate", "provenance"),
+        ColumnSpec("valid_count", "long", "events published", "provenance"),
+        ColumnSpec("quarantined_count", "long", "records refused", "provenance"),
+        ColumnSpec("duplicate_count", "long", "records already known, dropped", "provenance"),
+        ColumnSpec("metrics", "map<string,long>", "further counts: nodes solved, persons merged, flags, …", "provenance"),
+        ColumnSpec("step_seconds", "map<string,double>", "where the time went", "provenance"),
+        ColumnSpec("table_versions", "map<string,long>", "the version of every table: one consistent snapshot", "provenance"),
+        ColumnSpec("inputs", "string", "what was read, as JSON: files or offsets per source", "provenance"),
+        ColumnSpec("policy_fingerprint", "string", "hash of the identity policy", "provenance"),
+        ColumnSpec("code_fingerprint", "string", "hash of the program's rules", "provenance"),
+        ColumnSpec("key_fingerprint", "string", "hash of the hashing key", "provenance"),
+        ColumnSpec("started_at", "timestamp", "when the batch's intent was recorded", "provenance"),
+        ColumnSpec("published_at", "timestamp", "when this row was written", "provenance"),
+    ),
+    ("batch_id",),
+    "append",
+)

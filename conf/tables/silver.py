@@ -1,0 +1,108 @@
+"""Silver: valid events, refused records, sessions."""
+
+from conf.table_spec import ColumnSpec, TableSpec
+from conf.tables import columns as c
+
+TOUCH = "struct<at:timestamp,event_id:string,source:string,medium:string,campaign:string,referrer:string>"
+SPAN = (
+    "struct<user_node_id:long,start_at:timestamp,start_event_id:string,end_at:timestamp,end_event_id:string,"
+    "event_count:long,login_event_count:long,first_authenticated_at:timestamp,last_login_event_at:timestamp,"
+    f"is_ended_by_logout:boolean,platforms:array<string>,first_touch:{TOUCH},last_touch:{TOUCH}>"
+)
+
+QUARANTINE = TableSpec(
+    "silver",
+    "quarantine",
+    "one refused record with reasons and its origin, replayable after a fix",
+    (
+        c.TENANT,
+        ColumnSpec("reasons", "array<string>", "why it was refused: reason codes"),
+        ColumnSpec("event_id", "string", "the event's id, where one could be read", personal=True),
+        c.SOURCE,
+        ColumnSpec("mapping", "string", "the source mapping that read the record", "provenance"),
+        c.ORIGIN,
+        c.ORIGIN_ORDINAL,
+        ColumnSpec("payload_format", "string", "how the payload is to be read"),
+        ColumnSpec("payload", "binary", "the record's bytes", personal=True),
+        c.RECEIVED_AT,
+        c.BATCH_ID,
+    ),
+    ("source", "origin", "origin_ordinal"),
+    "append",
+)
+
+EVENTS = TableSpec(
+    "silver",
+    "events",
+    "one valid event, the first of its (tenant, event_id)",
+    (
+        c.TENANT,
+        ColumnSpec("event_id", "string", "unique in its tenant; made from the origin where the record has none", nullable=False),
+        ColumnSpec("event_key", "long", "64-bit hash of (tenant, event_id), for look-ups", nullable=False),
+        ColumnSpec("content_digest", "long", "64-bit hash of the record's content, to tell a duplicate from a conflict"),
+        ColumnSpec("event_type", "string", "what happened: page_view, login, logout, identify, purchase, …"),
+        ColumnSpec("event_name", "string", "the source's own name for it"),
+        ColumnSpec("event_at", "timestamp", "when it happened, UTC", nullable=False),
+        ColumnSpec("event_date", "date", "the UTC date of event_at", nullable=False),
+        c.RECEIVED_AT,
+        ColumnSpec("platform", "string", "web, mobile, desktop, support_chat, ai_agent, server, …"),
+        ColumnSpec("is_authenticated", "boolean", "carries an identifier of a unique namespace as its subject"),
+        ColumnSpec("user_node_id", "long", "the unique identifier that authenticates it, if any"),
+        ColumnSpec("anchor_node_id", "long", "the node whose run of activity it belongs to", nullable=False),
+        ColumnSpec("node_ids", "array<long>", "the subject's linking identifiers, best priority first"),
+        ColumnSpec("weak_node_ids", "array<long>", "the subject's weak identifiers; recorded, never link two persons"),
+        ColumnSpec("actor_node_ids", "array<long>", "who acted for the subject; recorded, never link"),
+        ColumnSpec("touch_source", "string", "campaign source"),
+        ColumnSpec("touch_medium", "string", "campaign medium"),
+        ColumnSpec("touch_campaign", "string", "campaign name"),
+        ColumnSpec("touch_referrer", "string", "referring page", personal=True),
+        ColumnSpec("flags", "array<string>", "what was left out of linking, and why"),
+        ColumnSpec("properties", "string", "the event's free properties and unknown fields, as JSON", personal=True),
+        ColumnSpec("context", "string", "the event's context without the network address, as JSON", personal=True),
+        c.SOURCE,
+        c.ORIGIN,
+        c.ORIGIN_ORDINAL,
+        c.BATCH_ID,
+    ),
+    ("tenant", "event_id"),
+    "append",
+)
+
+SESSIONS = TableSpec(
+    "silver",
+    "sessions",
+    "one session: a bounded run of activity at one anchor",
+    (
+        c.TENANT,
+        ColumnSpec("session_id", "long", "hash of the anchor and the first event", nullable=False),
+        ColumnSpec("anchor_node_id", "long", "the node the session runs at", nullable=False),
+        ColumnSpec("start_at", "timestamp", "first event", nullable=False),
+        ColumnSpec("end_at", "timestamp", "last event", nullable=False),
+        ColumnSpec("start_event_id", "string", "first event's id (order inside one instant)"),
+        ColumnSpec("end_event_id", "string", "last event's id (order inside one instant)"),
+        ColumnSpec("user_node_id", "long", "the user of its authenticated events, if any"),
+        ColumnSpec(
+            "owner_node_id",
+            "long",
+            "whose session it is: its user, its anchor, the anchor's first user, or (negative) the anchor's unclaimed node",
+            nullable=False,
+        ),
+        ColumnSpec("is_anonymous", "boolean", "no event in it is authenticated"),
+        ColumnSpec("event_count", "long", "events"),
+        ColumnSpec("login_event_count", "long", "events of type login that carry a user"),
+        ColumnSpec("first_authenticated_at", "timestamp", "first authenticated event"),
+        ColumnSpec("last_login_event_at", "timestamp", "last login event"),
+        ColumnSpec("is_ended_by_logout", "boolean", "its last event is a logout"),
+        ColumnSpec("platforms", "array<string>", "platforms used, sorted"),
+        ColumnSpec("first_touch", TOUCH, "first event with a campaign or referrer"),
+        ColumnSpec("last_touch", TOUCH, "last event with a campaign or referrer"),
+        ColumnSpec(
+            "spans",
+            f"array<{SPAN}>",
+            "the session's parts that no late event can separate: an anonymous beginning, and the rest",
+        ),
+        c.UPDATED_BATCH_ID,
+    ),
+    ("session_id",),
+    "upsert",
+)

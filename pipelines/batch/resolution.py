@@ -1,0 +1,143 @@
+"""The identity step of a batch: its evidence resolved against the state, the state brought up to date, its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.policy import Policy
+from pipelines.batch import rows
+from pipelines.batch.intent import Intent
+from pipelines.state.keyed_rows import numpy_of
+from pipelines.state.lake_state import LakeState
+from transforms.identity.cluster import limited_namespaces
+from transforms.identity.components import Components
+from transforms.identity.evidence import gather_evidence, kind_codes
+from transforms.identity.nodes import Nodes, new_nodes
+from transforms.identity.refusals import changed_refusals
+from transforms.identity.resolve import Resolution, resolve
+
+
+class HashCollision(RuntimeError):
+    """Two identifiers share a node id. Nothing of the batch is published."""
+
+
+@dataclass(frozen=True)
+class Identified:
+    """The step's outcome: rows per table, and the persons whose nodes changed."""
+
+    identifiers: pa.Table
+    edges: pa.Table
+    map_upserts: pa.Table
+    redirects: pa.Table
+    reopened: np.ndarray
+    log: pa.Table
+    refused: pa.Table
+    lifted_left: np.ndarray
+    lifted_right: np.ndarray
+    resolution: Resolution
+    touched_persons: np.ndarray
+
+
+def identify(
+    received: pa.Table, valid: pa.Table, state: LakeState, policy: Policy, components: Components, intent: Intent
+) -> Identified:
+    """Resolve the identifiers of `valid` events. `received` names the identifiers. Changes `state.identity`."""
+    named = _named_identifiers(received)
+    ids = np.unique(numpy_of(pc.list_flatten(valid["node_ids"])))
+    at = np.searchsorted(named.id, ids)
+    seen = new_nodes(
+        ids,
+        state.tenants.encode(named.tenant.take(pa.array(at))),
+        state.namespaces.encode(named.namespace.take(pa.array(at))),
+        named.tie[at],
+    )
+    _refuse_collisions(seen, state)
+    used = np.unique(
+        np.concatenate([numpy_of(pc.list_flatten(valid[c])) for c in ("node_ids", "weak_node_ids", "actor_node_ids")])
+    )
+    before = state.identity.nodes(used)
+    unknown = used[~before.has(used)]
+    is_other = ~np.isin(unknown, ids)
+    known_other = numpy_of(state.other_identifiers.rows("id", unknown)["id"])
+    fresh = np.setdiff1d(unknown, known_other)
+    other = np.setdiff1d(unknown[is_other], known_other)
+    identifier_rows = rows.identifier_rows(
+        named.rows.take(pa.array(np.searchsorted(named.id, fresh))), intent.batch_id
+    )
+    state.other_identifiers.replace(np.empty(0, np.int64), pa.table({"id": other}))
+
+    evidence = gather_evidence(
+        valid["node_ids"].combine_chunks() if valid.num_rows else pa.array([], pa.list_(pa.int64())),
+        state.mappings.encode(valid["mapping"]),
+        kind_codes(valid["event_type"]),
+        numpy_of(valid["event_at"]),
+    )
+    resolution = resolve(
+        seen, evidence, state.identity, policy, components, intent.batch_id, intent.batch_at
+    )
+    edges = state.identity.with_prior(evidence)
+    refused, lifted = changed_refusals(
+        resolution.refusals, state.identity.refusals_of(resolution.judged), resolution.judged
+    )
+    state.identity.apply(resolution, edges, refused, lifted)
+
+    nodes, canonical = resolution.nodes, resolution.ids
+    successors = state.identity.nodes_of_persons(canonical.successor)
+    by = np.argsort(successors.canonical, kind="stable")
+    person_at = np.searchsorted(successors.canonical[by], canonical.successor)
+    touched = np.concatenate([nodes.canonical, resolution.was[~np.isin(resolution.was, resolution.vanished)]])
+    return Identified(
+        identifiers=identifier_rows,
+        edges=rows.edge_rows(edges, state, intent.batch_id),
+        map_upserts=rows.map_rows(nodes, state, intent.batch_id),
+        redirects=rows.redirect_rows(
+            canonical.retired,
+            canonical.successor,
+            state.tenants.decode(successors.tenant[by][person_at]),
+            intent.batch_id,
+        ),
+        reopened=canonical.reopened,
+        log=rows.log_rows(nodes, resolution.was, resolution.cause, intent.batch_at, state, intent.batch_id),
+        refused=rows.refusal_rows(refused, state, dict(limited_namespaces(policy)), intent.batch_id),
+        lifted_left=lifted.left,
+        lifted_right=lifted.right,
+        resolution=resolution,
+        touched_persons=np.unique(touched[touched > 0]),
+    )
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Every identifier named in a batch, once, sorted by id."""
+
+    rows: pa.Table
+    id: np.ndarray
+    tenant: pa.ChunkedArray
+    namespace: pa.ChunkedArray
+    tie: np.ndarray
+
+
+def _named_identifiers(received: pa.Table) -> _Named:
+    lists = received["identifiers"].combine_chunks()
+    flat = pc.list_flatten(lists)
+    parents = pc.list_parent_indices(lists)
+    columns = {name: pc.struct_field(flat, name) for name in ("node_id", "namespace", "value", "tie_hash")}
+    table = pa.table({"tenant": received["tenant"].combine_chunks().take(parents), **columns})
+    ids = numpy_of(table["node_id"])
+    unique, first = np.unique(ids, return_index=True)
+    ties = numpy_of(table["tie_hash"])
+    if not np.array_equal(ties, ties[first][np.searchsorted(unique, ids)]):
+        raise HashCollision("two identifiers of one batch have the same node id; nothing of it is published")
+    table = table.take(pa.array(first))
+    return _Named(table, unique, table["tenant"], table["namespace"], ties[first])
+
+
+def _refuse_collisions(seen: Nodes, state: LakeState) -> None:
+    known = state.identity.nodes(seen.id)
+    rows_of = seen.at(known.id)
+    if not np.array_equal(known.tie, seen.tie[rows_of]):
+        raise HashCollision("an identifier of this batch has the node id of another one; nothing of it is published")

@@ -1,0 +1,1 @@
+"""The command line `stitchlake`, one module per command."""

@@ -1,0 +1,1 @@
+"""The driver's memory of published tables: rebuilt from Delta, changed only after a batch is published."""

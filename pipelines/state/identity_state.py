@@ -1,0 +1,142 @@
+"""The identity graph as published, in memory: the single-machine answer to what the resolver asks."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.state.keyed_rows import KeyedRows, numpy_of
+from transforms.identity.cluster import Refusals
+from transforms.identity.evidence import Evidence, concat_evidence, merge_evidence
+from transforms.identity.nodes import Nodes
+from transforms.identity.resolve import Resolution
+
+_LONG, _CODE, _FLAG = pa.int64(), pa.int16(), pa.bool_()
+NODES = pa.schema(
+    [("id", _LONG), ("tenant", _CODE), ("namespace", _CODE), ("tie", _LONG), ("canonical", _LONG)]
+    + [("component", _LONG), ("first_canonical", _LONG), ("host", _LONG), ("is_shared", _FLAG), ("is_hub", _FLAG)]
+    + [("since", _LONG)]
+)
+EDGES = pa.schema(
+    [("left", _LONG), ("right", _LONG), ("source", _CODE), ("kind", _CODE), ("count", _LONG)]
+    + [("first_seen", _LONG), ("last_seen", _LONG), ("pair", _LONG)]
+)
+REDIRECTS = pa.schema([("retired", _LONG), ("successor", _LONG)])
+REFUSALS = pa.schema([(f.name, _LONG) for f in fields(Refusals)])
+
+
+class IdentityState:
+    """Implements `IdentityLookup`; `apply` takes in what a published batch changed."""
+
+    def __init__(self) -> None:
+        self._nodes = KeyedRows(NODES, ("id", "canonical", "component", "host"))
+        self._edges = KeyedRows(EDGES, ("pair", "left", "right"))
+        self._redirects = KeyedRows(REDIRECTS, ("retired", "successor"))
+        self._refusals = KeyedRows(REFUSALS, ("left", "right"))
+
+    def load(self, nodes: Nodes, edges: Evidence, redirects: pa.Table, refusals: Refusals) -> None:
+        self._nodes.load(_table(nodes, NODES))
+        self._edges.load(_edge_table(edges))
+        self._redirects.load(redirects)
+        self._refusals.load(_table(refusals, REFUSALS))
+
+    @property
+    def node_count(self) -> int:
+        return len(self._nodes)
+
+    def nodes(self, ids: np.ndarray) -> Nodes:
+        return _nodes(self._nodes.rows("id", ids))
+
+    def nodes_of_components(self, components: np.ndarray) -> Nodes:
+        return _nodes(self._nodes.rows("component", components))
+
+    def nodes_of_persons(self, canonical_ids: np.ndarray) -> Nodes:
+        return _nodes(self._nodes.rows("canonical", canonical_ids))
+
+    def nodes_hosted_by(self, ids: np.ndarray) -> Nodes:
+        return _nodes(self._nodes.rows("host", ids[ids > 0]))
+
+    def edges_of(self, ids: np.ndarray) -> Evidence:
+        at = np.union1d(self._edges.find("left", ids), self._edges.find("right", ids))
+        return _evidence(self._edges.take(at))
+
+    def redirects_to(self, canonical_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = self._redirects.rows("successor", canonical_ids)
+        return numpy_of(rows["retired"]), numpy_of(rows["successor"])
+
+    def refusals_of(self, ids: np.ndarray) -> Refusals:
+        """The refusals in force with an end in `ids`."""
+        at = np.union1d(self._refusals.find("left", ids), self._refusals.find("right", ids))
+        return Refusals(*(numpy_of(c) for c in self._refusals.take(at).columns))
+
+    def with_prior(self, evidence: Evidence) -> Evidence:
+        """The batch's evidence added to what is on record of the same (pair, source, kind): absolute values."""
+        prior = _evidence(self._edges.rows("pair", _pair_key(evidence.left, evidence.right)))
+        merged = merge_evidence(concat_evidence(prior, evidence))
+        mine = np.isin(_row_key(merged), _row_key(evidence))
+        return Evidence(*(getattr(merged, f.name)[mine] for f in fields(Evidence)))
+
+    def apply(self, resolution: Resolution, edges: Evidence, refused: Refusals, lifted: Refusals) -> None:
+        """Take in a published batch: `edges` are absolute rows, `refused` new refusals, `lifted` those that ended."""
+        self.put_nodes(resolution.nodes)
+        old = self._edges.find("pair", _pair_key(edges.left, edges.right))
+        same = np.isin(_row_key(_evidence_in_order(self._edges, old)), _row_key(edges))
+        self._edges.replace(old[same], _edge_table(edges))
+        ids = resolution.ids
+        self._redirects.replace(
+            self._redirects.find("retired", np.union1d(ids.retired, ids.reopened)),
+            pa.table({"retired": ids.retired, "successor": ids.successor}),
+        )
+        gone = np.union1d(self._positions_of(lifted), self._positions_of(refused))
+        self._refusals.replace(gone, _table(refused, REFUSALS))
+
+    def put_nodes(self, nodes: Nodes) -> None:
+        self._nodes.replace(self._nodes.find("id", nodes.id), _table(nodes, NODES))
+
+    def _positions_of(self, refusals: Refusals) -> np.ndarray:
+        at = np.sort(self._refusals.find("left", refusals.left))
+        rows = self._refusals.take(at, ["left", "right"])
+        wanted = set(zip(refusals.left.tolist(), refusals.right.tolist(), strict=True))
+        pairs = zip(rows["left"].to_pylist(), rows["right"].to_pylist(), strict=True)
+        return at[np.fromiter((p in wanted for p in pairs), bool, len(at))]
+
+
+def _nodes(rows: pa.Table) -> Nodes:
+    columns = [numpy_of(c) for c in rows.columns]
+    order = np.argsort(columns[0], kind="stable")
+    return Nodes(*(c[order] for c in columns))
+
+
+def _evidence(rows: pa.Table) -> Evidence:
+    return Evidence(*(numpy_of(rows[f.name]) for f in fields(Evidence)))
+
+
+def _evidence_in_order(edges: KeyedRows, positions: np.ndarray) -> Evidence:
+    """Evidence aligned with ascending `positions`."""
+    positions.sort()
+    return _evidence(edges.take(positions))
+
+
+def _table(rows: Nodes | Refusals, schema: pa.Schema) -> pa.Table:
+    return pa.table([pa.array(getattr(rows, n), schema.field(n).type) for n in schema.names], schema=schema)
+
+
+def _edge_table(e: Evidence) -> pa.Table:
+    columns = {f.name: getattr(e, f.name) for f in fields(Evidence)}
+    columns["pair"] = _pair_key(e.left, e.right)
+    return pa.table([pa.array(columns[n], EDGES.field(n).type) for n in EDGES.names], schema=EDGES)
+
+
+def _pair_key(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """A 64-bit key of the pair for look-ups; collisions only cost a comparison."""
+    with np.errstate(over="ignore"):
+        return left * np.int64(-7046029254386353131) + right
+
+
+def _row_key(e: Evidence) -> np.ndarray:
+    out = np.empty(len(e), dtype=[("left", np.int64), ("right", np.int64), ("code", np.int64)])
+    out["left"], out["right"] = e.left, e.right
+    out["code"] = e.source.astype(np.int64) * 256 + e.kind
+    return out

@@ -1,0 +1,130 @@
+"""KeyedRows: an in-memory table that finds rows by integer keys in time that follows the keys, not the table.
+
+Rows live in a few immutable Arrow segments, each with a sorted copy of every indexed column. A batch adds one small
+segment and marks the rows that it replaces as dead; segments of similar size are merged, so their number stays
+logarithmic. Nothing here is a source of truth: it is rebuilt from the published tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+_ROW_BITS = 40
+_ROW_MASK = (1 << _ROW_BITS) - 1
+_MERGE_FACTOR = 4
+
+
+@dataclass
+class _Segment:
+    rows: pa.Table
+    sorted_keys: dict[str, np.ndarray]
+    order: dict[str, np.ndarray]
+    alive: np.ndarray
+    dead_count: int = 0
+
+
+def numpy_of(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """A column as numpy. Timestamps come as int64 microseconds, nulls of integers as 0."""
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    if column.null_count:
+        column = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
+    return column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
+
+
+class KeyedRows:
+    """Rows of `schema`, findable by every column in `indexes` (int64). Positions are valid until the next `replace`."""
+
+    def __init__(self, schema: pa.Schema, indexes: Iterable[str]) -> None:
+        self.schema = schema
+        self.indexes = tuple(indexes)
+        self._segments: list[_Segment] = []
+
+    def __len__(self) -> int:
+        return sum(len(s.alive) - s.dead_count for s in self._segments)
+
+    def load(self, rows: pa.Table) -> None:
+        """Forget everything and hold `rows`."""
+        self._segments = []
+        if rows.num_rows:
+            self._segments.append(self._segment(rows))
+
+    def find(self, index: str, values: np.ndarray) -> np.ndarray:
+        """Positions of the live rows whose `index` column is one of `values`; each position once."""
+        if not len(values) or not self._segments:
+            return np.empty(0, np.int64)
+        values = np.unique(values)
+        found = []
+        for number, segment in enumerate(self._segments):
+            keys, order = segment.sorted_keys[index], segment.order[index]
+            first = np.searchsorted(keys, values, "left")
+            count = np.searchsorted(keys, values, "right") - first
+            hit = count > 0
+            if not hit.any():
+                continue
+            rows = order[_ranges(first[hit], count[hit])]
+            rows = rows[segment.alive[rows]].astype(np.int64)
+            found.append(rows | (number << _ROW_BITS))
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def take(self, positions: np.ndarray, columns: list[str] | None = None) -> pa.Table:
+        """The rows at `positions`, in segment order (not in the order given)."""
+        names = columns or self.schema.names
+        schema = pa.schema([self.schema.field(n) for n in names])
+        parts = []
+        numbers = positions >> _ROW_BITS
+        for number in np.unique(numbers):
+            rows = positions[numbers == number] & _ROW_MASK
+            parts.append(self._segments[number].rows.select(names).take(pa.array(rows)))
+        return pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()
+
+    def rows(self, index: str, values: np.ndarray, columns: list[str] | None = None) -> pa.Table:
+        """The live rows whose `index` column is one of `values`."""
+        return self.take(self.find(index, values), columns)
+
+    def all_rows(self, columns: list[str] | None = None) -> pa.Table:
+        """Every live row. Costs the whole table: for rebuilds and tests."""
+        names = columns or self.schema.names
+        parts = [s.rows.select(names).filter(pa.array(s.alive)) for s in self._segments]
+        return pa.concat_tables(parts) if parts else pa.schema([self.schema.field(n) for n in names]).empty_table()
+
+    def replace(self, dead: np.ndarray, rows: pa.Table) -> None:
+        """Drop the rows at positions `dead` and add `rows`."""
+        numbers = dead >> _ROW_BITS
+        for number in np.unique(numbers):
+            segment = self._segments[number]
+            at = dead[numbers == number] & _ROW_MASK
+            segment.dead_count += int(segment.alive[at].sum())
+            segment.alive[at] = False
+        if rows.num_rows:
+            self._segments.append(self._segment(rows))
+        self._merge()
+
+    def _merge(self) -> None:
+        self._segments = [s for s in self._segments if s.dead_count < len(s.alive)]
+        while len(self._segments) > 1:
+            last, before = self._segments[-1], self._segments[-2]
+            if len(before.alive) > _MERGE_FACTOR * len(last.alive):
+                return
+            parts = [s.rows.filter(pa.array(s.alive)) for s in (before, last)]
+            self._segments[-2:] = [self._segment(pa.concat_tables(parts))]
+
+    def _segment(self, rows: pa.Table) -> _Segment:
+        rows = rows.select(self.schema.names).cast(self.schema).combine_chunks()
+        keys, order = {}, {}
+        for name in self.indexes:
+            column = numpy_of(rows.column(name))
+            by = np.argsort(column, kind="stable")
+            keys[name], order[name] = column[by], by.astype(np.int32)
+        return _Segment(rows, keys, order, np.ones(rows.num_rows, bool))
+
+
+def _ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """The concatenation of `first[i] … first[i] + count[i] - 1`."""
+    total = int(count.sum())
+    ends = np.cumsum(count)
+    return np.arange(total) - np.repeat(ends - count, count) + np.repeat(first, count)

@@ -1,0 +1,134 @@
+"""Everything the driver remembers of a lake, rebuilt from one published snapshot.
+
+A batch works on this state directly. It is `dirty` from the batch's first change until its rows are published; a
+dirty state is never used again: the next batch reloads it from the lake.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.policy import Policy
+from conf.table_spec import TableSpec
+from conf.tables import EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, IDENTITY_REDIRECTS, REJECTED_EDGES, SESSIONS
+from pipelines.state.identity_state import REDIRECTS, IdentityState
+from pipelines.state.keyed_rows import KeyedRows, numpy_of
+from transforms.identity.cluster import Refusals
+from transforms.identity.evidence import KINDS, Evidence
+from transforms.identity.nodes import Nodes
+
+UNCLAIMED = "unclaimed"
+EVENT_KEYS = pa.schema([("event_key", pa.int64()), ("content_digest", pa.int64())])
+OTHER_IDENTIFIERS = pa.schema([("id", pa.int64())])
+
+
+class PublishedTables(Protocol):
+    """The part of a snapshot that the state is loaded from."""
+
+    def arrow(self, spec: TableSpec, columns: list[str] | None = None) -> pa.Table: ...
+
+
+class Codes:
+    """Small integers for strings that repeat, in order of first sight; meaningful inside one process only."""
+
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self.names: list[str] = list(names)
+        self._code = {n: i for i, n in enumerate(names)}
+
+    def encode(self, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+        encoded = pc.dictionary_encode(column)
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = encoded.combine_chunks() if encoded.num_chunks != 1 else encoded.chunk(0)
+        return self.of(encoded.dictionary.to_pylist())[encoded.indices.to_numpy(zero_copy_only=False)]
+
+    def of(self, names: list[str]) -> np.ndarray:
+        for name in names:
+            if name not in self._code:
+                self._code[name] = len(self.names)
+                self.names.append(name)
+        return np.array([self._code[n] for n in names], np.int16)
+
+    def decode(self, codes: np.ndarray) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(self.names, pa.string())).cast(
+            pa.string()
+        )
+
+
+class LakeState:
+    """`identity`, `sessions`, `event_keys` and `other_identifiers` of one lake under one policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.tenants = Codes()
+        self.mappings = Codes()
+        self.kinds = Codes(KINDS)
+        self.namespaces = Codes((*(n.name for n in policy.namespaces), UNCLAIMED))
+        self.unclaimed = len(policy.namespaces)
+        self.identity = IdentityState()
+        self.sessions = KeyedRows(SESSIONS.arrow, ("anchor_node_id", "owner_node_id", "session_id"))
+        self.event_keys = KeyedRows(EVENT_KEYS, ("event_key",))
+        self.other_identifiers = KeyedRows(OTHER_IDENTIFIERS, ("id",))
+        self.is_dirty = False
+
+    @classmethod
+    def load(cls, snapshot: PublishedTables | None, policy: Policy) -> LakeState:
+        """The state as of a published snapshot; an empty one where nothing has been published."""
+        state = cls(policy)
+        if snapshot is None:
+            return state
+        identifiers = snapshot.arrow(IDENTIFIERS, ["node_id", "tie_hash"])
+        owners = snapshot.arrow(IDENTITY_MAP)
+        known = numpy_of(identifiers["node_id"])
+        by = np.argsort(known, kind="stable")
+        known, tie = known[by], numpy_of(identifiers["tie_hash"])[by]
+        ids = numpy_of(owners["node_id"])
+        state.identity.load(
+            nodes=Nodes(
+                id=ids,
+                tenant=state.tenants.encode(owners["tenant"]),
+                namespace=state.namespaces.encode(owners["namespace"]),
+                tie=np.where(ids > 0, tie[np.minimum(np.searchsorted(known, ids), len(tie) - 1)], 0),
+                canonical=numpy_of(owners["canonical_id"]),
+                component=numpy_of(owners["component_id"]),
+                first_canonical=numpy_of(owners["first_canonical_id"]),
+                host=numpy_of(owners["host_node_id"]),
+                is_shared=numpy_of(owners["is_shared"]),
+                is_hub=numpy_of(owners["is_hub"]),
+                since=numpy_of(owners["since_at"]),
+            ),
+            edges=state._evidence(snapshot.arrow(IDENTITY_EDGES)),
+            redirects=_redirects(snapshot.arrow(IDENTITY_REDIRECTS)),
+            refusals=state._refusals(snapshot.arrow(REJECTED_EDGES)),
+        )
+        state.other_identifiers.load(pa.table({"id": np.setdiff1d(known, ids)}))
+        state.sessions.load(snapshot.arrow(SESSIONS))
+        state.event_keys.load(snapshot.arrow(EVENTS, ["event_key", "content_digest"]))
+        return state
+
+    def _evidence(self, rows: pa.Table) -> Evidence:
+        return Evidence(
+            left=numpy_of(rows["left_node_id"]),
+            right=numpy_of(rows["right_node_id"]),
+            source=self.mappings.encode(rows["source"]),
+            kind=self.kinds.encode(rows["kind"]),
+            count=numpy_of(rows["evidence_count"]),
+            first_seen=numpy_of(rows["first_seen_at"]),
+            last_seen=numpy_of(rows["last_seen_at"]),
+        )
+
+    def _refusals(self, rows: pa.Table) -> Refusals:
+        spaces = pc.replace_substring(rows["reason"], "limit:", "")
+        return Refusals(
+            left=numpy_of(rows["left_node_id"]),
+            right=numpy_of(rows["right_node_id"]),
+            namespace=self.namespaces.encode(spaces).astype(np.int64),
+            blocking_left=numpy_of(rows["blocking_left_node_id"]),
+            blocking_right=numpy_of(rows["blocking_right_node_id"]),
+        )
+
+
+def _redirects(rows: pa.Table) -> pa.Table:
+    return pa.table({"retired": rows["retired_canonical_id"], "successor": rows["canonical_id"]}, schema=REDIRECTS)

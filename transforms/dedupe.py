@@ -1,0 +1,51 @@
+"""First of its event id wins: which records of a batch are valid, duplicates, or in conflict with a published one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CONFLICT = "conflicting_duplicate"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Three masks over a batch's records; exactly one holds for each: received = valid + quarantined + duplicate."""
+
+    valid: np.ndarray
+    duplicate: np.ndarray
+    conflicting: np.ndarray
+    refused: np.ndarray
+
+    @property
+    def quarantined(self) -> np.ndarray:
+        return self.conflicting | self.refused
+
+
+def judge_duplicates(
+    event_key: np.ndarray, digest: np.ndarray, refused: np.ndarray, known_key: np.ndarray, known_digest: np.ndarray
+) -> Standing:
+    """Records are in the order in which they count; `known_*` are the published events with one of these keys.
+
+    The same key with the same content is a duplicate, with other content a conflict. A refused record claims no key.
+    """
+    count = len(event_key)
+    rows = np.flatnonzero(~refused)
+    by = np.argsort(known_key, kind="stable")
+    known_key, known_digest = known_key[by], known_digest[by]
+    keys, first, inverse = np.unique(event_key[rows], return_index=True, return_inverse=True)
+    standing_digest = digest[rows][first]
+    is_known = np.zeros(len(keys), bool)
+    if len(known_key):
+        at = np.minimum(np.searchsorted(known_key, keys), len(known_key) - 1)
+        is_known = known_key[at] == keys
+        standing_digest = np.where(is_known, known_digest[at], standing_digest)
+    valid, duplicate, conflicting = (np.zeros(count, bool) for _ in range(3))
+    wins = np.zeros(len(rows), bool)
+    wins[first] = ~is_known
+    same = digest[rows] == standing_digest[inverse]
+    valid[rows] = wins
+    duplicate[rows] = ~wins & same
+    conflicting[rows] = ~wins & ~same
+    return Standing(valid, duplicate, conflicting, refused.copy())

@@ -1,0 +1,179 @@
+"""What a source mapping finds in a record: the fields of one event, or of each event of an envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from conf.policy import Policy
+from conf.source_mapping import FIELDS, Bag, Keys, SourceMapping
+
+Found = tuple[Any, ...]  # the values of FIELDS, then of BAGS: identifiers, actor, properties, context
+Loads = Callable[[str], Any]
+
+_MISSING = object()
+
+
+class Extractor:
+    """A mapping made ready for one policy; `events(record)` has one tuple per event of the record."""
+
+    def __init__(self, mapping: SourceMapping, policy: Policy) -> None:
+        self._mapping = mapping
+        self._paths = [mapping.fields.get(name, ()) for name in FIELDS]
+        # A top-level name, for the fields that have but one: no walk is needed there.
+        self._simple = [
+            str(p[0][0]) if len(p) == 1 and len(p[0]) == 1 and p[0][0] != "$" else None for p in self._paths
+        ]
+        self._is_simple = all(name is not None for name in self._simple)
+        identifiers = mapping.identifiers
+        if identifiers.policy_namespaces:
+            named = {name for name, _ in identifiers.fields}
+            taken = mapping.top_level
+            further = tuple(
+                (n.name, ((n.name,),)) for n in policy.namespaces if n.name not in named and n.name not in taken
+            )
+            identifiers = Bag(identifiers.objects, identifiers.fields + further)
+        self._bags = (identifiers, mapping.actor, mapping.properties, mapping.context)
+        self._known = mapping.top_level | {str(p[0]) for _, ps in identifiers.fields for p in ps}
+        self._has_rules = bool(mapping.defaults or mapping.values)
+
+    def events(self, record: dict[str, Any], loads: Loads) -> list[Found]:
+        """One tuple per event. `loads` reads objects that come as JSON text, as they do in columns."""
+        if self._mapping.explode is None:
+            return [self._event(record, record, loads)]
+        inner = _walk(record, record, self._mapping.explode)
+        events = [e for e in inner if isinstance(e, dict)] if isinstance(inner, list) else []
+        if not events or len(events) != len(inner):
+            return [self._event(record, record, loads)]  # not the envelope it should be: one record, one row
+        return [self._event(e, record, loads) for e in events]
+
+    def _event(self, record: dict[str, Any], envelope: dict[str, Any], loads: Loads) -> Found:
+        if self._is_simple:
+            get = record.get
+            found = [get(name) for name in self._simple]
+        else:
+            found = [
+                record.get(name) if name is not None else _first(record, envelope, paths)
+                for name, paths in zip(self._simple, self._paths, strict=True)
+            ]
+        if self._has_rules:
+            self._apply_rules(found)
+        identifiers, actor, properties, context = self._bags
+        free = _bag(record, envelope, properties, "properties", loads)
+        if not record.keys() <= self._known:
+            # Fields that no path mentions are free properties; what is there already wins.
+            free = {k: v for k, v in record.items() if k not in self._known and v is not None} | free
+        return (
+            *found,
+            _identifiers(record, envelope, identifiers, loads),
+            _identifiers(record, envelope, actor, loads),
+            free,
+            _bag(record, envelope, context, "context", loads),
+        )
+
+    def _apply_rules(self, found: list[Any]) -> None:
+        for at, name in enumerate(FIELDS):
+            renames = self._mapping.values.get(name)
+            if renames and isinstance(found[at], str):
+                found[at] = renames.get(found[at].strip().lower(), found[at])
+            if found[at] is None or found[at] == "":
+                found[at] = self._mapping.defaults.get(name)
+
+
+def _first(record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]) -> Any:
+    """The first value that is there; an empty text is not."""
+    for path in paths:
+        value = _walk(record, envelope, path)
+        if value is not None and value != "":
+            return value
+    return None
+
+
+def _walk(record: dict[str, Any], envelope: dict[str, Any], path: Keys) -> Any:
+    value: Any = record
+    for key in path:
+        if isinstance(value, dict):
+            value = envelope if key == "$" and value is record else value.get(str(key))
+        elif isinstance(value, list) and isinstance(key, int):
+            value = value[key] if key < len(value) else None
+        else:
+            return None
+    return value
+
+
+def _object(value: Any, loads: Loads) -> Any:
+    """An object, if need be from its JSON text; anything else as it is."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text[:1] in ("{", "["):
+            try:
+                return loads(text)
+            except (ValueError, RecursionError):
+                return value
+        return None if text in ("", "null") else value
+    return value
+
+
+def _identifiers(record: dict[str, Any], envelope: dict[str, Any], bag: Bag, loads: Loads) -> Any:
+    """namespace → value or list of values; one that is no object is handed on as it is, to be flagged."""
+    result: Any = None
+    for path in bag.objects:
+        value = record.get(path[0]) if len(path) == 1 and path[0] != "$" else _walk(record, envelope, path)  # type: ignore[call-overload]
+        if value is None:
+            continue
+        if type(value) is not dict:
+            value = _object(value, loads)
+            if not isinstance(value, dict):
+                result = value if result is None else result
+                continue
+        if not value:
+            continue
+        result = _both(result, value) if isinstance(result, dict) else value
+    for name, paths in bag.fields:
+        value = record.get(name) if paths == ((name,),) else _first(record, envelope, paths)
+        if value is not None and value != "":
+            result = _both(result, {name: value}) if isinstance(result, dict) else {name: value}
+    return result
+
+
+def _both(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
+    """Two objects of identifiers as one: a namespace of both has the values of both."""
+    merged = dict(left)
+    for name, value in right.items():
+        if name in merged:
+            old = merged[name]
+            merged[name] = [*(old if isinstance(old, list) else [old]), *(value if isinstance(value, list) else [value])]
+        else:
+            merged[name] = value
+    return merged
+
+
+def _bag(record: dict[str, Any], envelope: dict[str, Any], bag: Bag, name: str, loads: Loads) -> dict[str, Any]:
+    """The objects as one, first come first served, and the single fields. A value that is no object keeps its name."""
+    result: dict[str, Any] | None = None
+    for path in bag.objects:
+        value = record.get(path[0]) if len(path) == 1 and path[0] != "$" else _walk(record, envelope, path)  # type: ignore[call-overload]
+        if value is None:
+            continue
+        if type(value) is not dict:
+            value = _object(value, loads)
+            if value is None:
+                continue
+            if not isinstance(value, dict):
+                value = {name: value}
+        result = value if result is None else value | result
+    for target, paths in bag.fields:
+        found = _first(record, envelope, paths)
+        if found is not None:
+            result = {} if result is None else result if result is not record.get(name) else dict(result)
+            _put(result, target.split("."), found)
+    return {} if result is None else result
+
+
+def _put(target: dict[str, Any], names: list[str], value: Any) -> None:
+    """Set an inner field, without touching objects of the record that it goes through."""
+    for name in names[:-1]:
+        inner = target.get(name)
+        target[name] = inner = dict(inner) if isinstance(inner, dict) else {}
+        target = inner
+    target.setdefault(names[-1], value)

@@ -1,0 +1,207 @@
+"""Cut a landed file into records, byte for byte; interpret nothing.
+
+    name ──► extension ──► gzip? ──► lines │ array elements │ CSV records │ Parquet rows ──► Frame
+
+A frame is the place of a record in its file, how its payload is to be read, and the payload. What cannot be framed
+is not dropped: it follows as one frame of its own, and ends in quarantine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from transforms.framing_csv import csv_records
+from transforms.framing_parquet import Damaged, parquet_rows
+
+FORMATS = ("ndjson", "jsonl", "json", "csv", "parquet")
+UNREADABLE_LIMIT = 16 * 2**20  # how much of an unreadable file is kept in quarantine
+EXPANDED_LIMIT = 2**30  # a compressed file that grows beyond this is a bomb, or wants to be cut into slices
+
+_BOM = b"\xef\xbb\xbf"
+_SLICE = re.compile(r"^(.*)\.rows(\d+)(\.[^/]+)$", re.DOTALL)
+_SPACE = re.compile(rb"[ \t\n\r]*")
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
+# Numbers stay text: nobody reads them here, and turning 5,000 digits into an integer would raise.
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+class Frame(NamedTuple):
+    """One record of a file, or (`unreadable`) what is left of a file that cannot be read."""
+
+    ordinal: int
+    payload_format: str
+    payload: bytes
+
+
+def origin_of(name: str) -> tuple[str, int]:
+    """The file a record comes from and the number of its first record there.
+
+    `part.rows000300.jsonl` is the slice of `part.jsonl` that starts at record 300.
+    """
+    cut = _SLICE.match(name)
+    return (cut[1] + cut[3], int(cut[2])) if cut else (name, 0)
+
+
+def format_of(name: str) -> tuple[str | None, bool]:
+    """The format that the file's extension names (None: unknown), and whether the file is gzipped."""
+    stem = name.lower()
+    is_gzipped = stem.endswith(".gz")
+    extension = (stem[:-3] if is_gzipped else stem).rpartition(".")[2]
+    return (extension if extension in FORMATS and "." in stem else None), is_gzipped
+
+
+def frame(name: str, content: bytes) -> Iterator[Frame]:
+    """The records of a file. Ordinals of a slice go on where the slice starts in its origin."""
+    if not content:
+        return
+    ordinal = origin_of(name)[1]
+    extension, is_gzipped = format_of(name)
+    body, is_whole = _gunzip(content) if is_gzipped else (content, True)
+    if extension != "parquet" and body.startswith(_BOM):
+        body = body[len(_BOM) :]
+    reader = {
+        None: _unknown,
+        "json": _json_document,
+        "csv": partial(csv_records, is_whole=is_whole),
+        "parquet": parquet_rows,
+    }.get(extension, _lines)
+    payload_format = "csv" if extension == "csv" else "json"
+    after = ordinal
+    try:
+        for number, payload in reader(body):
+            after = ordinal + number + 1
+            yield Frame(ordinal + number, payload_format, payload)
+    except Damaged:
+        is_whole = False
+    if not is_whole:
+        yield Frame(after, "unreadable", content[:UNREADABLE_LIMIT])
+
+
+def _unknown(body: bytes) -> Iterator[tuple[int, bytes]]:
+    raise Damaged
+    yield  # a generator like its siblings
+
+
+def _gunzip(content: bytes) -> tuple[bytes, bool]:
+    """What could be decompressed of all members, and whether that is everything."""
+    parts: list[bytes] = []
+    left, size = content, 0
+    while left:
+        member = zlib.decompressobj(wbits=31)
+        try:
+            part = member.decompress(left, EXPANDED_LIMIT - size + 1)
+        except zlib.error:
+            # The object swallows what it had decompressed before the error; ask again in small bites.
+            parts.append(_gunzip_bites(left, EXPANDED_LIMIT - size))
+            return b"".join(parts), False
+        parts.append(part)
+        size += len(part)
+        if not member.eof or size > EXPANDED_LIMIT:
+            return b"".join(parts)[:EXPANDED_LIMIT], False
+        left = member.unused_data.lstrip(b"\0")  # tape-style padding is not damage
+    return b"".join(parts), True
+
+
+def _gunzip_bites(member_bytes: bytes, limit: int) -> bytes:
+    member, parts, size = zlib.decompressobj(wbits=31), [], 0
+    try:
+        for start in range(0, len(member_bytes), 512):
+            parts.append(member.decompress(member_bytes[start : start + 512]))
+            size += len(parts[-1])
+            if size > limit or member.eof:
+                break
+    except zlib.error:
+        pass
+    return b"".join(parts)[:limit]
+
+
+def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Lines by their number; blank ones are counted but are no records."""
+    for number, line in enumerate(body.split(b"\n")):
+        if line[-1:] == b"\r":
+            line = line[:-1]
+        if line and not line.isspace():
+            yield number, line
+
+
+def _json_document(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """A `.json` file: an array of records, records spread over lines, or one record a line."""
+    start = _skip(body, 0)
+    if body[start : start + 1] == b"[":
+        yield from _array(body, start + 1)
+        return
+    if body[start : start + 1] == b"{":
+        # Structure is ASCII, so Latin-1 text has the bytes' own positions, and costs one byte a character.
+        text = body.decode("latin-1")
+        end = _end_of_value(body, text, start)
+        if end is not None and (_skip(body, end) == len(body) or b"\n" in body[start:end]):
+            yield from _values(body, text, start)
+            return
+    yield from _lines(body)
+
+
+def _values(body: bytes, text: str, at: int) -> Iterator[tuple[int, bytes]]:
+    """JSON values one after the other, spread over lines as they like."""
+    number = 0
+    while at < len(body):
+        end = _end_of_value(body, text, at)
+        if end is None:
+            end = len(body.rstrip())
+        yield number, body[at:end]
+        number, at = number + 1, _skip(body, end)
+
+
+def _array(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """The array's elements; from a broken one on, the rest of the file as one element."""
+    text = body.decode("latin-1")
+    number, at = 0, _skip(body, at)
+    if body[at : at + 1] == b"]":
+        at += 1
+    else:
+        mark = b","
+        while mark == b",":
+            end = _end_of_value(body, text, at)
+            after = len(body) if end is None else _skip(body, end)
+            mark = body[after : after + 1]
+            if end is None or mark not in (b",", b"]", b""):
+                if rest := body[at:].rstrip():
+                    yield number, rest
+                    return
+                break
+            yield number, body[at:end]
+            number, at = number + 1, _skip(body, after + 1)
+        if mark != b"]":
+            raise Damaged  # the end is missing, and with it who knows how many elements
+    if rest := body[at:].strip():
+        yield number, rest
+
+
+def _skip(body: bytes, at: int) -> int:
+    found = _SPACE.match(body, at)
+    return found.end() if found else at
+
+
+def _end_of_value(body: bytes, text: str, at: int) -> int | None:
+    """Where the JSON value that starts at `at` ends; None when it is broken."""
+    try:
+        return _DECODER.raw_decode(text, at)[1]
+    except RecursionError:
+        return _end_by_brackets(body, at)
+    except ValueError:
+        return None
+
+
+def _end_by_brackets(body: bytes, at: int) -> int | None:
+    """The same for values too deep for the decoder: by counting brackets outside strings."""
+    depth = 0
+    for token in _TOKEN.finditer(body, at):
+        kind = token[0]
+        depth += (kind in b"[{") - (kind in b"]}") if len(kind) == 1 else 0
+        if depth == 0:
+            return token.end()
+    return None

@@ -1,0 +1,51 @@
+"""Numbers that stand for values: keyed where the value is somebody's, unkeyed where only equality or order matters.
+
+Every hash is over parts with their lengths in front, so that ("ab", "c") and ("a", "bc") are two different things.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+_CACHE_SIZE = 200_000
+_MASK = (1 << 63) - 1
+
+
+def encode(*parts: str) -> bytes:
+    """The parts as bytes that no other parts have."""
+    return "".join([f"{len(part)}:{part}" for part in parts]).encode("utf-8", "surrogatepass")
+
+
+def keyed_node_id(key: bytes, identifier: bytes) -> int:
+    """The node of an encoded (tenant, namespace, normalised value): 63 bits, never 0."""
+    return int.from_bytes(hmac.digest(key, identifier, "sha256")[:8], "big") & _MASK or 1
+
+
+def digest(content: bytes) -> int:
+    """64 bits of what `content` says, signed as Spark's and Arrow's longs are."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
+
+
+def tie_hash(tenant: str, namespace: str, value: str) -> int:
+    """What ends a tie between identifiers of equal standing: unkeyed, so that every lake ends it in the same way."""
+    return digest(encode(tenant, namespace, value))
+
+
+def event_key(tenant: str, event_id: str) -> int:
+    """(tenant, event_id) as a number, for look-ups."""
+    return digest(encode(tenant, event_id))
+
+
+_nodes: dict[tuple[bytes, str, str, str], int] = {}
+
+
+def node_id(key: bytes, tenant: str, namespace: str, value: str) -> int:
+    """The node of one identifier; `value` is normalised. The last few are remembered."""
+    wanted = (key, tenant, namespace, value)
+    found = _nodes.get(wanted)
+    if found is None:
+        if len(_nodes) >= _CACHE_SIZE:
+            _nodes.clear()
+        found = _nodes[wanted] = keyed_node_id(key, encode(tenant, namespace, value))
+    return found

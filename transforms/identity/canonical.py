@@ -1,0 +1,81 @@
+"""Canonical ids: stable names of persons. The older id survives a merge; a split leaves it with the part that holds
+most of the nodes that first carried it; a retired id redirects, and reopens if its own nodes part again.
+
+An id is (batch << 28) + ordinal: opaque to users, never given twice, and smaller means older.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+ORDINAL_BITS = 28
+
+
+@dataclass(frozen=True)
+class CanonicalIds:
+    """`canonical` per node. `retired` → `successor`: redirects to hold now. `reopened`: redirects to drop."""
+
+    canonical: np.ndarray
+    retired: np.ndarray
+    successor: np.ndarray
+    reopened: np.ndarray
+
+
+def assign_canonical_ids(
+    cluster: np.ndarray,
+    current: np.ndarray,
+    first: np.ndarray,
+    tie: np.ndarray,
+    redirects: tuple[np.ndarray, np.ndarray],
+    batch_id: int,
+) -> CanonicalIds:
+    """Ids of clusters 0 … n-1. `cluster`, `current`, `first` and `tie` are per node: its new cluster, the id it
+    carries and the id it first carried (0: none yet), its unkeyed hash. Every node of every id in `current` is here,
+    and `redirects` = (retired, successor) holds every redirect that points to one of them.
+    """
+    count = int(cluster.max(initial=-1)) + 1
+    cluster_tie = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(cluster_tie, cluster, tie)
+    live = np.unique(current[current > 0])
+    retired, successor = redirects
+    # Ids that these persons may bear: those they bear, and those retired into them. An id that somebody else bears,
+    # or that was retired into somebody else, is not theirs to take even if a node of theirs first carried it.
+    known = np.unique(np.concatenate([live, retired]))
+    home = _home(known, cluster, current, first, cluster_tie)
+    lost = home < 0
+    if lost.any():  # its nodes are elsewhere now: it follows its successor
+        where = dict(zip(retired.tolist(), successor.tolist(), strict=True))
+        home[lost] = [home[np.searchsorted(known, where[int(i)])] for i in known[lost]]
+    winner = np.full(count, np.iinfo(np.int64).max)
+    is_live = np.isin(known, live)
+    np.minimum.at(winner, home[is_live], known[is_live])
+    unnamed = winner == np.iinfo(np.int64).max
+    reopens = ~is_live & ~lost & unnamed[home]
+    np.minimum.at(winner, home[reopens], known[reopens])
+    fresh = np.flatnonzero(winner == np.iinfo(np.int64).max)
+    fresh = fresh[np.argsort(cluster_tie[fresh], kind="stable")]
+    winner[fresh] = (np.int64(batch_id) << ORDINAL_BITS) + np.arange(len(fresh))
+    target = winner[home]
+    was = dict(zip(retired.tolist(), successor.tolist(), strict=True))
+    moved = np.array([i != t and was.get(i) != t for i, t in zip(known.tolist(), target.tolist(), strict=True)], bool)
+    reopened = known[~is_live & (known == target)]
+    return CanonicalIds(winner[cluster], known[moved], target[moved], reopened)
+
+
+def _home(
+    known: np.ndarray, cluster: np.ndarray, current: np.ndarray, first: np.ndarray, cluster_tie: np.ndarray
+) -> np.ndarray:
+    """For each known id the cluster with most of its first carriers; where it has none here, with most of its
+    present ones; -1 where it has neither. Ties by the cluster's smallest unkeyed hash."""
+    home = np.full(len(known), -1, np.int64)
+    for carried in (current, first):  # the later one overrides
+        mine = np.isin(carried, known) if len(known) else np.zeros(len(carried), bool)
+        index = np.searchsorted(known, carried[mine])
+        key, votes = np.unique(index * len(cluster_tie) + cluster[mine], return_counts=True)
+        which, where = key // max(len(cluster_tie), 1), key % max(len(cluster_tie), 1)
+        by = np.lexsort((cluster_tie[where], -votes, which))
+        ids, at = np.unique(which[by], return_index=True)
+        home[ids] = where[by][at]
+    return home

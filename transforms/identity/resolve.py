@@ -1,0 +1,268 @@
+"""Resolve one batch: from new evidence and what is known of its neighbourhood to whose every touched node is.
+
+    evidence ─▶ who is shared? ─▶ contract onto components ─▶ limits broken? ─▶ solve those again ─▶ name the persons
+                 cut those          solve the small graph       from their edges
+
+Only components that the batch touches are read and solved; the result is the one that solving everything gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import numpy as np
+
+from conf.policy import Policy
+from transforms.identity.canonical import ORDINAL_BITS, CanonicalIds, assign_canonical_ids
+from transforms.identity.cluster import NO_REFUSALS, Refusals, breaks_limit, constrained_clusters, limited_namespaces
+from transforms.identity.components import Components, driver_components
+from transforms.identity.evidence import Evidence, concat_evidence, per_pair
+from transforms.identity.nodes import Nodes, union_of
+from transforms.identity.shared import choose_hosts, judge_shared
+
+MERGE, SPLIT, SHARED, NEW = "merge", "split", "shared", "new"
+
+
+class IdentityLookup(Protocol):
+    """What a batch may ask about everything published before it. Ids that do not exist are left out."""
+
+    def nodes(self, ids: np.ndarray) -> Nodes: ...
+    def nodes_of_components(self, components: np.ndarray) -> Nodes: ...
+    def nodes_hosted_by(self, ids: np.ndarray) -> Nodes: ...
+    def edges_of(self, ids: np.ndarray) -> Evidence:
+        """Every edge row with an end in `ids`, each once."""
+
+    def redirects_to(self, canonical_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(retired, successor) of the redirects that point to one of `canonical_ids`."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What a batch changes. `nodes` are the rows to write and `was` the canonical ids they had (0: new), aligned;
+    `cause` says why each changed owner ("" where it did not). `judged` are the nodes whose refusals were decided
+    anew: refusals between them that are not in `refusals` are no longer in force.
+    """
+
+    nodes: Nodes
+    was: np.ndarray
+    cause: np.ndarray
+    ids: CanonicalIds
+    vanished: np.ndarray
+    refusals: Refusals
+    judged: np.ndarray
+    minted_count: int
+    solved_node_count: int
+
+
+def resolve(
+    seen: Nodes,
+    evidence: Evidence,
+    lookup: IdentityLookup,
+    policy: Policy,
+    components: Components,
+    batch_id: int,
+    batch_at: int,
+) -> Resolution:
+    """Resolve the linking nodes `seen` in a batch (rows of `new_nodes`, sorted by id) and its aggregated `evidence`.
+
+    `batch_at` (microseconds) is the batch's time; `components` the engine that solves the contracted graph.
+    """
+    touched = union_of(lookup.nodes(seen.id), seen)
+    around, pairs, altered = _cut_shared(touched, evidence, lookup, policy)
+    stored = _read_touched(touched, around, altered, pairs, lookup)
+    now = _with_flags_of(around, stored, altered)
+
+    core = np.flatnonzero(~now.is_shared)
+    newly_shared = now.is_shared & ~stored.is_shared
+    group = _contract(now.select(core), stored.select(core), evidence, pairs, components)
+    again = breaks_limit(group, now.namespace[core], int(group.max(initial=-1)) + 1, policy)[group]
+    again |= np.isin(stored.component[core], stored.component[newly_shared]) & (stored.component[core] > 0)
+    again = np.isin(group, group[again])
+    component, cluster, refusals = _solve_again(now.select(core), group, again, evidence, lookup, policy)
+
+    of_component, of_cluster = np.full(len(now), -1, np.int64), np.full(len(now), -1, np.int64)
+    of_component[core], of_cluster[core] = component, cluster
+    of_cluster = _attach_shared(now, of_cluster, policy)
+    redirects = lookup.redirects_to(np.unique(now.canonical[now.canonical > 0]))
+    ids = assign_canonical_ids(of_cluster, now.canonical, now.first_canonical, now.tie, redirects, batch_id)
+    after = _named(now, ids.canonical, of_component, batch_at)
+    changed = _differs(stored, after)
+    vanished = np.setdiff1d(now.canonical[now.canonical > 0], after.canonical)
+    return Resolution(
+        nodes=after.select(changed),
+        was=now.canonical[changed],
+        cause=_cause(now.canonical, after, vanished)[changed],
+        ids=ids,
+        vanished=vanished,
+        refusals=refusals,
+        judged=np.union1d(now.id[core][again], now.id[newly_shared]),
+        minted_count=int((np.unique(ids.canonical) >> ORDINAL_BITS == batch_id).sum()),
+        solved_node_count=int(again.sum()),
+    )
+
+
+def _cut_shared(
+    touched: Nodes, evidence: Evidence, lookup: IdentityLookup, policy: Policy
+) -> tuple[Nodes, Evidence, np.ndarray]:
+    """(nodes, pairs, altered): the touched nodes and their neighbours with is_shared, is_hub and host as they are
+    now; every pair that touches a judged node; the ids that were judged.
+
+    A hub is not asked for its thousands of edges again: its edges stay, so it stays a hub.
+    """
+    asked = touched.id[~touched.is_hub]
+    pairs = per_pair(concat_evidence(lookup.edges_of(asked), evidence))
+    nodes = _with_neighbours(touched, pairs, lookup)
+    before = nodes.is_shared
+    is_shared, is_hub = before.copy(), nodes.is_hub.copy()
+    rows = nodes.at(asked)
+    is_shared[rows], is_hub[rows] = judge_shared(asked, pairs, nodes, policy)
+    nodes = replace(nodes, is_shared=is_shared, is_hub=is_hub)
+
+    # A shared neighbour of a node whose standing changed may have to look for another host.
+    flipped = nodes.id[is_shared != before]
+    near = _neighbours(flipped, pairs)
+    near = near[nodes.is_shared[nodes.at(near)] & ~nodes.is_hub[nodes.at(near)]]
+    near = np.setdiff1d(near, asked)
+    if len(near):
+        pairs = per_pair(concat_evidence(lookup.edges_of(np.union1d(asked, near)), evidence))
+        nodes = _with_neighbours(nodes, pairs, lookup)
+    altered = np.union1d(asked, near)
+    rows = nodes.at(altered)
+    host = nodes.host.copy()
+    host[rows] = 0
+    seeking = altered[nodes.is_shared[rows]]
+    host[nodes.at(seeking)] = choose_hosts(seeking, pairs, nodes, policy)
+    return replace(nodes, host=host), pairs, altered
+
+
+def _read_touched(
+    touched: Nodes, around: Nodes, altered: np.ndarray, pairs: Evidence, lookup: IdentityLookup
+) -> Nodes:
+    """Every node, as stored, of the components that this batch can change, with the shared nodes they host.
+
+    Touched are the components of the touched nodes, of the hosts that altered nodes had and have, and of the
+    neighbours of nodes that are no longer shared.
+    """
+    there = lookup.nodes(np.union1d(touched.id, altered))
+    was_shared = there.id[there.is_shared]
+    freed = was_shared[~around.is_shared[around.at(was_shared)]]
+    hosts = np.concatenate([there.host, around.host[around.at(altered)], _neighbours(freed, pairs)])
+    hosts = hosts[around.has(hosts)]
+    labels = np.concatenate([there.component, around.component[around.at(hosts)]])
+    members = lookup.nodes_of_components(np.unique(labels[labels > 0]))
+    hosted = lookup.nodes_hosted_by(np.union1d(members.id, touched.id))
+    return union_of(members, hosted, there, touched)
+
+
+def _with_flags_of(around: Nodes, stored: Nodes, altered: np.ndarray) -> Nodes:
+    """`stored` with the altered nodes' new is_shared, is_hub and host."""
+    to, of = stored.at(altered), around.at(altered)
+    columns = {}
+    for name in ("is_shared", "is_hub", "host"):
+        columns[name] = getattr(stored, name).copy()
+        columns[name][to] = getattr(around, name)[of]
+    return replace(stored, **columns)
+
+
+def _contract(now: Nodes, stored: Nodes, evidence: Evidence, pairs: Evidence, components: Components) -> np.ndarray:
+    """Group of each core node: present components, joined by the batch's edges and those of nodes just freed."""
+    key = np.where(now.component > 0, now.component, -now.id)
+    names, index = np.unique(key, return_inverse=True)
+    freed = now.id[stored.is_shared]
+    more = np.isin(pairs.left, freed) | np.isin(pairs.right, freed)
+    left = np.concatenate([evidence.left, pairs.left[more]])
+    right = np.concatenate([evidence.right, pairs.right[more]])
+    inside = now.has(left) & now.has(right)
+    left, right = index[now.at(left[inside])], index[now.at(right[inside])]
+    return components(len(names), left, right)[index] if len(names) else index
+
+
+def _solve_again(
+    core: Nodes, group: np.ndarray, again: np.ndarray, evidence: Evidence, lookup: IdentityLookup, policy: Policy
+) -> tuple[np.ndarray, np.ndarray, Refusals]:
+    """(component, cluster) of each core node and the refusals: the groups marked `again` from their own edges."""
+    component, cluster = group.copy(), group.copy()
+    if not again.any():
+        return component, cluster, NO_REFUSALS
+    nodes = core.select(again)
+    pairs = _inside(per_pair(concat_evidence(lookup.edges_of(nodes.id), evidence)), nodes)
+    parts = driver_components(len(nodes), nodes.at(pairs.left), nodes.at(pairs.right))
+    offset = int(group.max()) + 1
+    component[again] = parts + offset
+    cluster[again] = parts + offset
+    broken = breaks_limit(parts, nodes.namespace, int(parts.max()) + 1, policy)[parts]
+    if not broken.any():
+        return component, cluster, NO_REFUSALS
+    crowd = nodes.select(broken)
+    labels, refusals = constrained_clusters(crowd, _inside(pairs, crowd), policy)
+    cluster[np.flatnonzero(again)[broken]] = labels + offset + int(parts.max()) + 1
+    return component, cluster, refusals
+
+
+def _attach_shared(now: Nodes, cluster: np.ndarray, policy: Policy) -> np.ndarray:
+    """Clusters with shared nodes given to their hosts' persons; those without a host, or that would break a limit
+    there, stand alone. Numbered 0 … n-1."""
+    cluster = cluster.copy()
+    shared = np.flatnonzero(now.is_shared)
+    given = shared[now.host[shared] > 0]
+    cluster[given] = cluster[now.at(now.host[given])]
+    alone = shared[now.host[shared] == 0]
+    cluster[alone] = cluster.max(initial=-1) + 1 + np.arange(len(alone))
+    limits = dict(limited_namespaces(policy))
+    for code, limit in limits.items():
+        mine = given[now.namespace[given] == code]
+        if not len(mine):
+            continue
+        core_count = np.bincount(cluster[~now.is_shared & (now.namespace == code)], minlength=int(cluster.max()) + 1)
+        mine = mine[np.lexsort((now.tie[mine], cluster[mine]))]
+        _, start, inverse = np.unique(cluster[mine], return_index=True, return_inverse=True)
+        place = np.arange(len(mine)) - start[inverse]
+        over = mine[core_count[cluster[mine]] + place >= limit]
+        cluster[over] = cluster.max() + 1 + np.arange(len(over))
+    return np.unique(cluster, return_inverse=True)[1]
+
+
+def _named(now: Nodes, canonical: np.ndarray, component: np.ndarray, batch_at: int) -> Nodes:
+    """Rows with their owners. A component is labelled by the oldest person in it; shared nodes have none."""
+    label = np.full(int(component.max(initial=-1)) + 2, np.iinfo(np.int64).max)
+    np.minimum.at(label, component, canonical)
+    return replace(
+        now,
+        canonical=canonical,
+        component=np.where(component >= 0, label[component], 0),
+        first_canonical=np.where(now.first_canonical > 0, now.first_canonical, canonical),
+        since=np.where(canonical == now.canonical, now.since, batch_at),
+    )
+
+
+def _cause(was: np.ndarray, after: Nodes, vanished: np.ndarray) -> np.ndarray:
+    cause = np.where(after.is_shared, SHARED, SPLIT).astype(object)
+    cause[np.isin(was, vanished)] = MERGE
+    cause[was == 0] = NEW
+    cause[was == after.canonical] = ""
+    return cause
+
+
+def _differs(a: Nodes, b: Nodes) -> np.ndarray:
+    different = np.zeros(len(a), bool)
+    for f in fields(Nodes):
+        different |= getattr(a, f.name) != getattr(b, f.name)
+    return different
+
+
+def _inside(pairs: Evidence, nodes: Nodes) -> Evidence:
+    """The pairs with both ends in `nodes`."""
+    keep = nodes.has(pairs.left) & nodes.has(pairs.right)
+    return Evidence(*(getattr(pairs, f.name)[keep] for f in fields(Evidence)))
+
+
+def _neighbours(ids: np.ndarray, pairs: Evidence) -> np.ndarray:
+    if not len(ids):
+        return np.empty(0, np.int64)
+    return np.unique(np.concatenate([pairs.right[np.isin(pairs.left, ids)], pairs.left[np.isin(pairs.right, ids)]]))
+
+
+def _with_neighbours(nodes: Nodes, pairs: Evidence, lookup: IdentityLookup) -> Nodes:
+    ids = np.unique(np.concatenate([pairs.left, pairs.right]))
+    return union_of(nodes, lookup.nodes(ids[~nodes.has(ids)]))

@@ -1,0 +1,161 @@
+"""One spelling per identifier value, and whether the value may count at all."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import phonenumbers
+
+from conf.policy import Namespace, Policy
+
+BLOCKED = "blocked_identifier"
+OVERSIZED = "oversized_identifier"
+WRONG_TYPE = "wrong_type_identifier"
+MALFORMED = "malformed_identifier"
+UNKNOWN = "unknown_namespace"
+
+Usable = tuple[str | None, str | None]
+
+_CACHE_SIZE = 100_000
+_EMAIL = re.compile(r"[^@\s]++@[^@\s.]++(?:\.[^@\s.]++)++")
+_HEX_32 = re.compile(r"[0-9a-f]{32}")
+
+
+class Normalizer:
+    """The policy's reading of raw values, with the last hundred thousand answers at hand."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._answers: dict[tuple[str, Any], Usable] = {}
+        # One by one and not joined: a pattern may carry flags or references of its own.
+        self._patterns = {
+            n.name: tuple(re.compile(p) for p in (*policy.blocked_patterns, *n.blocked_patterns))
+            for n in policy.namespaces
+        }
+        self._blocked = {n.name: policy.blocked_values.union(n.blocked_values) for n in policy.namespaces}
+
+    def usable(self, value: Any, namespace: str) -> Usable:
+        """(normalised value, None), or (None, the flag that says why it cannot count); (None, None) for no value."""
+        if value is None:
+            return None, None
+        kind = type(value)
+        if kind is not str and kind is not int and kind is not float and kind is not Decimal:
+            return None, WRONG_TYPE
+        # Equal numbers have equal texts, whatever their type; booleans, which equal 1 and 0, never come here.
+        answer = self._answers.get((namespace, value))
+        if answer is None:
+            if len(self._answers) >= _CACHE_SIZE:
+                self._answers.clear()
+            answer = self._answers[(namespace, value)] = self._judge(value, namespace)
+        return answer
+
+    def _judge(self, value: str | int | float | Decimal, name: str) -> Usable:
+        namespace = self.policy.by_name.get(name)
+        if namespace is None:
+            return None, UNKNOWN
+        text = value if isinstance(value, str) else number_text(value)
+        if text is None:
+            return None, WRONG_TYPE
+        text = text.strip()
+        if len(text) > self.policy.max_value_length:
+            return None, OVERSIZED
+        if self._is_blocked(text, name):
+            return None, BLOCKED
+        normalised = self._normalised(text, namespace)
+        if normalised is None:
+            return None, MALFORMED
+        if len(normalised) > self.policy.max_value_length:
+            return None, OVERSIZED
+        return (None, BLOCKED) if self._is_blocked(normalised, name) else (normalised, None)
+
+    def _is_blocked(self, text: str, name: str) -> bool:
+        return text.lower() in self._blocked[name] or any(p.search(text) for p in self._patterns[name])
+
+    def _normalised(self, text: str, namespace: Namespace) -> str | None:
+        if namespace.normalize == "phone":
+            return phone(text, self.policy.default_phone_region)
+        return _NORMALIZERS[namespace.normalize](text)
+
+
+_normalizers: dict[int, Normalizer] = {}
+
+
+def usable(value: Any, namespace: str, policy: Policy) -> Usable:
+    """See Normalizer.usable; remembers one normaliser, that of the policy asked for last."""
+    known = _normalizers.get(id(policy))
+    if known is None or known.policy is not policy:
+        _normalizers.clear()
+        known = _normalizers[id(policy)] = Normalizer(policy)
+    return known.usable(value, namespace)
+
+
+def number_text(value: int | float | Decimal) -> str | None:
+    """The number's shortest decimal text: 123, 123.0 and 1.23e2 are all "123". None for what is no number."""
+    if isinstance(value, int):
+        return str(value) if value.bit_length() < 10_000 else "9" * 4000
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        value = Decimal(repr(value))
+    if not value.is_finite():
+        return None
+    if abs(value.adjusted()) > 4000:  # 1e999999 is short to write and long to spell out
+        return "9" * 4000
+    if not value:
+        return "0"
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def opaque(text: str) -> str | None:
+    return text
+
+
+def email(text: str) -> str | None:
+    """Without regard to case or width; None for what cannot be an address."""
+    text = unicodedata.normalize("NFKC", text).strip().lower()
+    return text if _EMAIL.fullmatch(text) else None
+
+
+def phone(text: str, region: str | None) -> str | None:
+    """E.164. Without a default region only what is written as an international number has one."""
+    digits = "".join([c for c in unicodedata.normalize("NFKC", text) if c.isdigit()])
+    is_international = text.startswith(("+", "00", "＋")) or text.lower().startswith("tel:+")
+    try:
+        # 00 means + everywhere but where it is a local number, and there the region's own rules come first.
+        spelling = "+" + digits[2:] if text.startswith("00") and region is None else text
+        number = phonenumbers.parse(spelling, region)
+        if phonenumbers.is_possible_number(number):
+            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    except phonenumbers.NumberParseException:
+        pass
+    if text.startswith("00"):
+        digits = digits[2:]
+    # Ten digits may be a number of any country; eleven that do not start with 0 carry their country code.
+    is_whole = 8 <= len(digits) <= 15 if is_international else 11 <= len(digits) <= 15
+    return "+" + digits if is_whole and digits[0] != "0" else None
+
+
+def hexadecimal(text: str) -> str | None:
+    return text.lower().removeprefix("0x")
+
+
+def uuid(text: str) -> str | None:
+    """Lower case, and hyphens in their places where the 32 digits of a uuid are written without."""
+    text = text.lower().removeprefix("urn:uuid:").strip("{}")
+    if _HEX_32.fullmatch(text):
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return text
+
+
+_NORMALIZERS: dict[str, Callable[[str], str | None]] = {
+    "opaque": opaque,
+    "email": email,
+    "hex": hexadecimal,
+    "uuid": uuid,
+}
