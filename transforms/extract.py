@@ -162,11 +162,12 @@ def _bag(record: dict[str, Any], envelope: dict[str, Any], bag: Bag, name: str, 
             if not isinstance(value, dict):
                 value = {name: value}
         result = value if result is None else value | result
-    for target, paths in bag.fields:
-        found = _first(record, envelope, paths)
-        if found is not None:
-            result = {} if result is None else result if result is not record.get(name) else dict(result)
-            _put(result, target.split("."), found)
+    if bag.fields:
+        result = {} if result is None else dict(result)
+        for target, paths in bag.fields:
+            found = _first(record, envelope, paths)
+            if found is not None:
+                _put(result, target.split("."), found)
     return {} if result is None else result
 
 

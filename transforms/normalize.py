@@ -22,6 +22,7 @@ UNKNOWN = "unknown_namespace"
 Usable = tuple[str | None, str | None]
 
 _CACHE_SIZE = 100_000
+_CACHED_LENGTH = 1024  # the cache is bounded in answers, so answers have to be bounded too
 _EMAIL = re.compile(r"[^@\s]++@[^@\s.]++(?:\.[^@\s.]++)++")
 _HEX_32 = re.compile(r"[0-9a-f]{32}")
 
@@ -46,6 +47,10 @@ class Normalizer:
         kind = type(value)
         if kind is not str and kind is not int and kind is not float and kind is not Decimal:
             return None, WRONG_TYPE
+        if namespace not in self._blocked:
+            return None, UNKNOWN
+        if kind is str and len(value) > _CACHED_LENGTH:
+            return self._judge(value, namespace)
         # Equal numbers have equal texts, whatever their type; booleans, which equal 1 and 0, never come here.
         answer = self._answers.get((namespace, value))
         if answer is None:
@@ -55,9 +60,7 @@ class Normalizer:
         return answer
 
     def _judge(self, value: str | int | float | Decimal, name: str) -> Usable:
-        namespace = self.policy.by_name.get(name)
-        if namespace is None:
-            return None, UNKNOWN
+        namespace = self.policy.by_name[name]
         text = value if isinstance(value, str) else number_text(value)
         if text is None:
             return None, WRONG_TYPE
@@ -123,22 +126,23 @@ def email(text: str) -> str | None:
 
 
 def phone(text: str, region: str | None) -> str | None:
-    """E.164. Without a default region only what is written as an international number has one."""
-    digits = "".join([c for c in unicodedata.normalize("NFKC", text) if c.isdigit()])
-    is_international = text.startswith(("+", "00", "＋")) or text.lower().startswith("tel:+")
-    try:
-        # 00 means + everywhere but where it is a local number, and there the region's own rules come first.
-        spelling = "+" + digits[2:] if text.startswith("00") and region is None else text
-        number = phonenumbers.parse(spelling, region)
+    """E.164. Without a default region only what is written as a whole international number has one."""
+    text = unicodedata.normalize("NFKC", text).lower().removeprefix("tel:").strip()
+    digits = "".join([str(unicodedata.decimal(c)) for c in text if c.isdecimal()])
+    if text.startswith("00"):
+        text, digits = "+" + text[2:], digits[2:]
+    is_international = text.startswith("+")
+    # Ten digits may be a number of any country; eleven that do not start with 0 carry their country code.
+    is_whole = (8 if is_international else 11) <= len(digits) <= 15 and digits[0] != "0"
+    spellings = [text] if is_international or region else []
+    for spelling in [*spellings, "+" + digits] if is_whole else spellings:
+        try:
+            number = phonenumbers.parse(spelling, region)
+        except phonenumbers.NumberParseException:
+            continue
         if phonenumbers.is_possible_number(number):
             return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    except phonenumbers.NumberParseException:
-        pass
-    if text.startswith("00"):
-        digits = digits[2:]
-    # Ten digits may be a number of any country; eleven that do not start with 0 carry their country code.
-    is_whole = 8 <= len(digits) <= 15 if is_international else 11 <= len(digits) <= 15
-    return "+" + digits if is_whole and digits[0] != "0" else None
+    return "+" + digits if is_whole else None
 
 
 def hexadecimal(text: str) -> str | None:

@@ -95,6 +95,9 @@ class IdentityState:
     def put_nodes(self, nodes: Nodes) -> None:
         self._nodes.replace(self._nodes.find("id", nodes.id), _table(nodes, NODES))
 
+    def drop_nodes(self, ids: np.ndarray) -> None:
+        self._nodes.replace(self._nodes.find("id", ids), NODES.empty_table())
+
     def _positions_of(self, refusals: Refusals) -> np.ndarray:
         at = np.sort(self._refusals.find("left", refusals.left))
         rows = self._refusals.take(at, ["left", "right"])

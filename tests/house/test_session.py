@@ -88,3 +88,9 @@ def test_what_decides_results_holds_in_a_session_that_somebody_else_made(spark) 
                 assert spark.conf.get(setting.key) == setting.value
     finally:
         spark.conf.set("spark.sql.session.timeZone", "UTC")
+
+
+def test_java_options_of_a_caller_are_added_to_ours(spark) -> None:
+    options = spark.sparkContext.getConf().get("spark.driver.extraJavaOptions")
+    assert "log4j2.configurationFile" in options
+    assert options.endswith("-XX:TieredStopAtLevel=1")

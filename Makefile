@@ -1,0 +1,115 @@
+# Two commands on a fresh machine: `make run` and `make test`. Both do all set-up by themselves.
+# Set-up is repeated only when requirements.lock or pyproject.toml change, and needs no network otherwise.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV  := .venv
+PY    := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+# Extra words for the program behind a target: make run ARGS="--events 100000", make test ARGS="-k policy".
+ARGS  ?=
+
+# Quiet packages: no version check of pip itself, no questions.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.PHONY: help
+help: ## Show this list
+	@echo "Stitchlake: raw events in, one profile per person out."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP) jars ## Install everything: environment, packages, jars (3 minutes the first time)
+
+.PHONY: jars
+jars: $(STAMP) ## Fetch Spark's jars, once
+	@$(PY) -m pipelines.jars
+
+.PHONY: run
+run: setup ## Run the whole pipeline on generated events and show what it found
+	@$(PY) -m pipelines.demo $(ARGS)
+
+.PHONY: test
+test: setup ## Run the test suite, all but the slow tests
+	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+.PHONY: test-fast
+test-fast: $(STAMP) ## Run the tests that need no JVM, in seconds
+	@$(PY) -m pytest -m "not spark and not slow" $(ARGS)
+
+.PHONY: test-slow
+test-slow: setup ## Run the slow tests
+	@$(PY) -m pytest -m slow $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## Check style, format, types and the direction of imports
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+
+.PHONY: format
+format: $(STAMP) ## Format the code and repair what can be repaired
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+.PHONY: lock
+lock: ## Resolve pyproject.toml anew into requirements.lock
+	@set -e; $(find-python); work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
+	"$$python" -m venv "$$work/venv"; \
+	"$$python" -c "$$DIRECT" > "$$work/direct"; \
+	"$$work/venv/bin/python" -m pip install --quiet -r "$$work/direct"; \
+	{ grep '^#' requirements.lock; \
+	  "$$work/venv/bin/python" -m pip freeze --all | grep -viE '^(pip|wheel)=='; } > "$$work/lock"; \
+	cp "$$work/lock" requirements.lock; \
+	echo "requirements.lock: $$(grep -c == requirements.lock) packages"
+
+# What pyproject.toml names, one requirement a line.
+define DIRECT
+import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+print("\n".join(project["dependencies"] + project["optional-dependencies"]["dev"]))
+endef
+export DIRECT
+
+.PHONY: clean
+clean: ## Remove caches and what runs leave behind; keeps the environment, the jars and lakes
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	@rm -rf spark-warehouse metastore_db derby.log
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: clean-all
+clean-all: clean ## Remove the environment and the jars too; keeps lakes
+	@rm -rf $(VENV) .jars
+
+# The first Python on PATH that fits; a name on PATH may be a switch that leads nowhere, so each one is run.
+define find-python
+python= && for name in python3.11 python3.12 python3 python; do \
+  if "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' >/dev/null 2>&1; \
+  then python=$$name; break; fi; \
+done; \
+if [ -z "$$python" ]; then \
+  echo "Stitchlake needs Python 3.11 or 3.12, and none of python3.11, python3.12, python3 is one." >&2; \
+  echo "  Debian, Ubuntu   sudo apt-get install python3.11 python3.11-venv   (or 3.12)" >&2; \
+  echo "  Fedora           sudo dnf install python3.11" >&2; \
+  echo "  macOS            brew install python@3.11" >&2; \
+  exit 1; \
+fi
+endef
+
+$(STAMP): requirements.lock pyproject.toml
+	@set -e; $(find-python); \
+	"$$python" -m pipelines.java; \
+	if ! $(PY) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' >/dev/null 2>&1; then \
+	  rm -rf $(VENV); \
+	  "$$python" -m venv $(VENV) || { \
+	    echo "The environment could not be made. On Debian and Ubuntu: sudo apt-get install $$("$$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')-venv" >&2; \
+	    rm -rf $(VENV); exit 1; }; \
+	fi; \
+	echo "Installing $$(grep -c == requirements.lock) packages into $(VENV) …"; \
+	$(PY) -m pip install --quiet -r requirements.lock && \
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e . && \
+	touch $@

@@ -1,0 +1,139 @@
+"""The activity step of a batch: sessions of the touched anchors cut and owned, touched persons' profiles folded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from conf.policy import Policy
+from conf.tables import PROFILES, SESSIONS
+from pipelines.batch import rows
+from pipelines.batch.intent import Intent
+from pipelines.state.keyed_rows import numpy_of
+from pipelines.state.lake_state import LakeState
+from transforms.identity.canonical import ORDINAL_BITS
+from transforms.identity.nodes import Nodes
+from transforms.ownership import assign_owners
+from transforms.profiles import fold_profiles
+from transforms.sessions import closure, cut_sessions
+
+# (anchors, start, end) → the published events of those anchors in those windows, for a session that must be re-cut.
+FetchEvents = Callable[[pa.Table], pa.Table]
+FOLDED = [n for n in SESSIONS.names if n not in ("spans", "updated_batch_id")]
+
+
+@dataclass(frozen=True)
+class Active:
+    """The step's outcome: hot rows of sessions and profiles, and identity rows of unclaimed nodes."""
+
+    sessions: pa.Table
+    profiles: pa.Table
+    unclaimed: Nodes
+    unclaimed_gone: np.ndarray
+    person_count: int
+
+
+def fold_activity(
+    valid: pa.Table,
+    touched_persons: np.ndarray,
+    vanished: np.ndarray,
+    minted_count: int,
+    state: LakeState,
+    policy: Policy,
+    intent: Intent,
+    fetch_events: FetchEvents,
+) -> Active:
+    """Cut and own the sessions that `valid` events touch, then fold every touched person. Changes the state."""
+    gap_us = int(policy.session_gap_minutes * 60_000_000)
+    anchors = np.unique(numpy_of(valid["anchor_node_id"]))
+    positions = np.sort(state.sessions.find("anchor_node_id", anchors))
+    before = state.sessions.take(positions)
+    near = closure(before, valid, gap_us)
+    cut = cut_sessions(valid, near, gap_us, intent.batch_id)
+    if cut.expansions.num_rows:
+        expanded = fetch_events(cut.expansions)
+        cut = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
+
+    recut = np.union1d(numpy_of(cut.upserts["session_id"]), cut.removed)
+    is_kept = ~np.isin(numpy_of(before["session_id"]), recut)
+    owned = assign_owners(pa.concat_tables([before.filter(pa.array(is_kept)), cut.upserts]), policy)
+    had = dict(zip(before["session_id"].to_pylist(), before["owner_node_id"].to_pylist(), strict=True))
+    session_ids, owners = numpy_of(owned["session_id"]), numpy_of(owned["owner_node_id"])
+    moved = np.array([had.get(s, o) != o for s, o in zip(session_ids.tolist(), owners.tolist(), strict=True)], bool)
+    changed = np.isin(session_ids, numpy_of(cut.upserts["session_id"])) | moved
+    upserts = owned.filter(pa.array(changed))
+    upserts = upserts.set_column(
+        upserts.schema.get_field_index("updated_batch_id"),
+        SESSIONS.arrow.field("updated_batch_id"),
+        pa.array(np.full(upserts.num_rows, intent.batch_id, np.int64)),
+    )
+    replaced = np.isin(numpy_of(before["session_id"]), np.union1d(recut, session_ids[changed]))
+    state.sessions.replace(positions[replaced], upserts)
+
+    unclaimed, gone = _unclaimed_nodes(anchors, owners, minted_count, state, intent)
+    old_owners = numpy_of(before["owner_node_id"])[replaced]
+    owner_nodes = state.identity.nodes(np.union1d(old_owners, owners[changed]))
+    persons = np.unique(np.concatenate([touched_persons, owner_nodes.canonical]))
+    profiles = _fold(persons, state, policy, intent)
+    vanished = np.union1d(vanished, gone.canonical)
+    return Active(
+        sessions=rows.hot_rows(SESSIONS, upserts, {"session_id": cut.removed}, intent.batch_id),
+        profiles=rows.hot_rows(PROFILES, profiles, {"canonical_id": vanished}, intent.batch_id),
+        unclaimed=unclaimed,
+        unclaimed_gone=gone.id,
+        person_count=len(persons),
+    )
+
+
+def _unclaimed_nodes(
+    anchors: np.ndarray, owners: np.ndarray, minted_count: int, state: LakeState, intent: Intent
+) -> tuple[Nodes, Nodes]:
+    """(new, gone) unclaimed nodes of `anchors`: each is nobody's, so each is a person of its own while it owns a
+    session. New ones take the ids after those that the resolver minted in this batch."""
+    wanted = np.unique(owners[owners < 0])
+    there = state.identity.nodes(-anchors)
+    fresh = wanted[~there.has(wanted)]
+    anchor_rows = state.identity.nodes(-fresh)
+    order = anchor_rows.at(-fresh)
+    order = order[np.lexsort((anchor_rows.tie[order],))]
+    ids = -anchor_rows.id[order]
+    canonical = (np.int64(intent.batch_id) << ORDINAL_BITS) + minted_count + np.arange(len(ids))
+    zero, no = np.zeros(len(ids), np.int64), np.zeros(len(ids), bool)
+    nodes = Nodes(
+        id=ids,
+        tenant=anchor_rows.tenant[order],
+        namespace=np.full(len(ids), state.unclaimed, np.int16),
+        tie=zero,
+        canonical=canonical,
+        component=zero,
+        first_canonical=canonical,
+        host=zero,
+        is_shared=no,
+        is_hub=no,
+        since=np.full(len(ids), intent.batch_at, np.int64),
+    )
+    by_id = np.argsort(nodes.id)
+    nodes = nodes.select(by_id)
+    gone = there.select(~np.isin(there.id, wanted))
+    state.identity.put_nodes(nodes)
+    state.identity.drop_nodes(gone.id)
+    return nodes, gone
+
+
+def _fold(persons: np.ndarray, state: LakeState, policy: Policy, intent: Intent) -> pa.Table:
+    nodes = state.identity.nodes_of_persons(persons)
+    sessions = state.sessions.rows("owner_node_id", nodes.id, FOLDED)
+    owner = numpy_of(sessions["owner_node_id"])
+    sessions = sessions.append_column("canonical_id", pa.array(nodes.canonical[nodes.at(owner)]))
+    facts = pa.table(
+        {
+            "canonical_id": nodes.canonical,
+            "tenant": state.tenants.decode(nodes.tenant),
+            "node_id": nodes.id,
+            "namespace": state.namespaces.decode(nodes.namespace),
+        }
+    )
+    return fold_profiles(sessions, facts, policy, intent.batch_id)

@@ -1,0 +1,405 @@
+"""BatchProcessor: the foreachBatch step. Frame and parse, judge duplicates, resolve, fold, write, publish.
+
+Exactly once: the intent fixes what the batch sees, every write carries the stream's transaction (stream, batch), the
+row in ops.batches comes last. Repeating a published batch does nothing; repeating a half-written one completes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+
+from conf.policy import Policy
+from conf.settings import Settings
+from conf.table_spec import TableSpec
+from conf.tables import (
+    ALL,
+    BATCHES,
+    BRONZE_EVENTS,
+    EVENTS,
+    IDENTIFIERS,
+    IDENTITY_EDGES,
+    IDENTITY_LOG,
+    IDENTITY_MAP,
+    IDENTITY_REDIRECTS,
+    PROFILES,
+    QUARANTINE,
+    REJECTED_EDGES,
+    SESSIONS,
+    UPSERTED,
+)
+from pipelines.batch import rows
+from pipelines.batch.activity import Active, fold_activity
+from pipelines.batch.intent import Intent, record_intent
+from pipelines.batch.resolution import Identified, identify
+from pipelines.batch.steps import Steps
+from pipelines.fingerprint import code_fingerprint
+from pipelines.state.keyed_rows import numpy_of
+from pipelines.state.lake_state import LakeState
+from pipelines.tables.compaction import compact_hot
+from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import published
+from pipelines.tables.writer import TableWriter, Txn
+from transforms.dedupe import Standing, judge_duplicates
+from transforms.identity.components import Components
+from transforms.parse import RecordParser
+from transforms.records import parsed
+
+ALL_TENANTS = "*"
+INTENT = "_stitchlake/intent.json"
+
+
+class ConservationError(RuntimeError):
+    """received ≠ valid + quarantined + duplicate: the line stops before anything is published."""
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What one published batch was, for progress lines."""
+
+    batch_id: int
+    received: int
+    valid: int
+    quarantined: int
+    duplicate: int
+    persons: int
+    seconds: float
+    steps: Mapping[str, float]
+
+
+class BatchProcessor:
+    """Processes the micro-batches of one stream into one lake. One instance per stream; not for several threads."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        writer: TableWriter,
+        parser: RecordParser,
+        policy: Policy,
+        components: Components,
+        settings: Settings,
+        stream: str,
+        key_fingerprint: str,
+        known_origins: frozenset[tuple[str, str]] = frozenset(),
+        on_published: Callable[[BatchReport], None] = lambda report: None,
+    ) -> None:
+        self.lake, self.writer, self.parser, self.policy = lake, writer, parser, policy
+        self.components, self.settings, self.stream = components, settings, stream
+        self.key_fingerprint, self.known_origins, self.on_published = key_fingerprint, known_origins, on_published
+        self.state: LakeState | None = None
+        self.failure: Exception | None = None
+        self._one_at_a_time = threading.Lock()
+        self._compacted_at = time.monotonic()
+        self._hot_rows = 0
+        self._last_batch_id = 0
+        self._done_stream_batch_id = -1
+        self._versions: dict[str, int] = {}
+        self._published_versions: dict[str, int] = {}
+        self._pool = ThreadPoolExecutor(settings.write_threads, thread_name_prefix="write")
+
+    # -- one batch -------------------------------------------------------------------------------------------------
+
+    def __call__(self, frame: DataFrame, stream_batch_id: int) -> None:
+        """Spark's foreachBatch entry. Raises to stop the line; what was written is completed by the next attempt."""
+        with self._one_at_a_time:
+            try:
+                self._process(frame, stream_batch_id)
+                if self._is_compaction_due():
+                    self._compact()
+            except Exception as e:
+                self.failure = e
+                raise
+
+    def between_batches(self) -> threading.Lock:
+        """Held as a context manager: no batch runs meanwhile."""
+        return self._one_at_a_time
+
+    def _process(self, frame: DataFrame, stream_batch_id: int) -> None:
+        started = time.perf_counter()
+        state = self.ready_state()
+        if stream_batch_id <= self._done_stream_batch_id:
+            return
+        steps = Steps()
+        with steps("parse"):
+            received = parsed(frame, self.parser, self.known_origins).toArrow()
+        if not received.num_rows:
+            return
+        with steps("judge"):
+            received = _in_order(received)
+            standing = self._judge(received, state)
+            valid = received.filter(pa.array(standing.valid))
+        intent = record_intent(self.lake.path / INTENT, self._intent(received, stream_batch_id))
+        state.is_dirty = True
+        txn = Txn(self.stream, stream_batch_id)
+        with steps("bronze"):
+            waiting = {
+                BRONZE_EVENTS: rows.bronze_rows(received, intent.batch_id),
+                QUARANTINE: rows.quarantine_rows(received, standing, intent.batch_id),
+                EVENTS: rows.event_rows(valid, intent.batch_id),
+            }
+            first_writes = [self._pool.submit(self._write, spec, table, txn) for spec, table in waiting.items()]
+        with steps("identity"):
+            identified = identify(received, valid, state, self.policy, self.components, intent)
+        with steps("activity"):
+            active = fold_activity(
+                valid,
+                identified.touched_persons,
+                identified.resolution.vanished,
+                identified.resolution.minted_count,
+                state,
+                self.policy,
+                intent,
+                self._fetch_events,
+            )
+        with steps("write"):
+            for write in first_writes:
+                write.result()
+            later = self._table_rows(identified, active, state, intent)
+            for write in [self._pool.submit(self._write, spec, table, txn) for spec, table in later.items()]:
+                write.result()
+        state.event_keys.replace(np.empty(0, np.int64), valid.select(["event_key", "content_digest"]))
+        with steps("publish"):
+            self._publish(standing, received, identified, active, intent, steps, txn)
+        state.is_dirty = False
+        self._last_batch_id, self._done_stream_batch_id = intent.batch_id, stream_batch_id
+        self._published_versions = dict(self._versions)
+        self.on_published(
+            BatchReport(
+                intent.batch_id,
+                received.num_rows,
+                int(standing.valid.sum()),
+                int(standing.quarantined.sum()),
+                int(standing.duplicate.sum()),
+                active.person_count,
+                time.perf_counter() - started,
+                steps.seconds,
+            )
+        )
+
+    def ready_state(self) -> LakeState:
+        """The state as of the last published batch, reloaded if an attempt has spoilt it."""
+        if self.state is None or self.state.is_dirty:
+            snapshot = published(self.lake)
+            self.state = LakeState.load(snapshot, self.policy)
+            self._versions = {spec.full_name: self.lake.version(spec) for spec in _physical_tables()}
+            self._published_versions = dict(snapshot.table_versions) if snapshot else dict(self._versions)
+            self._last_batch_id = snapshot.batch_id if snapshot else 0
+            self._done_stream_batch_id = self._last_published_of_stream()
+        return self.state
+
+    # -- upkeep between batches ------------------------------------------------------------------------------------
+
+    def compact(self) -> None:
+        """Fold the hot parts into their tables and publish that, so that the tables themselves are complete."""
+        with self._one_at_a_time:
+            self.ready_state()
+            if self._last_batch_id:
+                self._compact()
+
+    def _is_compaction_due(self) -> bool:
+        old = time.monotonic() - self._compacted_at > self.settings.compact_every_seconds
+        return self._hot_rows > 0 and (old or self._hot_rows > self.settings.compact_from_hot_rows)
+
+    def _compact(self) -> None:
+        """Base first, then hot: readers of both see the same rows at every moment. Repeating it is harmless."""
+        batch_id = self._last_batch_id + 1
+        txn = Txn(f"{self.stream}:compaction", batch_id)
+        steps = Steps()
+        with steps("compact"):
+            changed = [compact_hot(self.lake, spec, self._last_batch_id, self.writer, txn) for spec in UPSERTED]
+        if any(changed):
+            self._versions = {spec.full_name: self.lake.version(spec) for spec in _physical_tables()}
+            self._append_batch_row("compaction", batch_id, time.time_ns() // 1000, {}, {}, steps.seconds, txn)
+            self._last_batch_id = batch_id
+            self._published_versions = dict(self._versions)
+        self._compacted_at, self._hot_rows = time.monotonic(), 0
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _judge(self, received: pa.Table, state: LakeState) -> Standing:
+        key, digest = numpy_of(received["event_key"]), numpy_of(received["content_digest"])
+        refused = numpy_of(pc.list_value_length(received["reasons"])) > 0
+        known = state.event_keys.rows("event_key", key[~refused])
+        standing = judge_duplicates(
+            key, digest, refused, numpy_of(known["event_key"]), numpy_of(known["content_digest"])
+        )
+        counted = standing.valid.sum() + standing.quarantined.sum() + standing.duplicate.sum()
+        if counted != received.num_rows:
+            raise ConservationError(f"{received.num_rows} records received, {counted} accounted for")
+        return standing
+
+    def _intent(self, received: pa.Table, stream_batch_id: int) -> Intent:
+        digest = hashlib.blake2b(digest_size=16)
+        for column in ("event_key", "content_digest", "origin_ordinal"):
+            digest.update(numpy_of(received[column]).tobytes())
+        return Intent(
+            stream=self.stream,
+            stream_batch_id=stream_batch_id,
+            batch_id=self._last_batch_id + 1,
+            batch_at=time.time_ns() // 1000,
+            versions=self._published_versions,
+            policy_fingerprint=self.policy.fingerprint,
+            code_fingerprint=code_fingerprint(),
+            key_fingerprint=self.key_fingerprint,
+            input_digest=digest.hexdigest(),
+        )
+
+    def _table_rows(
+        self, identified: Identified, active: Active, state: LakeState, intent: Intent
+    ) -> dict[TableSpec, pa.Table]:
+        batch_id = intent.batch_id
+        map_upserts = pa.concat_tables([identified.map_upserts, rows.map_rows(active.unclaimed, state, batch_id)])
+        log = pa.concat_tables(
+            [
+                identified.log,
+                rows.log_rows(
+                    active.unclaimed,
+                    np.zeros(len(active.unclaimed), np.int64),
+                    np.full(len(active.unclaimed), "new", object),
+                    intent.batch_at,
+                    state,
+                    batch_id,
+                ),
+            ]
+        )
+        lifted = {"left_node_id": identified.lifted_left, "right_node_id": identified.lifted_right}
+        return {
+            IDENTIFIERS: identified.identifiers,
+            IDENTITY_EDGES.hot: rows.hot_rows(IDENTITY_EDGES, identified.edges, _no_keys(IDENTITY_EDGES), batch_id),
+            IDENTITY_MAP.hot: rows.hot_rows(IDENTITY_MAP, map_upserts, {"node_id": active.unclaimed_gone}, batch_id),
+            IDENTITY_REDIRECTS.hot: rows.hot_rows(
+                IDENTITY_REDIRECTS, identified.redirects, {"retired_canonical_id": identified.reopened}, batch_id
+            ),
+            IDENTITY_LOG: log,
+            REJECTED_EDGES.hot: rows.hot_rows(REJECTED_EDGES, identified.refused, lifted, batch_id),
+            SESSIONS.hot: active.sessions,
+            PROFILES.hot: active.profiles,
+        }
+
+    def _write(self, spec: TableSpec, table: pa.Table, txn: Txn) -> None:
+        if table.num_rows:
+            self._hot_rows += table.num_rows if spec.is_hot else 0
+            self._versions[spec.full_name] = self.writer.append(spec, table, txn)
+
+    def _publish(
+        self,
+        standing: Standing,
+        received: pa.Table,
+        identified: Identified,
+        active: Active,
+        intent: Intent,
+        steps: Steps,
+        txn: Txn,
+    ) -> None:
+        flags = pc.value_counts(pc.list_flatten(received["flags"]))
+        counts = {f"flag_{f['values']}": f["counts"] for f in flags.to_pylist()}
+        reasons = pc.value_counts(pc.list_flatten(received["reasons"]))
+        counts |= {f"reason_{r['values']}": r["counts"] for r in reasons.to_pylist()}
+        causes, times = np.unique(identified.resolution.cause.astype(str), return_counts=True)
+        counts |= {f"nodes_{c}": int(n) for c, n in zip(causes, times, strict=True) if c}
+        counts |= {
+            "solved_node_count": identified.resolution.solved_node_count,
+            "touched_person_count": active.person_count,
+            "changed_session_count": active.sessions.num_rows,
+            "conflicting_duplicate_count": int(standing.conflicting.sum()),
+        }
+        self._append_batch_row(
+            "batch",
+            intent.batch_id,
+            intent.batch_at,
+            {
+                "stream_batch_id": np.array([txn.version]),
+                "received_count": np.array([received.num_rows]),
+                "valid_count": np.array([standing.valid.sum()]),
+                "quarantined_count": np.array([standing.quarantined.sum()]),
+                "duplicate_count": np.array([standing.duplicate.sum()]),
+                "inputs": pa.array([_inputs(received)]),
+            },
+            counts,
+            steps.seconds,
+            txn,
+        )
+
+    def _append_batch_row(
+        self,
+        kind: str,
+        batch_id: int,
+        started_at: int,
+        columns: rows.Columns,
+        counts: Mapping[str, int],
+        seconds: Mapping[str, float],
+        txn: Txn,
+    ) -> None:
+        zero = np.array([0])
+        row: rows.Columns = {
+            "tenant": pa.array([ALL_TENANTS]),
+            "stream": pa.array([self.stream]),
+            "kind": pa.array([kind]),
+            **{f"{c}_count": zero for c in ("received", "valid", "quarantined", "duplicate")},
+            **columns,
+            "metrics": _map(counts, pa.int64()),
+            "step_seconds": _map(seconds, pa.float64()),
+            "table_versions": _map(self._versions, pa.int64()),
+            "policy_fingerprint": pa.array([self.policy.fingerprint]),
+            "code_fingerprint": pa.array([code_fingerprint()]),
+            "key_fingerprint": pa.array([self.key_fingerprint]),
+            "started_at": np.array([started_at]),
+            "published_at": np.array([time.time_ns() // 1000]),
+        }
+        self.writer.append(BATCHES, rows.table_of(BATCHES, row, batch_id, 1), txn)
+
+    def _fetch_events(self, windows: pa.Table) -> pa.Table:
+        """Published events of the windows' anchors between the earliest start and the latest end."""
+        snapshot = published(self.lake)
+        if snapshot is None:
+            return EVENTS.arrow.empty_table()
+        return snapshot.events_of(windows["anchor_node_id"], pc.min(windows["start_at"]), pc.max(windows["end_at"]))
+
+    def _last_published_of_stream(self) -> int:
+        batches = published_batches(self.lake, self.stream)
+        return max((b for b in batches["stream_batch_id"].to_pylist() if b is not None), default=-1)
+
+
+def published_batches(lake: Lake, stream: str) -> pa.Table:
+    """The rows of ops.batches that `stream` has published."""
+    batches = lake.read(BATCHES, ["stream", "stream_batch_id"])
+    return batches.filter(pc.equal(batches["stream"], stream))
+
+
+def _physical_tables() -> list[TableSpec]:
+    return [spec for table in ALL for spec in ([table, table.hot] if table.write == "upsert" else [table])]
+
+
+def _in_order(received: pa.Table) -> pa.Table:
+    """Records in the order in which they count: by source, origin and place in it."""
+    by = [("source", "ascending"), ("origin", "ascending"), ("origin_ordinal", "ascending")]
+    return received.combine_chunks().sort_by(by).combine_chunks()
+
+
+def _no_keys(spec: TableSpec) -> rows.Columns:
+    return {k: pa.array([], spec.arrow.field(k).type) for k in spec.key}
+
+
+def _map(values: Mapping[str, float], value_type: pa.DataType) -> pa.Array:
+    items = [(k, v) for k, v in sorted(values.items())]
+    return pa.array([items], pa.map_(pa.string(), value_type))
+
+
+def _inputs(received: pa.Table) -> str:
+    groups = received.group_by(["source", "origin"]).aggregate(
+        [("origin_ordinal", "min"), ("origin_ordinal", "max"), ("origin_ordinal", "count")]
+    )
+    names = ("source", "origin", "first", "last", "records")
+    columns = ("source", "origin", "origin_ordinal_min", "origin_ordinal_max", "origin_ordinal_count")
+    lists = [groups[c].to_pylist() for c in columns]
+    return json.dumps([dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)])

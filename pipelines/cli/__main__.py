@@ -1,0 +1,36 @@
+"""The command line `stitchlake`: one module per command, one way to fail."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+COMMANDS = ("run", "resolve", "generate", "sql", "status")
+FAILED, BAD_USAGE = 1, 2
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="stitchlake", description="One profile per person from raw events, on Spark and Delta Lake."
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        import_module(f"pipelines.cli.{name}").register(commands)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns 0, 1 when it failed, 2 on bad usage; a user's mistake never shows a stack trace."""
+    args = parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""`stitchlake run`: stream sources into a lake."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from conf.policy import load_policy
+from conf.settings import load_settings
+from pipelines.batch.process import BatchReport
+from pipelines.cli.problems import Exit, reported
+from pipelines.session import build_session
+from pipelines.sources import ignored_names, parse_source
+from pipelines.stream import run_stream
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    p = subparsers.add_parser("run", help="stream sources into a lake", description=__doc__)
+    p.add_argument(
+        "--source",
+        action="append",
+        required=True,
+        metavar="SRC",
+        help="MAPPING:FOLDER, such as native:events/ ; may be given several times",
+    )
+    p.add_argument("--once", action="store_true", help="publish everything that is there, then end")
+    p.add_argument("--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file")
+    p.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default: lake/")
+    p.add_argument("--policy", metavar="FILE", help="identity policy (YAML); default: the shipped one")
+    p.add_argument("--json", action="store_true", help="progress and summary as JSON lines on standard output")
+    p.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        with reported("run"):
+            return _run(args)
+    except Exit as e:
+        return e.code
+
+
+def _run(args: argparse.Namespace) -> int:
+    sources = [parse_source(text) for text in args.source]
+    policy, settings = load_policy(args.policy), load_settings(args.env)
+    for source in sources:
+        if ignored := ignored_names(source):
+            print(f"{source.mapping}: {len(ignored)} files are not picked up, such as {ignored[0]}", file=sys.stderr)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    spark = build_session("stitchlake", settings.master, driver_memory=settings.driver_memory)
+    progress = Progress(as_json=args.json)
+    if not args.once:
+        progress.say(f"streaming into {args.lake}; Ctrl-C stops cleanly")
+    result = run_stream(
+        spark, args.lake, sources, policy, settings, once=args.once, stop=stop, on_published=progress.published
+    )
+    progress.done(result.batch_count, result.received_count, args.lake)
+    return 0
+
+
+class Progress:
+    """One line per published batch: on a terminal's standard error for people, JSON on standard output for programs."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json, self.started, self.total = as_json, time.monotonic(), 0
+
+    def say(self, text: str) -> None:
+        if not self.as_json:
+            print(text, file=sys.stderr, flush=True)
+
+    def published(self, report: BatchReport) -> None:
+        self.total += report.received
+        if self.as_json:
+            steps = {k: round(v, 4) for k, v in report.steps.items()}
+            print(json.dumps({**report.__dict__, "seconds": round(report.seconds, 4), "steps": steps}), flush=True)
+            return
+        self.say(
+            f"batch {report.batch_id:>4}  {report.received:>8,} received = {report.valid:,} valid"
+            f" + {report.quarantined:,} quarantined + {report.duplicate:,} duplicate"
+            f"   {report.persons:,} persons touched   {report.seconds:.1f} s"
+        )
+
+    def done(self, batches: int, received: int, lake: Path) -> None:
+        seconds = time.monotonic() - self.started
+        if self.as_json:
+            print(json.dumps({"batches": batches, "received": received, "seconds": round(seconds, 3)}), flush=True)
+            return
+        self.say(f"{received:,} records in {batches} batches, {seconds:.1f} s; the lake is {lake}")

@@ -1,0 +1,150 @@
+"""The one streaming query of a lake: sources → foreachBatch → published tables."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming import StreamingQuery
+
+from conf.policy import Policy
+from conf.settings import Settings
+from conf.source_mapping import load_mapping
+from conf.tables import ALL, BRONZE_EVENTS
+from pipelines.batch.discard import discard_unpublished
+from pipelines.batch.intent import read_intent
+from pipelines.batch.process import INTENT, BatchProcessor, BatchReport
+from pipelines.checkpoint import Checkpoint, open_checkpoint
+from pipelines.components_graphframes import choose_components
+from pipelines.hashing_key import fingerprint, load_key
+from pipelines.lock import lake_lock
+from pipelines.sources import Source, read_stream
+from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import published
+from pipelines.tables.writer import make_writer
+from transforms.parse import RecordParser
+
+
+class StreamFailed(RuntimeError):
+    """A batch could not be published; the lake is as it was after the batch before."""
+
+
+class PolicyChanged(RuntimeError):
+    """The lake's persons were made under another policy."""
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """How a run ended."""
+
+    batch_count: int
+    received_count: int
+
+
+def run_stream(
+    spark: SparkSession,
+    lake_path: Path,
+    sources: Sequence[Source],
+    policy: Policy,
+    settings: Settings,
+    *,
+    once: bool,
+    stop: threading.Event | None = None,
+    on_published: Callable[[BatchReport], None] = lambda report: None,
+) -> StreamResult:
+    """Stream `sources` into the lake until `stop` is set, or with `once` until everything there is published.
+
+    Holds the lake's lock. After a clean end hot parts are compacted, so gold.profiles is complete.
+    """
+    stop = stop or threading.Event()
+    with lake_lock(lake_path):
+        lake = Lake(lake_path)
+        lake.create_missing(ALL)
+        snapshot = published(lake)
+        _refuse_other_policy(snapshot, policy)
+        key = load_key(lake_path, snapshot is not None, snapshot.key_fingerprint if snapshot else None)
+        checkpoint = open_checkpoint(lake_path, tuple(s.name for s in sources))
+        known = _known_origins(lake, checkpoint)
+        totals = {"batches": 0, "received": 0}
+
+        def count(report: BatchReport) -> None:
+            totals["batches"] += 1
+            totals["received"] += report.received
+            on_published(report)
+
+        processor = BatchProcessor(
+            lake,
+            make_writer(settings.writer, lake, spark, settings.spark_writer_from_rows),
+            RecordParser({s.mapping: load_mapping(s.mapping) for s in sources}, policy, key, settings.max_record_bytes),
+            policy,
+            choose_components(settings.engine, spark, settings.graphframes_from_edges),
+            settings,
+            checkpoint.stream,
+            fingerprint(key),
+            known,
+            count,
+        )
+        processor.ready_state()
+        frame = read_stream(spark, sources, settings.max_files_per_trigger)
+        writer = (
+            frame.writeStream.queryName("stitchlake")
+            .option("checkpointLocation", str(checkpoint.folder))
+            .foreachBatch(processor)
+        )
+        trigger = {"availableNow": True} if once else {"processingTime": f"{settings.trigger_seconds} seconds"}
+        _until_done(writer.trigger(**trigger).start(), processor, stop)
+        processor.compact()
+        return StreamResult(totals["batches"], totals["received"])
+
+
+def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threading.Event) -> None:
+    """Wait for the end of the query; on `stop` let the running batch finish first."""
+    try:
+        while query.isActive and not stop.is_set():
+            with suppress(InterruptedError):
+                query.awaitTermination(0.2)
+        if query.isActive:
+            with processor.between_batches():
+                query.stop()
+        if query.exception() is not None:
+            raise query.exception()
+    except StreamingQueryException as e:
+        raise StreamFailed(_reason(processor, e)) from None
+
+
+def _reason(processor: BatchProcessor, error: Exception) -> str:
+    """What went wrong, without Spark's plan and without anybody's data."""
+    if processor.failure is not None:
+        return f"{type(processor.failure).__name__}: {processor.failure}".splitlines()[0]
+    return str(error).splitlines()[0]
+
+
+def _refuse_other_policy(snapshot: object, policy: Policy) -> None:
+    if snapshot is not None and snapshot.policy_fingerprint != policy.fingerprint:  # type: ignore[attr-defined]
+        raise PolicyChanged(
+            "this lake's persons were made under another identity policy; "
+            "run with the policy it was made with, or read the sources into a new --lake"
+        )
+
+
+def _known_origins(lake: Lake, checkpoint: Checkpoint) -> frozenset[tuple[str, str]]:
+    """Files that earlier checkpoints have published, for a checkpoint that knows nothing of them.
+
+    An attempt that an earlier stream left unfinished is taken back first: its input is read again by the new one.
+    """
+    if not checkpoint.is_new:
+        return frozenset()
+    snapshot = published(lake)
+    intent = read_intent(lake.path / INTENT)
+    last = snapshot.batch_id if snapshot else 0
+    if intent is not None and intent.batch_id > last:
+        discard_unpublished(lake, last)
+    if snapshot is None:
+        return frozenset()
+    origins = snapshot.arrow(BRONZE_EVENTS, ["source", "origin"]).group_by(["source", "origin"]).aggregate([])
+    return frozenset(zip(origins["source"].to_pylist(), origins["origin"].to_pylist(), strict=True))

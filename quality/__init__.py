@@ -1,0 +1,1 @@
+"""Row rules, quarantine reasons, table checks and conservation."""

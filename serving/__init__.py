@@ -1,0 +1,1 @@
+"""A thin HTTP interface over the same tables that the pipelines write."""

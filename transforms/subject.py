@@ -1,0 +1,186 @@
+"""Whose event it is: identifiers of a record become nodes, sorted, counted once, with flags for what does not count."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
+from transforms.hashing import digest, encode, keyed_node_id
+from transforms.normalize import WRONG_TYPE, Normalizer, number_text
+
+TOO_MANY = "too_many_identifiers"
+NO_IDENTIFIER = "no_identifier"
+
+_CACHE_SIZE = 100_000
+_CACHED_LENGTH = 1024
+_CHECK_EVERY = 1000
+_WHOLE_FLOATS = 2.0**53  # from here on a float has lost digits of the number that was written
+_NO_PRIORITY = 1_000_000
+
+
+class Imprecise(Exception):
+    """A number is too long for a float: two persons would get one identifier. Read the record with exact numbers."""
+
+
+class Node(NamedTuple):
+    """One identifier. Nodes sort by priority, then value, then namespace: that is what *best* means."""
+
+    priority: int
+    value: str
+    namespace: str
+    node_id: int
+    strength: str
+    tie_hash: int
+
+
+class Subject(NamedTuple):
+    """The nodes of one record; `linking` and `weak` are the subject's, best first."""
+
+    linking: list[Node]
+    weak: list[Node]
+    unknown: dict[str, Any] | None
+
+
+class IdentifierReader:
+    """Raw identifiers → nodes, by one policy and one key, with the last hundred thousand nodes at hand."""
+
+    def __init__(self, policy: Policy, key: bytes) -> None:
+        self._key = key
+        self._policy = policy
+        self._normalizer = Normalizer(policy)
+        self._strengths = {n.name: n.strength for n in policy.namespaces}
+        self._known: dict[tuple[str, str, Any], Node | str] = {}
+
+    def subject(self, tenant: str, identifiers: Any, flags: list[str], ip: Any = None) -> Subject:
+        """The subject's nodes; what does not count is named in `flags`. At most one more node than may link."""
+        linking: list[Node] = []
+        weak: list[Node] = []
+        unknown: dict[str, Any] | None = None
+        if type(identifiers) is not dict:
+            if identifiers is not None:
+                flags.append(WRONG_TYPE)
+                unknown = identifiers
+            identifiers = {}
+        known, strengths = self._known, self._strengths
+        is_repeatable = False
+        if ip is not None and "ip_address" in strengths:
+            is_repeatable = "ip_address" in identifiers
+            self._add(tenant, "ip_address", ip, linking, weak, flags)
+        for namespace, raw in identifiers.items():
+            if type(raw) is str:
+                node = known.get((tenant, namespace, raw))
+                if type(node) is Node:
+                    (weak if node.strength == "weak" else linking).append(node)
+                    continue
+            elif raw is None:
+                continue
+            elif type(raw) is list:
+                is_repeatable = True
+            if namespace not in strengths:
+                flags.append("unknown_namespace")
+                unknown = {} if unknown is None else unknown
+                unknown[namespace] = raw
+                continue
+            self._add(tenant, namespace, raw, linking, weak, flags)
+        if is_repeatable:
+            linking, weak = _once(linking), _once(weak)
+        if len(linking) > 1:
+            linking.sort()
+        if len(weak) > 1:
+            weak.sort()
+        return Subject(linking, weak, unknown)
+
+    def actor(self, tenant: str, identifiers: Any) -> list[Node]:
+        """Who acted for the subject: of any namespace, known or not. Nothing of it links, so nothing is flagged."""
+        if type(identifiers) is not dict or not identifiers:
+            return []
+        nodes: list[Node] = []
+        for namespace, raw in identifiers.items():
+            for value in raw if type(raw) is list else (raw,):
+                node = self._actor_node(tenant, namespace, value)
+                if node is not None:
+                    nodes.append(node)
+        return sorted(_once(nodes)) if len(nodes) > 1 else nodes
+
+    def _add(
+        self, tenant: str, namespace: str, raw: Any, linking: list[Node], weak: list[Node], flags: list[str]
+    ) -> None:
+        strength = self._strengths[namespace]
+        if strength == "ignored":
+            return
+        target = weak if strength == "weak" else linking
+        for value in raw if type(raw) is list else (raw,):
+            if value is None:
+                continue
+            node = self._node(tenant, namespace, value)
+            if type(node) is Node:
+                target.append(node)
+                if len(linking) % _CHECK_EVERY == 0 and len(_once(linking)) > MAX_LINKING_IDENTIFIERS:
+                    return  # refused already; a list of a million values need not be read to its end
+            else:
+                flags.append(str(node))
+
+    def _node(self, tenant: str, namespace: str, raw: Any) -> Node | str:
+        """The node of a value in a namespace of the policy, or the flag of one that does not count."""
+        kind = type(raw)
+        if kind is float and abs(raw) >= _WHOLE_FLOATS:
+            raise Imprecise
+        if kind is not str and kind is not int and kind is not float and kind is not Decimal:
+            return WRONG_TYPE
+        wanted = (tenant, namespace, raw)
+        node = self._known.get(wanted)
+        if node is not None:
+            return node
+        value, flag = self._normalizer.usable(raw, namespace)
+        if value is None:
+            return str(flag)
+        spaces = self._policy.by_name[namespace]
+        node = self._hashed(tenant, namespace, value, spaces.priority, spaces.strength)
+        if kind is not str or len(raw) <= _CACHED_LENGTH:
+            if len(self._known) >= _CACHE_SIZE:
+                self._known.clear()
+            self._known[wanted] = node
+        return node
+
+    def _hashed(self, tenant: str, namespace: str, value: str, priority: int, strength: str) -> Node:
+        identifier = encode(tenant, namespace, value)
+        return Node(
+            priority, value, namespace, keyed_node_id(self._key, identifier), strength, digest(identifier)
+        )
+
+    def _actor_node(self, tenant: str, namespace: str, raw: Any) -> Node | None:
+        if namespace in self._strengths:
+            node = None if raw is None else self._node(tenant, namespace, raw)
+            return node if type(node) is Node else None
+        if type(raw) is float and abs(raw) >= _WHOLE_FLOATS:
+            raise Imprecise
+        text = raw if type(raw) is str else None if type(raw) is bool else _number(raw)
+        text = None if text is None else text.strip()
+        if not text or max(len(text), len(namespace)) > self._policy.max_value_length:
+            return None
+        return self._hashed(tenant, namespace, text, _NO_PRIORITY, "actor")
+
+
+def _number(raw: Any) -> str | None:
+    return number_text(raw) if isinstance(raw, int | float | Decimal) else None
+
+
+def _once(nodes: list[Node]) -> list[Node]:
+    return list({node.node_id: node for node in nodes}.values())
+
+
+def user_of(linking: list[Node]) -> int | None:
+    """The node that authenticates the event: its best identifier of a unique namespace."""
+    for node in linking:
+        if node.strength == "unique":
+            return node.node_id
+    return None
+
+
+def anchor_of(linking: list[Node]) -> int:
+    """The node whose run of activity the event belongs to: its best device, else its best identifier."""
+    for node in linking:
+        if node.strength == "device":
+            return node.node_id
+    return linking[0].node_id
