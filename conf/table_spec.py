@@ -69,7 +69,7 @@ class TableSpec:
     columns: tuple[ColumnSpec, ...]
     key: tuple[str, ...]
     write: Write
-    checks: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.columns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,7 +26,7 @@ from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import lake_lock
 from pipelines.sources import Source, read_stream
 from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
+from pipelines.tables.snapshot import Snapshot, published
 from pipelines.tables.writer import make_writer
 from transforms.parse import RecordParser
 
@@ -62,12 +63,13 @@ def run_stream(
     Holds the lake's lock. After a clean end hot parts are compacted, so gold.profiles is complete.
     """
     stop = stop or threading.Event()
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it would print a failed batch's stack, and we report it
     with lake_lock(lake_path):
         lake = Lake(lake_path)
         lake.create_missing(ALL)
         snapshot = published(lake)
         _refuse_other_policy(snapshot, policy)
-        key = load_key(lake_path, snapshot is not None, snapshot.key_fingerprint if snapshot else None)
+        key = load_key(lake_path, snapshot is not None, snapshot.row["key_fingerprint"] if snapshot else None)
         checkpoint = open_checkpoint(lake_path, tuple(s.name for s in sources))
         known = _known_origins(lake, checkpoint)
         totals = {"batches": 0, "received": 0}
@@ -124,8 +126,8 @@ def _reason(processor: BatchProcessor, error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _refuse_other_policy(snapshot: object, policy: Policy) -> None:
-    if snapshot is not None and snapshot.policy_fingerprint != policy.fingerprint:  # type: ignore[attr-defined]
+def _refuse_other_policy(snapshot: Snapshot | None, policy: Policy) -> None:
+    if snapshot is not None and snapshot.row["policy_fingerprint"] != policy.fingerprint:
         raise PolicyChanged(
             "this lake's persons were made under another identity policy; "
             "run with the policy it was made with, or read the sources into a new --lake"

@@ -11,7 +11,7 @@ from conf.source_mapping import FIELDS, Bag, Keys, SourceMapping
 Found = tuple[Any, ...]  # the values of FIELDS, then of BAGS: identifiers, actor, properties, context
 Loads = Callable[[str], Any]
 
-_MISSING = object()
+_NOTHING: dict[str, Any] = {}
 
 
 class Extractor:
@@ -36,9 +36,28 @@ class Extractor:
         self._bags = (identifiers, mapping.actor, mapping.properties, mapping.context)
         self._known = mapping.top_level | {str(p[0]) for _, ps in identifiers.fields for p in ps}
         self._has_rules = bool(mapping.defaults or mapping.values)
+        self._plain = self._plain_names()
+
+    def _plain_names(self) -> tuple[str, ...] | None:
+        """The top-level fields of a mapping that does nothing but pick them, as the native one does."""
+        bags = [b.objects[0][0] if not b.fields and len(b.objects) == 1 == len(b.objects[0]) else None for b in self._bags]
+        names = [name for name in (*self._simple, *bags) if isinstance(name, str) and name != "$"]
+        is_plain = len(names) == len(FIELDS) + len(bags) and not self._has_rules and self._mapping.explode is None
+        return tuple(names) if is_plain else None
 
     def events(self, record: dict[str, Any], loads: Loads) -> list[Found]:
         """One tuple per event. `loads` reads objects that come as JSON text, as they do in columns."""
+        if self._plain is not None and record.keys() <= self._known:
+            get = record.get
+            a, b, c, d, e, f, g, identifiers, actor, properties, context = self._plain
+            subject, acting, free, around = get(identifiers), get(actor), get(properties, _NOTHING), get(context, _NOTHING)
+            if (
+                type(free) is dict
+                and type(around) is dict
+                and type(subject) is dict
+                and (acting is None or type(acting) is dict)
+            ):
+                return [(get(a), get(b), get(c), get(d), get(e), get(f), get(g), subject, acting, free, around)]
         if self._mapping.explode is None:
             return [self._event(record, record, loads)]
         inner = _walk(record, record, self._mapping.explode)

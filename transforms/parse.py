@@ -27,7 +27,7 @@ from transforms.hashing import digest, encode, event_key
 from transforms.instants import NO_TIMESTAMP, instant
 from transforms.normalize import number_text
 from transforms.parsed_schema import PARSED_SCHEMA, Records
-from transforms.subject import NO_IDENTIFIER, TOO_MANY, IdentifierReader, Imprecise, anchor_of, user_of
+from transforms.subject import NO_IDENTIFIER, TOO_MANY, IdentifierReader, Imprecise, Node, user_and_anchor
 from transforms.touch import touch
 
 MALFORMED_JSON = "malformed_json"
@@ -42,6 +42,8 @@ UNUSABLE_TENANT = "unusable_tenant"
 DEFAULT_TENANT = "default"
 MAX_ID_LENGTH = 512
 _HEADERS_KEPT = 1000
+_ROWS_AT_ONCE = 1000
+_NONE: tuple[Any, ...] = ()
 
 # The columns of a row in the order in which `_row` makes them; the others are handed through.
 _MADE = (
@@ -49,7 +51,6 @@ _MADE = (
     "event_at", "platform", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids", "actor_node_ids",
     "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "flags", "properties", "context", "identifiers",
 )  # fmt: skip
-_LISTS = {"reasons", "node_ids", "weak_node_ids", "actor_node_ids", "flags"}
 
 
 class Refused(Exception):
@@ -84,6 +85,14 @@ class RecordParser:
     def parse(self, records: Records) -> pa.RecordBatch:
         """One row per event: as many as records, unless a mapping explodes them."""
         self._seen = set()
+        # Rows become Arrow a thousand at a time: Python objects that are let go at once stay in the processor's cache.
+        parts = [
+            self._part(Records(*[column[at : at + _ROWS_AT_ONCE] for column in records]))
+            for at in range(0, len(records.payload) or 1, _ROWS_AT_ONCE)
+        ]
+        return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+    def _part(self, records: Records) -> pa.RecordBatch:
         rows: list[tuple[Any, ...]] = []
         places: list[int] = []
         for at, (source, mapping, _, origin, ordinal, payload_format, payload, transport_at) in enumerate(
@@ -97,7 +106,9 @@ class RecordParser:
             except Exception:  # whatever it was: one record must not stop the batch, and its contents not be logged
                 new = [_refusal([UNPARSEABLE], transport_at)]
             rows += new
-            places += [at] * len(new)
+            if len(rows) != at + 1 or places:  # only a mapping that explodes records has other rows than records
+                places = places or list(range(at))
+                places += [at] * len(new)
         return self._batch(records, rows, places)
 
     def _record(
@@ -107,7 +118,7 @@ class RecordParser:
             raise Refused(UNREADABLE)
         if len(payload) > self.max_record_bytes:
             raise Refused(TOO_LARGE)
-        record = _json_object(payload) if payload_format == "json" else self._csv_object(payload)
+        record = self._object(payload_format, payload)
         events = extractor.events(record, orjson.loads)
         rows = []
         for sub, found in enumerate(events):
@@ -115,11 +126,17 @@ class RecordParser:
             try:
                 rows.append(self._row(found, here, transport_at))
             except Imprecise:
-                text = payload if payload_format == "json" else orjson.dumps(record)
-                exact = extractor.events(_exact(text.decode()), _exact)[sub]
                 # Identity is read exactly; everything else stays what it is for every other record.
+                again = self._object(payload_format, payload)
+                found = extractor.events(again, orjson.loads)[sub]
+                if payload_format == "json":
+                    again = _exact(payload.decode())
+                exact = extractor.events(again, _exact)[sub]
                 rows.append(self._row((*exact[:2], *found[2:7], *exact[7:9], *found[9:]), here, transport_at))
         return rows
+
+    def _object(self, payload_format: str, payload: bytes) -> dict[str, Any]:
+        return _json_object(payload) if payload_format == "json" else self._csv_object(payload)
 
     def _csv_object(self, payload: bytes) -> dict[str, Any]:
         try:
@@ -179,8 +196,8 @@ class RecordParser:
 
         ip = None
         if "ip" in context or "ip_address" in context:
-            ip = context.get("ip") or context.get("ip_address")
-            context = {name: value for name, value in context.items() if name != "ip" and name != "ip_address"}
+            ip = context.pop("ip", None) or context.get("ip_address")
+            context.pop("ip_address", None)
         reader = self._reader
         linking, weak, unknown = reader.subject(tenant, identifiers, flags, ip)
         if not linking:
@@ -207,53 +224,42 @@ class RecordParser:
         properties_json = canonical(properties) if properties else b""
         context_json = canonical(context) if context else b""
         head = orjson.dumps([event_type, event_name, event_at, platform, node_ids, weak_ids, actor_ids])
-        new = []
         seen = self._seen
-        for node in chain(linking, weak, acting) if weak or acting else linking:
-            if node[3] not in seen:
-                seen.add(node[3])
-                new.append(node)
+        new = [node for node in linking + weak + acting if node[3] not in seen]
+        if new:
+            seen.update([node[3] for node in new])
         return (
             tenant,
             received_at,
-            reasons,
+            _NONE,
             event_id,
             event_key(tenant, event_id),
-            digest(b"\n".join((head, properties_json, context_json))),
+            digest(b"%b\n%b\n%b" % (head, properties_json, context_json)),
             event_type,
             event_name,
             event_at,
             platform,
-            user_of(linking),
-            anchor_of(linking),
+            *user_and_anchor(linking),
             node_ids,
             weak_ids,
-            actor_ids,
+            actor_ids or _NONE,
             *touch(properties, context),
-            flags,
+            flags or _NONE,
             properties_json or None,
             context_json or None,
-            new,
+            new or _NONE,
         )
 
     def _batch(self, records: Records, rows: list[tuple[Any, ...]], places: list[int]) -> pa.RecordBatch:
         made = dict(zip(_MADE, zip(*rows, strict=True) if rows else ((),) * len(_MADE), strict=True))
-        is_plain = len(places) == len(records.payload)
         columns: dict[str, pa.Array] = {}
         for name in Records._fields[:-1]:
             values = getattr(records, name)
             kind = PARSED_SCHEMA.field(name).type
-            columns[name] = pa.array(values if is_plain else [values[at] for at in places], kind)
+            columns[name] = pa.array([values[at] for at in places] if places else values, kind)
         for name, values in made.items():
             kind = PARSED_SCHEMA.field(name).type
-            if name == "identifiers":
-                columns[name] = _identifiers(values, kind)
-            elif name in _LISTS:
-                columns[name] = _lists(values, kind)
-            elif name in ("properties", "context"):
-                columns[name] = pa.array(values, pa.binary()).cast(kind)
-            else:
-                columns[name] = pa.array(values, kind)
+            columns[name] = _identifiers(values, kind) if name == "identifiers" else pa.array(values, kind)
         columns["event_date"] = columns["event_at"].cast(pa.date32())
         has_anchor = columns["anchor_node_id"].is_valid()
         authenticated = columns["user_node_id"].is_valid()
@@ -319,24 +325,12 @@ def _refusal(
     return (tenant, received_at, reasons, event_id, *none, [], [], [], *none[:4], flags or [], None, None, [])
 
 
-def _offsets(lists: tuple[Any, ...]) -> pa.Array:
-    return pa.array(np.concatenate(([0], np.cumsum([len(x) for x in lists], dtype=np.int32))).astype(np.int32))
-
-
-def _lists(lists: tuple[Any, ...], kind: pa.ListType) -> pa.Array:
-    return pa.ListArray.from_arrays(
-        _offsets(lists), pa.array(list(chain.from_iterable(lists)), kind.value_type), type=kind
-    )
-
-
 def _identifiers(lists: tuple[Any, ...], kind: pa.ListType) -> pa.Array:
     nodes = list(chain.from_iterable(lists))
+    offsets = np.zeros(len(lists) + 1, np.int32)
+    np.cumsum([len(x) for x in lists], out=offsets[1:])
     struct = kind.value_type
-    children = [
-        pa.array([n.node_id for n in nodes], pa.int64()),
-        pa.array([n.namespace for n in nodes], pa.string()),
-        pa.array([n.value for n in nodes], pa.string()),
-        pa.array([n.tie_hash for n in nodes], pa.int64()),
-    ]
-    values = pa.StructArray.from_arrays(children, fields=[struct.field(i) for i in range(struct.num_fields)])
-    return pa.ListArray.from_arrays(_offsets(lists), values, type=kind)
+    fields = dict(zip(Node._fields, zip(*nodes, strict=True), strict=True)) if nodes else {}
+    children = [pa.array(fields.get(f.name, ()), f.type) for f in struct]
+    values = pa.StructArray.from_arrays(children, fields=list(struct))
+    return pa.ListArray.from_arrays(pa.array(offsets), values, type=kind)

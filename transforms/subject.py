@@ -34,6 +34,9 @@ class Node(NamedTuple):
     tie_hash: int
 
 
+_NODE_ID, _STRENGTH = Node._fields.index("node_id"), Node._fields.index("strength")  # by place is twice as fast
+
+
 class Subject(NamedTuple):
     """The nodes of one record; `linking` and `weak` are the subject's, best first."""
 
@@ -71,7 +74,7 @@ class IdentifierReader:
             if type(raw) is str:
                 node = known.get((tenant, namespace, raw))
                 if type(node) is Node:
-                    (weak if node.strength == "weak" else linking).append(node)
+                    (weak if node[_STRENGTH] == "weak" else linking).append(node)
                     continue
             elif raw is None:
                 continue
@@ -170,17 +173,15 @@ def _once(nodes: list[Node]) -> list[Node]:
     return list({node.node_id: node for node in nodes}.values())
 
 
-def user_of(linking: list[Node]) -> int | None:
-    """The node that authenticates the event: its best identifier of a unique namespace."""
+def user_and_anchor(linking: list[Node]) -> tuple[int | None, int]:
+    """Of nodes in their order, the one that authenticates the event (its best unique identifier, if any), and the one
+    whose run of activity it belongs to (its best device, else its best identifier)."""
+    user = anchor = None
     for node in linking:
-        if node.strength == "unique":
-            return node.node_id
-    return None
-
-
-def anchor_of(linking: list[Node]) -> int:
-    """The node whose run of activity the event belongs to: its best device, else its best identifier."""
-    for node in linking:
-        if node.strength == "device":
-            return node.node_id
-    return linking[0].node_id
+        strength = node[_STRENGTH]
+        if strength == "device":
+            if anchor is None:
+                anchor = node[_NODE_ID]
+        elif strength == "unique" and user is None:
+            user = node[_NODE_ID]
+    return user, linking[0][_NODE_ID] if anchor is None else anchor

@@ -16,9 +16,10 @@ from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.nodes import Nodes
-from transforms.ownership import assign_owners
+from transforms.ownership import owned_changes
 from transforms.profiles import fold_profiles
-from transforms.sessions import closure, cut_sessions
+from transforms.session_reach import closure
+from transforms.sessions import cut_sessions, session_gap_us
 
 # (anchors, start, end) → the published events of those anchors in those windows, for a session that must be re-cut.
 FetchEvents = Callable[[pa.Table], pa.Table]
@@ -47,7 +48,7 @@ def fold_activity(
     fetch_events: FetchEvents,
 ) -> Active:
     """Cut and own the sessions that `valid` events touch, then fold every touched person. Changes the state."""
-    gap_us = int(policy.session_gap_minutes * 60_000_000)
+    gap_us = session_gap_us(policy)
     anchors = np.unique(numpy_of(valid["anchor_node_id"]))
     positions = np.sort(state.sessions.find("anchor_node_id", anchors))
     before = state.sessions.take(positions)
@@ -57,25 +58,13 @@ def fold_activity(
         expanded = fetch_events(cut.expansions)
         cut = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
 
-    recut = np.union1d(numpy_of(cut.upserts["session_id"]), cut.removed)
-    is_kept = ~np.isin(numpy_of(before["session_id"]), recut)
-    owned = assign_owners(pa.concat_tables([before.filter(pa.array(is_kept)), cut.upserts]), policy)
-    had = dict(zip(before["session_id"].to_pylist(), before["owner_node_id"].to_pylist(), strict=True))
-    session_ids, owners = numpy_of(owned["session_id"]), numpy_of(owned["owner_node_id"])
-    moved = np.array([had.get(s, o) != o for s, o in zip(session_ids.tolist(), owners.tolist(), strict=True)], bool)
-    changed = np.isin(session_ids, numpy_of(cut.upserts["session_id"])) | moved
-    upserts = owned.filter(pa.array(changed))
-    upserts = upserts.set_column(
-        upserts.schema.get_field_index("updated_batch_id"),
-        SESSIONS.arrow.field("updated_batch_id"),
-        pa.array(np.full(upserts.num_rows, intent.batch_id, np.int64)),
-    )
-    replaced = np.isin(numpy_of(before["session_id"]), np.union1d(recut, session_ids[changed]))
+    upserts = owned_changes(before, cut, policy, intent.batch_id)
+    replaced = np.isin(numpy_of(before["session_id"]), np.union1d(cut.removed, numpy_of(upserts["session_id"])))
     state.sessions.replace(positions[replaced], upserts)
 
-    unclaimed, gone = _unclaimed_nodes(anchors, owners, minted_count, state, intent)
-    old_owners = numpy_of(before["owner_node_id"])[replaced]
-    owner_nodes = state.identity.nodes(np.union1d(old_owners, owners[changed]))
+    unclaimed, gone = _unclaimed_nodes(anchors, minted_count, state, intent)
+    old_owners, new_owners = numpy_of(before["owner_node_id"])[replaced], numpy_of(upserts["owner_node_id"])
+    owner_nodes = state.identity.nodes(np.union1d(old_owners, new_owners))
     persons = np.unique(np.concatenate([touched_persons, owner_nodes.canonical]))
     profiles = _fold(persons, state, policy, intent)
     vanished = np.union1d(vanished, gone.canonical)
@@ -89,10 +78,11 @@ def fold_activity(
 
 
 def _unclaimed_nodes(
-    anchors: np.ndarray, owners: np.ndarray, minted_count: int, state: LakeState, intent: Intent
+    anchors: np.ndarray, minted_count: int, state: LakeState, intent: Intent
 ) -> tuple[Nodes, Nodes]:
     """(new, gone) unclaimed nodes of `anchors`: each is nobody's, so each is a person of its own while it owns a
     session. New ones take the ids after those that the resolver minted in this batch."""
+    owners = numpy_of(state.sessions.rows("anchor_node_id", anchors, ["owner_node_id"])["owner_node_id"])
     wanted = np.unique(owners[owners < 0])
     there = state.identity.nodes(-anchors)
     fresh = wanted[~there.has(wanted)]

@@ -46,8 +46,8 @@ from pipelines.batch.steps import Steps
 from pipelines.fingerprint import code_fingerprint
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
-from pipelines.tables.compaction import compact_hot
-from pipelines.tables.lake import Lake
+from pipelines.tables.compaction import compact_files, compact_hot
+from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import published
 from pipelines.tables.writer import TableWriter, Txn
 from transforms.dedupe import Standing, judge_duplicates
@@ -56,6 +56,7 @@ from transforms.parse import RecordParser
 from transforms.records import parsed
 
 ALL_TENANTS = "*"
+APPENDED = tuple(spec for spec in ALL if spec.write != "upsert")
 INTENT = "_stitchlake/intent.json"
 
 
@@ -191,7 +192,7 @@ class BatchProcessor:
         if self.state is None or self.state.is_dirty:
             snapshot = published(self.lake)
             self.state = LakeState.load(snapshot, self.policy)
-            self._versions = {spec.full_name: self.lake.version(spec) for spec in _physical_tables()}
+            self._versions = {spec.full_name: self.lake.version(spec) for spec in with_hot_parts(ALL)}
             self._published_versions = dict(snapshot.table_versions) if snapshot else dict(self._versions)
             self._last_batch_id = snapshot.batch_id if snapshot else 0
             self._done_stream_batch_id = self._last_published_of_stream()
@@ -215,10 +216,17 @@ class BatchProcessor:
         batch_id = self._last_batch_id + 1
         txn = Txn(f"{self.stream}:compaction", batch_id)
         steps = Steps()
+        versions = dict(self._versions)
         with steps("compact"):
-            changed = [compact_hot(self.lake, spec, self._last_batch_id, self.writer, txn) for spec in UPSERTED]
-        if any(changed):
-            self._versions = {spec.full_name: self.lake.version(spec) for spec in _physical_tables()}
+            for spec in UPSERTED:
+                compacted = compact_hot(self.lake, spec, self._last_batch_id, self.writer)
+                versions[spec.full_name] = compacted.base_version
+                versions[spec.hot.full_name] = compacted.hot_version
+        with steps("compact_files"):
+            for spec in APPENDED:
+                versions[spec.full_name] = compact_files(self.lake, spec)
+        if versions != self._versions:
+            self._versions = versions
             self._append_batch_row("compaction", batch_id, time.time_ns() // 1000, {}, {}, steps.seconds, txn)
             self._last_batch_id = batch_id
             self._published_versions = dict(self._versions)
@@ -363,7 +371,12 @@ class BatchProcessor:
         snapshot = published(self.lake)
         if snapshot is None:
             return EVENTS.arrow.empty_table()
-        return snapshot.events_of(windows["anchor_node_id"], pc.min(windows["start_at"]), pc.max(windows["end_at"]))
+        at = pc.field("event_at")
+        return snapshot.dataset(EVENTS).to_table(
+            filter=pc.field("anchor_node_id").isin(windows["anchor_node_id"].unique())
+            & (at >= pc.min(windows["start_at"]))
+            & (at <= pc.max(windows["end_at"]))
+        )
 
     def _last_published_of_stream(self) -> int:
         batches = published_batches(self.lake, self.stream)
@@ -372,12 +385,8 @@ class BatchProcessor:
 
 def published_batches(lake: Lake, stream: str) -> pa.Table:
     """The rows of ops.batches that `stream` has published."""
-    batches = lake.read(BATCHES, ["stream", "stream_batch_id"])
-    return batches.filter(pc.equal(batches["stream"], stream))
-
-
-def _physical_tables() -> list[TableSpec]:
-    return [spec for table in ALL for spec in ([table, table.hot] if table.write == "upsert" else [table])]
+    rows = lake.open(BATCHES).to_pyarrow_dataset()
+    return rows.to_table(columns=["stream_batch_id"], filter=pc.field("stream") == stream)
 
 
 def _in_order(received: pa.Table) -> pa.Table:

@@ -1,0 +1,1 @@
+"""Measurements of the product: who is found, at what cost, beside what simpler methods find."""

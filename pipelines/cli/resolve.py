@@ -1,0 +1,77 @@
+"""`stitchlake resolve`: resolve a file of events as if it had been streamed N records at a time."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from conf.policy import load_policy
+from conf.settings import CHOICES, load_settings
+from conf.source_mapping import load_mapping
+from pipelines.cli.problems import Exit, reported
+from pipelines.cli.run import Progress
+from pipelines.results import write_events, write_owners, write_refusals
+from pipelines.session import build_session
+from pipelines.slices import land
+from pipelines.sources import Source, SourceError
+from pipelines.stream import run_stream
+from transforms.framing import format_of
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    p = subparsers.add_parser("resolve", help="resolve a file of events", description=__doc__)
+    p.add_argument("input", nargs="+", type=Path, help="event files (.jsonl .ndjson .json .csv .parquet, gzip of each)")
+    p.add_argument("--output", type=Path, required=True, metavar="FILE", help="one line per identifier: its person")
+    p.add_argument("--events-output", type=Path, metavar="FILE", help="one line per event: its person and session")
+    p.add_argument("--rejected-output", type=Path, metavar="FILE", help="one line per refused pair, with the reason")
+    p.add_argument("--policy", metavar="FILE", help="identity policy (YAML); default: the shipped one")
+    p.add_argument("--source-format", default="native", metavar="NAME", help="source mapping; default: native")
+    p.add_argument("--batch-size", type=int, metavar="N", help="records per batch; default: all at once")
+    p.add_argument("--engine", choices=CHOICES["engine"], default="auto", help="who solves the graph; default: auto")
+    p.add_argument("--lake", type=Path, metavar="DIR", help="resolve into this lake; default: one that is thrown away")
+    p.add_argument("--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file")
+    p.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        with reported("resolve"), tempfile.TemporaryDirectory(prefix="stitchlake-") as scratch:
+            return _run(args, Path(scratch))
+    except Exit as e:
+        return e.code
+
+
+def _run(args: argparse.Namespace, scratch: Path) -> int:
+    for path in args.input:
+        if not path.is_file():
+            raise SourceError(f"input {path} is not a file; give one or more files of events")
+        if format_of(path.name)[0] is None:
+            raise SourceError(f"input {path}: unknown extension; use .jsonl, .ndjson, .json, .csv or .parquet, or .gz of it")
+    if args.batch_size is not None and args.batch_size < 1:
+        raise SourceError("--batch-size must be at least 1")
+    policy = load_policy(args.policy)
+    load_mapping(args.source_format)
+    settings = replace(load_settings(args.env), engine=args.engine)
+    if args.batch_size:
+        settings = replace(settings, max_files_per_trigger=1)
+    else:
+        settings = replace(settings, max_files_per_trigger=1_000_000)
+    lake = args.lake or scratch / "lake"
+    landing = scratch / "landing"
+    land(args.input, landing, args.batch_size)
+    spark = build_session("stitchlake resolve", settings.master, driver_memory=settings.driver_memory)
+    progress = Progress(as_json=False)
+    name = "resolve" if args.lake is None else f"resolve:{args.input[0].resolve()}"
+    source = Source(args.source_format, str(landing), "file", name)
+    run_stream(spark, lake, [source], policy, settings, once=True, on_published=progress.published)
+    names_are_members = args.lake is None
+    count = write_owners(lake, policy, args.output, names_are_members)
+    if args.events_output:
+        write_events(lake, policy, args.events_output, names_are_members)
+    if args.rejected_output:
+        write_refusals(lake, args.rejected_output)
+    print(f"{count['identifiers']:,} identifiers of {count['persons']:,} persons in {args.output}", file=sys.stderr)
+    return 0

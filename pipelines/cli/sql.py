@@ -1,0 +1,211 @@
+"""`stitchlake sql`: a question to the lake's tables and views, answered as a table, JSON lines or CSV."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from conf.tables import BATCHES
+from pipelines.tables.lake import Lake
+from pipelines.views import register_duckdb, register_spark
+
+TABLE_ROWS = 50
+CELL_WIDTH = 48
+READING = ("select", "with", "from", "values", "table", "describe", "desc", "show", "explain", "summarize", "(")
+
+
+class QueryRefused(ValueError):
+    """A query that cannot be answered; the message is one line for whoever typed it."""
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "sql",
+        help="ask the lake's tables and views a question",
+        description="Runs one reading statement over bronze, silver, gold and ops, as of the last published batch. "
+        "gold.profiles_live has one row per person, gold.events one per event with its person. "
+        "Exit code 2: the question is wrong; 1: there is no lake, or it cannot be read.",
+    )
+    parser.add_argument("query", metavar="SQL", help='for example "SELECT count(*) FROM gold.profiles_live"')
+    parser.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default lake/")
+    parser.add_argument("--engine", choices=("duckdb", "spark"), default="duckdb", help="default duckdb")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="one JSON object per line")
+    shape.add_argument("--csv", action="store_true", help="CSV with a header line")
+    parser.add_argument(
+        "--limit", type=_row_count, metavar="N", help=f"at most N rows (default: all; {TABLE_ROWS} in a table)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    lake = Lake(args.lake)
+    if not lake.has(BATCHES):
+        print(no_lake("sql", args.lake), file=sys.stderr)
+        return 1
+    is_table = not (args.json or args.csv)
+    limit = args.limit if args.limit is not None else (TABLE_ROWS if is_table else None)
+    ask = _ask_duckdb if args.engine == "duckdb" else _ask_spark
+    try:
+        names, rows = ask(lake, args.query, None if limit is None else limit + 1)
+    except QueryRefused as refused:
+        print(f"sql: {refused}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"sql: {args.lake}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    is_cut = limit is not None and len(rows) > limit
+    rows = rows[:limit]
+    try:
+        _write(names, rows, "json" if args.json else "csv" if args.csv else "table")
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has had enough, `| head` for example
+        return 0
+    if is_cut:
+        print(f"sql: only the first {limit} rows; --limit N for more", file=sys.stderr)
+    return 0
+
+
+def no_lake(command: str, path: Path) -> str:
+    return f"{command}: no lake in {path}; make one: stitchlake run --source native:FOLDER --once --lake {path}"
+
+
+def _ask_duckdb(lake: Lake, query: str, limit: int | None) -> tuple[list[str], list[tuple]]:
+    import duckdb
+
+    con = duckdb.connect()
+    con.execute("SET python_enable_replacements = false")  # names mean tables of the lake, not variables of ours
+    register_duckdb(con, lake)
+    folder = str(lake.path).replace("'", "''")
+    con.execute(f"SET allowed_directories = ['{folder}/']")
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+    try:
+        statements = con.extract_statements(query)
+        if len(statements) != 1:
+            raise QueryRefused(f"one statement at a time; these are {len(statements)}")
+        if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+            raise _not_reading(str(statements[0].type).rpartition(".")[2])
+        answer = con.execute(statements[0])
+        rows = answer.fetchall() if limit is None else answer.fetchmany(limit)
+        return [column[0] for column in answer.description or ()], rows
+    except duckdb.Error as error:
+        raise QueryRefused(_first_line(str(error))) from None
+
+
+def _ask_spark(lake: Lake, query: str, limit: int | None) -> tuple[list[str], list[tuple]]:
+    from pyspark.errors import PySparkException
+
+    from pipelines.session import build_session
+
+    spark = build_session("stitchlake-sql")
+    register_spark(spark, lake)
+    try:
+        if not query.lower().lstrip().startswith(READING) and not query.lstrip().startswith("--"):
+            raise _not_reading(query.split(maxsplit=1)[0].upper() if query.strip() else "nothing")
+        if _changes_something(spark, query):
+            raise _not_reading("a change")
+        frame = spark.sql(query)
+        rows = frame.collect() if limit is None else frame.limit(limit).collect()
+        return frame.columns, [tuple(row) for row in rows]
+    except PySparkException as error:
+        raise QueryRefused(_first_line(error.getMessage() or str(error))) from None
+
+
+def _changes_something(spark: Any, query: str) -> bool:
+    """A statement such as `WITH … INSERT` or `FROM … INSERT` begins like a question."""
+    jvm = spark.sparkContext._jvm
+    package = "org.apache.spark.sql.catalyst.plans.logical."
+    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    inserts = jvm.java.lang.Class.forName(package + "InsertIntoStatement", False, loader)
+    commands = jvm.java.lang.Class.forName(package + "Command", False, loader)
+    plans = [spark._jsparkSession.sessionState().sqlParser().parsePlan(query)]
+    is_about = query.lower().lstrip().startswith(("show", "desc", "explain"))
+    while plans:
+        plan = plans.pop()
+        if inserts.isInstance(plan) or (commands.isInstance(plan) and not is_about):
+            return True
+        children = plan.children()
+        plans += [children.apply(at) for at in range(children.size())]
+    return False
+
+
+def _not_reading(what: str) -> QueryRefused:
+    return QueryRefused(f"only questions are answered (SELECT, WITH, DESCRIBE, SHOW, EXPLAIN), not {what}")
+
+
+def _write(names: Sequence[str], rows: Sequence[tuple], shape: str) -> None:
+    if shape == "json":
+        for row in rows:
+            print(json.dumps(dict(zip(names, row, strict=True)), default=_plain, ensure_ascii=False))
+    elif shape == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_cell(value, empty="") for value in row] for row in rows)
+    else:
+        print(as_table(names, rows))
+
+
+def as_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns under their names: numbers to the right, long cells cut off."""
+    cells = [[_shorten(_cell(value, empty="∅")) for value in row] for row in rows]
+    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(names)]
+    to_right = [
+        all(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows if row[i] is not None)
+        for i in range(len(names))
+    ]
+
+    def line(values: Sequence[str]) -> str:
+        placed = (
+            value.rjust(width) if right else value.ljust(width)
+            for value, width, right in zip(values, widths, to_right, strict=True)
+        )
+        return "  ".join(placed).rstrip()
+
+    count = f"({len(rows):,} row{'' if len(rows) == 1 else 's'})"
+    return "\n".join([line(names), line(["─" * width for width in widths]), *(line(row) for row in cells), count])
+
+
+def _cell(value: Any, empty: str) -> str:
+    if value is None:
+        return empty
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, default=_plain, ensure_ascii=False)
+    return str(_plain(value)) if isinstance(value, date | bytes | bytearray) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: instants in ISO 8601 with Z, bytes in base64, Spark's rows as objects."""
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z") if value.tzinfo else value.isoformat() + "Z"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray):
+        return base64.b64encode(value).decode()
+    return str(value)
+
+
+def _shorten(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "the query failed")
+
+
+def _row_count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("a number of rows, 0 or more")
+    return int(text)

@@ -1,0 +1,116 @@
+"""`stitchlake status`: what was published last, whether records are conserved, and how large the tables are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.table_spec import DELETED
+from conf.tables import ALL, BATCHES
+from pipelines.cli.sql import as_table, no_lake
+from pipelines.tables.lake import Lake, with_hot_parts
+from pipelines.tables.snapshot import published
+
+COUNTS = ("received_count", "valid_count", "quarantined_count", "duplicate_count")
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "status",
+        help="last published batch, lag, conservation, table sizes",
+        description="Reads the lake; needs no stream. Exit code 1: there is no lake, or records are not conserved.",
+    )
+    parser.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default lake/")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    lake = Lake(args.lake)
+    if not lake.has(BATCHES):
+        print(no_lake("status", args.lake), file=sys.stderr)
+        return 1
+    found = status(lake, datetime.now(UTC))
+    print(json.dumps(found) if args.json else as_text(found))
+    return 0 if found["conservation"]["holds"] else 1
+
+
+def status(lake: Lake, now: datetime) -> dict[str, Any]:
+    """Everything the command shows, as JSON can carry it."""
+    snapshot = published(lake)
+    at = None if snapshot is None else snapshot.published_at
+    return {
+        "lake": str(lake.path),
+        "streams": _streams(lake),
+        "last_batch_id": None if snapshot is None else snapshot.batch_id,
+        "published_at": None if at is None else at.isoformat().replace("+00:00", "Z"),
+        "lag_seconds": None if at is None else round((now - at).total_seconds(), 3),
+        "conservation": _conservation(lake),
+        "tables": [_size(lake, spec) for spec in with_hot_parts(ALL) if lake.has(spec)],
+    }
+
+
+def as_text(found: dict[str, Any]) -> str:
+    kept = found["conservation"]
+    if found["last_batch_id"] is None:
+        published_line = "nothing published yet"
+    else:
+        published_line = (
+            f"batch {found['last_batch_id']:,} published at {found['published_at']} "
+            f"({found['lag_seconds']:,.1f} s ago)"
+        )
+    verdict = (
+        "holds in every batch and in total"
+        if kept["holds"]
+        else f"BROKEN in {len(kept['broken_batch_ids'])} batches, first {kept['broken_batch_ids'][:5]}"
+    )
+    sizes = as_table(
+        ("table", "rows", "files", "MB"),
+        [(t["table"], t["row_count"], t["file_count"], round(t["byte_count"] / 1e6, 1)) for t in found["tables"]],
+    )
+    return (
+        f"lake          {found['lake']}\n"
+        f"stream        {', '.join(found['streams']) or 'none yet'}\n"
+        f"last batch    {published_line}\n"
+        f"records       {kept['received_count']:,} received = {kept['valid_count']:,} valid + "
+        f"{kept['quarantined_count']:,} quarantined + {kept['duplicate_count']:,} duplicate\n"
+        f"conservation  {verdict}\n\n{sizes.rpartition(chr(10))[0]}"
+    )
+
+
+def _streams(lake: Lake) -> list[str]:
+    names = lake.open(BATCHES).to_pyarrow_dataset().to_table(columns=["stream"])
+    return sorted(pc.unique(names["stream"]).to_pylist())
+
+
+def _conservation(lake: Lake) -> dict[str, Any]:
+    batches = lake.open(BATCHES).to_pyarrow_dataset().to_table(columns=["batch_id", *COUNTS])
+    counts = {name: pc.fill_null(batches[name], 0) for name in COUNTS}
+    received, *parts = counts.values()
+    accounted = pc.add(pc.add(parts[0], parts[1]), parts[2])
+    broken = batches.filter(pc.not_equal(received, accounted))["batch_id"]
+    return {
+        **{name: pc.sum(column).as_py() or 0 for name, column in counts.items()},
+        "holds": len(broken) == 0,
+        "broken_batch_ids": sorted(broken.to_pylist()),
+    }
+
+
+def _size(lake: Lake, spec: Any) -> dict[str, Any]:
+    table = lake.open(spec)
+    files = pa.table(table.get_add_actions(flatten=True))
+    return {
+        "table": spec.full_name,
+        "version": table.version(),
+        "row_count": pc.sum(files["num_records"]).as_py() or 0,
+        "file_count": files.num_rows,
+        "byte_count": pc.sum(files["size_bytes"]).as_py() or 0,
+        "is_hot": DELETED in spec.names,
+    }

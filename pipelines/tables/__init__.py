@@ -1,0 +1,1 @@
+"""The lake's tables: made, written by one of two engines, compacted, and read as one published state."""

@@ -1,0 +1,116 @@
+"""Where a lake's tables are, and how they are made from their declarations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deltalake import DeltaTable, Field, Schema
+
+from conf.table_spec import TableSpec
+from conf.tables import ALL
+
+
+class SchemaMismatch(RuntimeError):
+    """A table on disk is not the declared one; the message says table, column, found, declared and way out."""
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A folder of Delta tables, `<path>/<schema>/<table>`."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path).absolute())
+
+    def table_path(self, spec: TableSpec) -> Path:
+        return self.path / spec.schema / spec.name
+
+    def has(self, spec: TableSpec) -> bool:
+        return (self.table_path(spec) / "_delta_log").is_dir()
+
+    def open(self, spec: TableSpec, version: int | None = None) -> DeltaTable:
+        """The table now, or as it was at `version`."""
+        return DeltaTable(str(self.table_path(spec)), version=version)
+
+    def version(self, spec: TableSpec) -> int:
+        return self.open(spec).version()
+
+    def create_missing(self, specs: Iterable[TableSpec] = ALL) -> None:
+        """Make every declared table and hot part that is not there, and bring the others up to their declaration.
+
+        A new nullable column, a comment or a property is taken over; any other difference is a SchemaMismatch.
+        """
+        tables = tuple(with_hot_parts(specs))
+        existing = [(spec, self.open(spec)) for spec in tables if self.has(spec)]
+        for spec, table in existing:  # refuse before the first change
+            _require_compatible(spec, table.schema())
+        for spec, table in existing:
+            _bring_up_to_date(spec, table)
+        for spec in tables:
+            if not self.has(spec):
+                DeltaTable.create(
+                    str(self.table_path(spec)),
+                    schema=Schema.from_arrow(spec.arrow),
+                    name=spec.full_name,
+                    description=spec.grain,
+                    configuration=dict(spec.properties),
+                )
+
+
+def with_hot_parts(specs: Iterable[TableSpec]) -> Iterator[TableSpec]:
+    """Every table as it lies on disk: an upserted one is followed by its hot part."""
+    for spec in specs:
+        yield spec
+        if spec.write == "upsert":
+            yield spec.hot
+
+
+def _require_compatible(spec: TableSpec, found: Schema) -> None:
+    declared = {f.name: f for f in Schema.from_arrow(spec.arrow).fields}
+    present = {f.name: f for f in found.fields}
+    for name, field in present.items():
+        if name not in declared:
+            raise _mismatch(spec, name, _describe(field), "no such column")
+        if _shape(field) != _shape(declared[name]):
+            raise _mismatch(spec, name, _describe(field), _describe(declared[name]))
+    for name, field in declared.items():
+        if name not in present and not field.nullable:
+            raise _mismatch(spec, name, "no such column", _describe(field))
+
+
+def _bring_up_to_date(spec: TableSpec, table: DeltaTable) -> None:
+    declared = Schema.from_arrow(spec.arrow).fields
+    present: dict[str, Field] = {f.name: f for f in table.schema().fields}
+    if missing := [f for f in declared if f.name not in present]:
+        table.alter.add_columns(missing)
+    for field in declared:
+        if field.name in present and present[field.name].metadata != field.metadata:
+            table.alter.set_column_metadata(field.name, field.metadata)
+    metadata = table.metadata()
+    if metadata.description != spec.grain:
+        table.alter.set_table_description(spec.grain)
+    changed = {k: v for k, v in spec.properties.items() if metadata.configuration.get(k) != v}
+    if changed:
+        table.alter.set_table_properties(changed)
+
+
+def _shape(field: Field) -> tuple[Any, bool]:
+    return json.loads(field.type.to_json()), field.nullable
+
+
+def _describe(field: Field) -> str:
+    kind = json.loads(field.type.to_json())
+    text = kind if isinstance(kind, str) else json.dumps(kind, separators=(",", ":"))
+    return text if field.nullable else f"{text} not null"
+
+
+def _mismatch(spec: TableSpec, column: str, found: str, declared: str) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"{spec.full_name}: column {column}: found {found}, declared {declared}. The lake was made by another version "
+        "of the program: run that version, or start a new lake with --lake and replay the sources into it"
+    )

@@ -1,0 +1,79 @@
+"""One published state of the lake: every table at the version that the last published batch recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from conf.table_spec import DELETED, TableSpec
+from conf.tables import BATCHES
+from pipelines.tables.lake import Lake
+from pipelines.tables.live_rows import UPDATED, newest_rows, upserts, without_keys_of
+
+ROWS_PER_READ = 131_072
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a reader sees of `batch_id`. Writes after it, and half-written batches, are not in it."""
+
+    lake: Lake
+    batch_id: int
+    table_versions: dict[str, int]
+    stream: str
+    published_at: datetime | None
+    row: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def version(self, spec: TableSpec) -> int | None:
+        """The table's version; None for a table that was declared after this batch."""
+        return self.table_versions.get(spec.full_name)
+
+    def dataset(self, spec: TableSpec) -> ds.Dataset:
+        """One table (or hot part) at its version, unread, with the declared columns."""
+        version = self.version(spec)
+        if version is None:
+            return ds.dataset(spec.arrow.empty_table())
+        # The declared schema and not the version's: a column declared since then reads as null.
+        return self.lake.open(spec, version).to_pyarrow_dataset(schema=spec.arrow)
+
+    def arrow(self, spec: TableSpec, columns: list[str] | None = None, live: bool = True) -> pa.Table:
+        """A table's rows; of an upserted one its live rows, or with `live=False` its base alone."""
+        names = list(columns or spec.names)
+        if spec.write != "upsert" or not live:
+            return self.dataset(spec).to_table(columns=names)
+        wanted = [*names, *(k for k in spec.key if k not in names)]
+        hot_names = list(dict.fromkeys([*wanted, UPDATED, DELETED]))
+        hot = self.dataset(spec.hot).to_table(columns=hot_names, filter=pc.field(UPDATED) <= self.batch_id)
+        newest = newest_rows(spec, hot)
+        schema = pa.schema([spec.arrow.field(n) for n in names])
+        base = self.dataset(spec)
+        if not newest.num_rows:
+            return base.to_table(columns=names).cast(schema)
+        batches = base.to_batches(columns=wanted, batch_size=ROWS_PER_READ)
+        kept = [rows.select(names).cast(schema) for rows in without_keys_of(spec, batches, newest)]
+        return pa.concat_tables([*kept, upserts(newest).select(names).cast(schema)])
+
+
+def published(lake: Lake) -> Snapshot | None:
+    """The last published batch, or None where nothing has been published yet."""
+    if not lake.has(BATCHES):
+        return None
+    batches = lake.open(BATCHES).to_pyarrow_dataset()
+    numbers = batches.to_table(columns=["batch_id"])
+    if not numbers.num_rows:
+        return None
+    last = pc.max(numbers["batch_id"]).as_py()
+    row = batches.to_table(filter=pc.field("batch_id") == last).slice(0, 1).to_pylist()[0]
+    return Snapshot(
+        lake,
+        batch_id=last,
+        table_versions=dict(row["table_versions"] or ()),
+        stream=row["stream"],
+        published_at=row["published_at"],
+        row=row,
+    )

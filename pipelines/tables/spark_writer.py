@@ -1,0 +1,72 @@
+"""Writes through Spark: for many rows, and where the lake is a cluster's."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from conf.table_spec import DELETED, TableSpec
+from pipelines.tables.lake import Lake
+from pipelines.tables.live_rows import UPDATED
+from pipelines.tables.writer import Txn, conform
+
+
+class SparkWriter:
+    """The `TableWriter` of large commits.
+
+    A transaction goes with its write as a writer option and not as a setting of the session: settings are shared by
+    the threads that write other tables, and one left behind would silence later writes.
+    """
+
+    def __init__(self, lake: Lake, spark: SparkSession) -> None:
+        self._lake, self._spark = lake, spark
+
+    def append(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
+        rows = conform(spec, rows)
+        table = self._lake.open(spec)
+        seen = table.transaction_version(txn.app_id)
+        if not rows.num_rows or (seen is not None and seen >= txn.version):
+            return table.version()
+        self.write(spec, rows, txn)
+        return self._lake.version(spec)
+
+    def write(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> None:
+        frame = self._spark.createDataFrame(rows)
+        writer = frame.write.format("delta").mode("append").option("txnAppId", txn.app_id)
+        writer.option("txnVersion", str(txn.version)).save(str(self._lake.table_path(spec)))
+
+    def fold(self, spec: TableSpec, upto_batch_id: int) -> int:
+        columns = ", ".join(f"`{n}`" for n in spec.names)
+        key = ", ".join(f"`{k}`" for k in spec.key)
+        on = " AND ".join(f"base.`{k}` = newest.`{k}`" for k in spec.key)
+        is_newer = f"newest.`{UPDATED}` > base.`{UPDATED}`"
+        pairs = ", ".join(f"base.`{n}` = newest.`{n}`" for n in spec.names)
+        values = ", ".join(f"newest.`{n}`" for n in spec.names)
+        newest = f"""
+            SELECT * FROM (
+              SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY `{UPDATED}` DESC) AS `__newest_first`
+              FROM {self._table(spec.hot)} WHERE `{UPDATED}` <= {int(upto_batch_id)}
+            ) WHERE `__newest_first` = 1"""
+        settled = f"SELECT 1 FROM {self._table(spec)} AS base WHERE {on} AND NOT {is_newer}"
+        absent = f"NOT EXISTS (SELECT 1 FROM {self._table(spec)} AS base WHERE {on})"
+        pending = (
+            f"SELECT 1 FROM ({newest}) AS newest WHERE NOT EXISTS ({settled}) "
+            f"AND NOT (coalesce(newest.`{DELETED}`, false) AND {absent}) LIMIT 1"
+        )
+        if not self._spark.sql(pending).isEmpty():  # an empty MERGE would still be a commit
+            self._spark.sql(f"""
+                MERGE INTO {self._table(spec)} AS base USING ({newest}) AS newest ON {on}
+                WHEN MATCHED AND {is_newer} AND coalesce(newest.`{DELETED}`, false) THEN DELETE
+                WHEN MATCHED AND {is_newer} THEN UPDATE SET {pairs}
+                WHEN NOT MATCHED AND NOT coalesce(newest.`{DELETED}`, false) THEN INSERT ({columns}) VALUES ({values})
+            """)
+        return self._lake.version(spec)
+
+    def forget_hot(self, spec: TableSpec, upto_batch_id: int) -> int:
+        rows = f"{self._table(spec.hot)} WHERE `{UPDATED}` <= {int(upto_batch_id)}"
+        if not self._spark.sql(f"SELECT 1 FROM {rows} LIMIT 1").isEmpty():
+            self._spark.sql(f"DELETE FROM {rows}")
+        return self._lake.version(spec.hot)
+
+    def _table(self, spec: TableSpec) -> str:
+        return "delta.`" + str(self._lake.table_path(spec)).replace("`", "``") + "`"

@@ -1,0 +1,119 @@
+"""One interface for writing tables, and what holds for whichever engine is behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import pyarrow as pa
+
+from conf.table_spec import TableSpec
+from pipelines.tables.lake import Lake
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Choice = Literal["auto", "spark", "delta_rs"]
+SPARK_FROM_ROWS = 2_000_000
+
+
+class RowsRefused(ValueError):
+    """Rows that are not those of their table; the message names table and columns, never a value."""
+
+
+@dataclass(frozen=True)
+class Txn:
+    """Who writes (`app_id`, one per stream) and which attempt it is; a version seen before writes nothing again."""
+
+    app_id: str
+    version: int
+
+
+class TableWriter(Protocol):
+    """What batches and compaction ask of an engine. Different tables may be written from different threads."""
+
+    def append(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
+        """Add `rows` in one commit and return the table's version.
+
+        Nothing is written if `rows` is empty or if the table has seen this `txn` (or a later one of its app).
+        """
+        ...
+
+    def fold(self, spec: TableSpec, upto_batch_id: int) -> int:
+        """Bring the newest hot row of every key, up to and including that batch, into the base; its version.
+
+        A base row that is as new or newer stays. Repeating it changes nothing.
+        """
+        ...
+
+    def forget_hot(self, spec: TableSpec, upto_batch_id: int) -> int:
+        """Remove the hot rows up to and including that batch, all in one commit; the hot part's version."""
+        ...
+
+
+def conform(spec: TableSpec, rows: pa.Table) -> pa.Table:
+    """`rows` in the declared columns, order and types. RowsRefused when they cannot be brought there."""
+    missing = [n for n in spec.names if n not in rows.column_names]
+    extra = [n for n in rows.column_names if n not in spec.names]
+    if missing or extra or len(rows.column_names) != len(spec.names):
+        problem = "; ".join(
+            f"{what}: {', '.join(names)}"
+            for what, names in (("missing", missing), ("not declared", extra), ("given", rows.column_names))
+            if names
+        )
+        raise RowsRefused(f"{spec.full_name}: these rows have other columns than the table ({problem})")
+    columns = []
+    for field in spec.arrow:
+        column = rows.column(field.name)
+        if column.type != field.type:
+            try:
+                column = column.cast(field.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                # Arrow's own words would quote the value.
+                raise RowsRefused(
+                    f"{spec.full_name}: column {field.name}: {column.type} does not fit the declared {field.type}"
+                ) from None
+        if not field.nullable and column.null_count:
+            raise RowsRefused(
+                f"{spec.full_name}: column {field.name}: {column.null_count} of {rows.num_rows} rows have no value "
+                "and the column is declared not null"
+            )
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=spec.arrow)
+
+
+class AutoWriter:
+    """delta-rs while rows are few: its commits take milliseconds. Spark once they are many: its work is spread."""
+
+    def __init__(self, few: TableWriter, many: TableWriter, lake: Lake, spark_from_rows: int) -> None:
+        self._few, self._many, self._lake, self._limit = few, many, lake, spark_from_rows
+
+    def append(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
+        return self._for(rows.num_rows).append(spec, rows, txn)
+
+    def fold(self, spec: TableSpec, upto_batch_id: int) -> int:
+        return self._for(self._lake.open(spec.hot).count()).fold(spec, upto_batch_id)
+
+    def forget_hot(self, spec: TableSpec, upto_batch_id: int) -> int:
+        return self._few.forget_hot(spec, upto_batch_id)
+
+    def _for(self, row_count: int) -> TableWriter:
+        return self._few if row_count < self._limit else self._many
+
+
+def make_writer(
+    choice: Choice, lake: Lake, spark: SparkSession | None = None, spark_from_rows: int = SPARK_FROM_ROWS
+) -> TableWriter:
+    """The writer that the settings ask for. Without a Spark session, `auto` is delta-rs."""
+    from pipelines.tables.delta_rs_writer import DeltaRsWriter
+    from pipelines.tables.spark_writer import SparkWriter
+
+    if choice not in ("auto", "spark", "delta_rs"):
+        raise ValueError(f"writer: {choice!r} is none of auto, spark, delta_rs")
+    if choice == "delta_rs" or (choice == "auto" and spark is None):
+        return DeltaRsWriter(lake)
+    if spark is None:
+        raise ValueError("writer: spark needs a Spark session; use auto or delta_rs without one")
+    if choice == "spark":
+        return SparkWriter(lake, spark)
+    return AutoWriter(DeltaRsWriter(lake), SparkWriter(lake, spark), lake, spark_from_rows)

@@ -1,0 +1,90 @@
+"""Lakes in a temporary folder, filled by the real stream."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conf.policy import load_policy
+from conf.settings import Settings
+from conf.tables import EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, PROFILES, QUARANTINE, REJECTED_EDGES, SESSIONS
+from pipelines.hashing_key import key_path
+from pipelines.sources import Source
+from pipelines.stream import StreamResult, run_stream
+from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import published
+
+KEY = b"a key that every test lake shares"[:32]
+COMPARED = (QUARANTINE, EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, REJECTED_EDGES, SESSIONS, PROFILES)
+
+
+class TestLake:
+    """A landing folder and the lake that streams from it."""
+
+    __test__ = False
+
+    def __init__(self, spark, folder: Path, policy=None, **settings: object) -> None:
+        self.spark, self.folder = spark, folder
+        self.landing, self.path = folder / "landing", folder / "lake"
+        self.policy = policy or load_policy()
+        self.settings = replace(Settings(write_threads=2, engine="driver"), **settings)
+        self.landing.mkdir(parents=True)
+        key_path(self.path).write_bytes(KEY)
+
+    def drop(self, name: str, records: Iterable[object] | bytes) -> None:
+        """Land a file by rename: records as JSON lines, or bytes as they are."""
+        if not isinstance(records, bytes):
+            records = b"".join(json.dumps(r).encode() + b"\n" for r in records)
+        hidden = self.landing / f".{name}"
+        hidden.write_bytes(records)
+        hidden.rename(self.landing / name)
+
+    def once(self, mapping: str = "native") -> StreamResult:
+        source = Source(mapping, str(self.landing), "file", f"{mapping}:test")
+        return run_stream(self.spark, self.path, [source], self.policy, self.settings, once=True)
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.path)
+
+    def rows(self, spec, columns: list[str] | None = None) -> list[dict]:
+        snapshot = published(self.lake)
+        assert snapshot is not None
+        return snapshot.arrow(spec, columns).to_pylist()
+
+    def people(self) -> set[frozenset[str]]:
+        """Who is one, as `namespace:value` sets."""
+        return set(self._members().values())
+
+    def _members(self) -> dict[int, frozenset[str]]:
+        names = {r["node_id"]: f"{r['namespace']}:{r['value']}" for r in self.rows(IDENTIFIERS)}
+        groups: dict[int, set[str]] = defaultdict(set)
+        for r in self.rows(IDENTITY_MAP, ["node_id", "canonical_id"]):
+            groups[r["canonical_id"]].add(names.get(r["node_id"], f"unclaimed:{names.get(-r['node_id'])}"))
+        return {c: frozenset(g) for c, g in groups.items()}
+
+    def contents(self) -> dict[str, list[str]]:
+        """The content of every table, with persons named after their members instead of by minted ids."""
+        members = {c: min(g) for c, g in self._members().items()}
+        result = {}
+        for spec in COMPARED:
+            columns = [*spec.with_role("content")]
+            has_person = "canonical_id" in spec.names
+            lines = []
+            for row in self.rows(spec, [*columns, "canonical_id"] if has_person else columns):
+                if has_person:
+                    row["canonical_id"] = members[row["canonical_id"]]
+                lines.append(repr(sorted(row.items(), key=lambda item: item[0])))
+            result[spec.full_name] = sorted(lines)
+        return result
+
+
+@pytest.fixture(scope="session")
+def make_lake(spark, tmp_path_factory) -> Callable[..., TestLake]:
+    """Makes test lakes; all share one hashing key, so that their node ids compare."""
+    return lambda **settings: TestLake(spark, tmp_path_factory.mktemp("world"), **settings)

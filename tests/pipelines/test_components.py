@@ -1,0 +1,65 @@
+"""Two engines, one partition, and an oracle that is neither."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from pipelines.components_graphframes import choose_components, graphframes_components
+from transforms.identity.components import driver_components
+
+
+def partition(labels: np.ndarray) -> set[frozenset[int]]:
+    return {frozenset(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)}
+
+
+def oracle(node_count: int, left: np.ndarray, right: np.ndarray) -> set[frozenset[int]]:
+    graph = nx.Graph()
+    graph.add_nodes_from(range(node_count))
+    graph.add_edges_from(zip(left.tolist(), right.tolist(), strict=True))
+    return {frozenset(c) for c in nx.connected_components(graph)}
+
+
+def random_graph(seed: int, node_count: int = 60, edge_count: int = 50) -> tuple[int, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return node_count, rng.integers(0, node_count, edge_count), rng.integers(0, node_count, edge_count)
+
+
+CHAIN = (40, np.arange(39), np.arange(1, 40))
+STAR = (40, np.zeros(39, np.int64), np.arange(1, 40))
+EDGELESS = (5, np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def disjoint_union(*graphs: tuple[int, np.ndarray, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray]:
+    offsets = np.cumsum([0, *(g[0] for g in graphs)])
+    left = np.concatenate([g[1] + o for g, o in zip(graphs, offsets, strict=False)])
+    right = np.concatenate([g[2] + o for g, o in zip(graphs, offsets, strict=False)])
+    return int(offsets[-1]), left, right
+
+
+@pytest.mark.parametrize("graph", [CHAIN, STAR, EDGELESS, *(random_graph(s) for s in range(30))])
+def test_driver_engine_gives_the_oracles_partition(graph):
+    assert partition(driver_components(*graph)) == oracle(*graph)
+
+
+def test_graphframes_and_driver_give_the_oracles_partition(spark):
+    # One Spark job solves many graphs at once: a disjoint union has the union of their partitions.
+    graph = disjoint_union(CHAIN, STAR, EDGELESS, *(random_graph(s) for s in range(100, 140)))
+    found = partition(graphframes_components(spark)(*graph))
+    assert found == oracle(*graph) == partition(driver_components(*graph))
+
+
+def test_auto_takes_graphframes_from_the_threshold_on(spark):
+    solve = choose_components("auto", spark, graphframes_from_edges=30)
+    for graph in (CHAIN, random_graph(1, 40, 10)):
+        assert partition(solve(*graph)) == oracle(*graph)
+
+
+def test_no_cached_frames_are_left_behind(spark):
+    solve = graphframes_components(spark)
+    before = spark.sparkContext._jsc.getPersistentRDDs().size()
+    for seed in range(3):
+        solve(*random_graph(seed, 20, 15))
+    assert spark.sparkContext._jsc.getPersistentRDDs().size() <= before
+    assert spark._jsparkSession.sharedState().cacheManager().isEmpty()

@@ -1,0 +1,105 @@
+"""Rows in groups, as arrays: Arrow columns to numpy and back, places in an order, groups of neighbouring rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Longs = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+# What stands for "no value" among instants and other numbers that are minimised, or maximised.
+LATEST: int = np.iinfo(np.int64).max
+EARLIEST: int = np.iinfo(np.int64).min
+
+
+def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """The column as one array."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def longs(column: pa.ChunkedArray | pa.Array, missing: int = 0) -> Longs:
+    """The column as numbers, instants as microseconds, `missing` in place of nulls."""
+    array = whole(column)
+    if pa.types.is_timestamp(array.type):
+        array = array.cast(pa.timestamp("us", tz=array.type.tz))
+    return np.asarray(pc.fill_null(array.cast(pa.int64()), missing).to_numpy(zero_copy_only=False), np.int64)
+
+
+def flags(column: pa.ChunkedArray | pa.Array) -> Flags:
+    """The column as booleans; null is false."""
+    return np.asarray(pc.fill_null(whole(column), False).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def nullable(values: Longs, type_: pa.DataType, missing: int) -> pa.Array:
+    """Numbers as an Arrow array, null where they are `missing`."""
+    return pa.array(values, type=type_, mask=values == missing)
+
+
+def places(at: Longs, ids: pa.Array) -> Longs:
+    """The place of each (instant, id) in their order: equal pairs have equal places, ids are ordered by their bytes."""
+    if len(at) == 0:
+        return np.zeros(0, np.int64)
+    rank = pc.rank(ids, tiebreaker="dense").to_numpy().astype(np.int64)
+    order = np.lexsort((rank, at))
+    at, rank = at[order], rank[order]
+    steps = np.zeros(len(order), np.int64)
+    np.cumsum((at[1:] != at[:-1]) | (rank[1:] != rank[:-1]), out=steps[1:])
+    place = np.empty(len(order), np.int64)
+    place[order] = steps
+    return place
+
+
+def changes(*sorted_columns: npt.NDArray[Any]) -> Flags:
+    """True at every row that differs from the one before it in any column; so at the first row of each group."""
+    first = np.ones(len(sorted_columns[0]), np.bool_)
+    first[1:] = False
+    for column in sorted_columns:
+        first[1:] |= column[1:] != column[:-1]
+    return first
+
+
+def previous(is_marked: Flags) -> Longs:
+    """For each row the last marked row at or before it, -1 where there is none."""
+    return np.maximum.accumulate(np.where(is_marked, np.arange(len(is_marked)), -1))
+
+
+def codes(strings: pa.Array) -> tuple[Longs, pa.Array]:
+    """Each string's index among the distinct ones in ascending order, -1 for null; and those distinct strings."""
+    encoded = strings.dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary)
+    rank = np.empty(len(order) + 1, np.int64)
+    rank[order.to_numpy()] = np.arange(len(order))
+    rank[-1] = -1
+    return rank[longs(encoded.indices, -1)], encoded.dictionary.take(order)
+
+
+def distinct_lists(group: Longs, code: Longs, groups: int, strings: pa.Array, type_: pa.DataType) -> pa.Array:
+    """One list per group 0 … groups-1: the distinct strings its codes stand for, ascending."""
+    group, code, _ = distinct_pairs(group, code, len(strings))
+    return pa.ListArray.from_arrays(offsets(group, groups), strings.take(pa.array(code)), type=type_)
+
+
+def distinct_pairs(group: Longs, code: Longs, code_count: int) -> tuple[Longs, Longs, Longs]:
+    """The distinct (group, code), ascending, and how often each occurs."""
+    width = max(1, code_count)
+    pairs, count = np.unique(group * width + code, return_counts=True)
+    return pairs // width, pairs % width, count.astype(np.int64)
+
+
+def offsets(group: Longs, groups: int) -> pa.Array:
+    """Where each of the groups begins among rows sorted by group, and where the last one ends."""
+    return pa.array(np.searchsorted(group, np.arange(groups + 1)), pa.int32())
+
+
+def conformed(table: pa.Table, schema: pa.Schema, columns: tuple[str, ...]) -> pa.Table:
+    """These columns in the declared types, whichever engine's spelling (large strings, other zones) they came in."""
+    table = table.select(columns)
+    wanted = [schema.field(c).type for c in columns]
+    if [f.type for f in table.schema] == wanted:
+        return table
+    return table.cast(pa.schema([pa.field(c, t) for c, t in zip(columns, wanted, strict=True)]))

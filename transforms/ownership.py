@@ -1,0 +1,192 @@
+"""Owners: whose node a session is counted to.
+
+A session with a user belongs to that user. One without belongs to its anchor while the anchor has at most one user
+over all its sessions, and so to whoever owns the anchor. At an anchor with two users or more, the policy decides
+(`anonymous_on_shared_device`):
+- until_shared: the first user's if it starts before the second user's first authenticated event; nobody's afterwards.
+- session_bounded: nobody's. Only what is in a session says whose it is, whenever the anchor came to be shared.
+- last_login: the user of the last session with a user before it; the first user's if there was none.
+- device_profile: the anchor's, shared or not.
+Nobody's sessions go to the anchor's unclaimed node, minus the anchor's, and to no person by guess.
+
+    user          A           A           B
+    anonymous  a     a     a     a     a     a        until_shared: A  A  A  A  -anchor  -anchor
+                                      └ starts after B's first authenticated event
+
+Users of an anchor are in the order of their first sessions, so of their first authenticated events; two at the same
+instant in the order of their event ids. Never in the order of node ids, which are keyed and differ between lakes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.policy import Policy
+from conf.tables.silver import SESSIONS
+from transforms.grouped import LATEST, Longs, changes, conformed, longs, nullable, places, previous, whole
+from transforms.sessions import CutResult, after_cut
+from transforms.spans import NO_USER
+
+_AT = pa.timestamp("us", tz="UTC")
+# One row is one anchor: how many users it has had, the first one, and when the second one was first authenticated.
+ANCHOR_FACTS = pa.schema(
+    [
+        ("anchor_node_id", pa.int64()),
+        ("user_count", pa.int64()),
+        ("first_user_node_id", pa.int64()),
+        ("second_user_at", _AT),
+    ]
+)
+
+
+def unclaimed(anchor_node_id: Longs) -> Longs:
+    """The node of an anchor's sessions that are nobody's."""
+    return -anchor_node_id
+
+
+def needs_all_sessions(policy: Policy) -> bool:
+    """Whether owners can only be judged with all sessions of the anchor at hand, because facts do not say enough."""
+    return policy.anonymous_on_shared_device == "last_login"
+
+
+def anchor_users(sessions: pa.Table) -> pa.Table:
+    """One row is one user of one anchor: tenant, anchor_node_id, user_node_id, first_authenticated_at."""
+    used = sessions.filter(pc.is_valid(sessions["user_node_id"]))
+    grouped = used.group_by(["tenant", "anchor_node_id", "user_node_id"], use_threads=False)
+    return grouped.aggregate([("first_authenticated_at", "min")]).rename_columns(
+        ["tenant", "anchor_node_id", "user_node_id", "first_authenticated_at"]
+    )
+
+
+def anchor_facts(sessions: pa.Table) -> pa.Table:
+    """One row is one anchor, ascending; `sessions` holds all of its sessions."""
+    anchors = np.unique(longs(sessions["anchor_node_id"]))
+    used = sessions.filter(pc.is_valid(sessions["user_node_id"]))
+    anchor, user = longs(used["anchor_node_id"]), longs(used["user_node_id"])
+    at, order = longs(used["first_authenticated_at"]), _in_order(used)
+    anchor, user, at = anchor[order], user[order], at[order]
+
+    row = np.searchsorted(anchors, anchor)
+    starts = np.flatnonzero(changes(anchor))
+    first_user = np.full(len(anchors), NO_USER, np.int64)
+    first_user[row[starts]] = user[starts]
+    other = np.flatnonzero(user != first_user[row])
+    second_at = np.full(len(anchors), LATEST, np.int64)
+    second = other[changes(anchor[other])] if len(other) else other
+    second_at[row[second]] = at[second]
+
+    by_user = np.lexsort((user, row))
+    distinct = row[by_user][changes(row[by_user], user[by_user])]
+    columns = [
+        pa.array(anchors),
+        pa.array(np.bincount(distinct, minlength=len(anchors)).astype(np.int64)),
+        nullable(first_user, pa.int64(), NO_USER),
+        nullable(second_at, _AT, LATEST),
+    ]
+    return pa.Table.from_arrays(columns, schema=ANCHOR_FACTS)
+
+
+def changed_anchors(old_facts: pa.Table, new_facts: pa.Table) -> Longs:
+    """Anchors whose anonymous sessions may belong to others than before, though nothing happened in them.
+
+    Those that are shared now and were not, or whose first user or second user's first authenticated event is another
+    (events may come late). Anchors without old facts had no sessions.
+    """
+    if old_facts.num_rows == 0 or new_facts.num_rows == 0:
+        return np.zeros(0, np.int64)
+    old, new = (_judging(facts) for facts in (old_facts, new_facts))
+    row = np.minimum(np.searchsorted(old[0], new[0]), len(old[0]) - 1)
+    differs = (old[1][row] != new[1]) | (old[2][row] != new[2])
+    return new[0][(old[0][row] == new[0]) & differs]
+
+
+def _judging(facts: pa.Table) -> tuple[Longs, Longs, Longs]:
+    """Anchors ascending, and what decides about each: the first user and the second's instant where it is shared."""
+    facts = facts.sort_by("anchor_node_id")
+    is_shared = longs(facts["user_count"]) > 1
+    first, second = longs(facts["first_user_node_id"], NO_USER), longs(facts["second_user_at"], LATEST)
+    return (
+        longs(facts["anchor_node_id"]),
+        np.where(is_shared, first, NO_USER),
+        np.where(is_shared, second, LATEST),
+    )
+
+
+def assign_owners(sessions: pa.Table, policy: Policy) -> pa.Table:
+    """The same rows with their owner_node_id; `sessions` holds all sessions of the anchors to be judged."""
+    if needs_all_sessions(policy):
+        return _with_owners(sessions, _last_login_owners(sessions))
+    return owners_from_facts(sessions, anchor_facts(sessions), policy)
+
+
+def owners_from_facts(sessions: pa.Table, facts: pa.Table, policy: Policy) -> pa.Table:
+    """The same rows with their owner_node_id, from the facts of (at least) their anchors."""
+    if needs_all_sessions(policy):
+        raise ValueError(
+            "anonymous_on_shared_device: last_login cannot be judged from facts; call assign_owners with all sessions "
+            "of the anchors"
+        )
+    if sessions.num_rows == 0:
+        return sessions
+    anchor, user = longs(sessions["anchor_node_id"]), longs(sessions["user_node_id"], NO_USER)
+    known, first_user, second_at = _judging(facts)
+    row = np.minimum(np.searchsorted(known, anchor), len(known) - 1)
+    if len(known) == 0 or (known[row] != anchor).any():
+        raise ValueError(
+            "sessions of anchors without facts; take the facts from all sessions of all their anchors"
+        )
+    is_shared = first_user[row] != NO_USER
+    rule = policy.anonymous_on_shared_device
+    if rule == "until_shared":
+        is_before = longs(sessions["start_at"]) < second_at[row]
+        shared = np.where(is_before, first_user[row], unclaimed(anchor))
+    elif rule == "session_bounded":
+        shared = unclaimed(anchor)
+    else:
+        shared = anchor
+    return _with_owners(sessions, np.where(user != NO_USER, user, np.where(is_shared, shared, anchor)))
+
+
+def _last_login_owners(sessions: pa.Table) -> Longs:
+    order = _in_order(sessions)
+    anchor = longs(sessions["anchor_node_id"])
+    user = longs(sessions["user_node_id"], NO_USER)
+    _, first_user, _ = _judging(facts := anchor_facts(sessions))
+    row = np.searchsorted(longs(facts["anchor_node_id"]), anchor)
+    in_order, here = user[order], anchor[order]
+    last = previous(in_order != NO_USER)
+    is_here = (last >= 0) & (here[last] == here)
+    latest = np.empty(len(order), np.int64)
+    latest[order] = np.where(is_here, in_order[last], first_user[row][order])
+    return np.where(user != NO_USER, user, np.where(first_user[row] != NO_USER, latest, anchor))
+
+
+def owned_changes(existing: pa.Table, result: CutResult, policy: Policy, batch_id: int) -> pa.Table:
+    """One row is one session to write: cut anew or changed, and those whose owner alone is another than before.
+
+    `existing`: all sessions of the anchors of the batch, before the cut.
+    """
+    owned = assign_owners(after_cut(existing, result), policy)
+    kept = owned.num_rows - result.upserts.num_rows
+    before = existing.filter(
+        pa.array(np.isin(longs(existing["session_id"]), longs(owned["session_id"])[:kept]))
+    )
+    other_owner = longs(before["owner_node_id"]) != longs(owned["owner_node_id"])[:kept]
+    written = owned.filter(pa.array(np.append(other_owner, np.ones(result.upserts.num_rows, np.bool_))))
+    place = SESSIONS.names.index("updated_batch_id")
+    batch = pa.array(np.full(written.num_rows, batch_id, np.int64))
+    return written.set_column(place, SESSIONS.arrow.field(place), batch)
+
+
+def _in_order(sessions: pa.Table) -> Longs:
+    """Rows by anchor and start."""
+    heads = conformed(sessions, SESSIONS.arrow, ("anchor_node_id", "start_at", "start_event_id"))
+    place = places(longs(heads["start_at"]), whole(heads["start_event_id"]))
+    return np.lexsort((place, longs(heads["anchor_node_id"])))
+
+
+def _with_owners(sessions: pa.Table, owners: Longs) -> pa.Table:
+    i = sessions.schema.get_field_index("owner_node_id")
+    return sessions.set_column(i, sessions.schema.field(i), pa.array(owners))

@@ -1,0 +1,111 @@
+"""Reach: which existing sessions a batch's events can change, so that no others have to be read.
+
+Cutting runs forward in time, and what it carries on from one unit to the next is the last event and the session's
+user. So a new event can change
+- a session that it falls into;
+- the session before it, if it lies within the gap: it may be continued;
+- the session after it, or after one that it falls into, within the gap: it may be joined, or lose its beginning.
+
+And no further. A session S that no new event falls into ends as it always did: the same last event, and if it has a
+user, the same user. If it has none, it may gain one from what is joined to it, but what follows S was separated from
+it by a gap or a logout (a user never cuts an anonymous session), which still separate.
+
+    [A────────A]  [a──a──B]  [A──A]       new logout in the first session: its end becomes anonymous and runs on
+        ^logout                           into the second, which ends with B as ever; the third stays untouched
+
+Of each run of neighbours all between the first and the last such session are taken, because a session that is left
+out separates those around it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from conf.tables.silver import EVENTS, SESSIONS
+from transforms.grouped import changes, conformed, longs, places, previous, whole
+
+_AT = pa.timestamp("us", tz="UTC")
+WINDOWS = pa.schema([("anchor_node_id", pa.int64()), ("start_at", _AT), ("end_at", _AT)])
+
+
+def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> pa.Table:
+    """One row is one of `sessions` (all of the events' anchors, or of `neighbourhood`) that `events` may change."""
+    heads = conformed(
+        sessions, SESSIONS.arrow, ("anchor_node_id", "start_at", "start_event_id", "end_at", "end_event_id")
+    )
+    new = conformed(events, EVENTS.arrow, ("anchor_node_id", "event_at", "event_id"))
+    n, m = new.num_rows, heads.num_rows
+    if n == 0 or m == 0:
+        return sessions.slice(0, 0)
+    event_at = longs(new["event_at"])
+    start_at = np.concatenate((event_at, longs(heads["start_at"])))
+    end_at = np.concatenate((event_at, longs(heads["end_at"])))
+    anchor = np.concatenate((longs(new["anchor_node_id"]), longs(heads["anchor_node_id"])))
+    ids = [whole(new["event_id"]), whole(heads["start_event_id"]), whole(heads["end_event_id"])]
+    place = places(np.concatenate((start_at, end_at[n:])), pa.concat_arrays(ids))
+    end_place = np.concatenate((place[:n], place[n + m :]))
+
+    order = np.lexsort((np.arange(n + m) < n, place[: n + m], anchor))
+    is_session = order >= n
+    last = previous(is_session)
+    holder = order[last]
+    is_inside = (
+        ~is_session & (last >= 0) & (anchor[holder] == anchor[order]) & (place[order] <= end_place[holder])
+    )
+    is_touched = order < n
+    is_touched[last[is_inside]] = True
+
+    keep = ~is_inside
+    order, is_session, is_touched = order[keep], is_session[keep], is_touched[keep]
+    separated = changes(anchor[order])
+    separated[1:] |= start_at[order][1:] - end_at[order][:-1] > gap_us
+    wanted = is_touched.copy()
+    wanted[1:] |= is_touched[:-1] & ~separated[1:]
+    wanted[:-1] |= is_touched[1:] & ~separated[1:]
+
+    run = np.cumsum(separated) - 1
+    starts = np.flatnonzero(separated)
+    row = np.arange(len(order))
+    first = np.minimum.reduceat(np.where(wanted, row, len(row)), starts)[run]
+    final = np.maximum.reduceat(np.where(wanted, row, -1), starts)[run]
+    chosen = order[is_session & (first <= row) & (row <= final)] - n
+    return sessions.take(pa.array(np.sort(chosen)))
+
+
+def neighbourhood(events: pa.Table, gap_us: int, found: pa.Table | None = None) -> pa.Table:
+    """One row is the window of one anchor (anchor_node_id, start_at, end_at): the sessions to read overlap it.
+
+    For a store that is asked by time: read the sessions that overlap `neighbourhood(events, gap_us)`, then those that
+    overlap `neighbourhood(events, gap_us, found=those)`, which reaches a gap beyond the sessions that the events fall
+    into. Two readings hold all of `closure`, and run on without holes.
+    """
+    new = conformed(events, EVENTS.arrow, ("anchor_node_id", "event_at"))
+    anchor, at = longs(new["anchor_node_id"]), longs(new["event_at"])
+    order = np.lexsort((at, anchor))
+    anchor, at = anchor[order], at[order]
+    starts = np.flatnonzero(changes(anchor))
+    anchors = anchor[starts]
+    first, last = at[starts], at[np.append(starts[1:], len(at))[: len(starts)] - 1]
+    if found is not None and found.num_rows and len(anchors):
+        anchor_of = longs(found["anchor_node_id"])
+        row = np.minimum(np.searchsorted(anchors, anchor_of), len(anchors) - 1)
+        is_held = (anchors[row] == anchor_of) & (longs(found["start_at"]) <= last[row])
+        np.maximum.at(last, row[is_held], longs(found["end_at"])[is_held])
+    columns = [pa.array(anchors), pa.array(first - gap_us, _AT), pa.array(last + gap_us, _AT)]
+    return pa.Table.from_arrays(columns, schema=WINDOWS)
+
+
+def overlapping(sessions: pa.Table, windows: pa.Table) -> pa.Table:
+    """One row is one of `sessions` that overlaps its anchor's window: what a store answers, from rows in memory."""
+    anchors = longs(windows["anchor_node_id"])
+    if len(anchors) == 0 or sessions.num_rows == 0:
+        return sessions.slice(0, 0)
+    anchor = longs(sessions["anchor_node_id"])
+    row = np.minimum(np.searchsorted(anchors, anchor), len(anchors) - 1)
+    overlaps = (
+        (anchors[row] == anchor)
+        & (longs(sessions["end_at"]) >= longs(windows["start_at"])[row])
+        & (longs(sessions["start_at"]) <= longs(windows["end_at"])[row])
+    )
+    return sessions.filter(pa.array(overlaps))

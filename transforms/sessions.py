@@ -1,0 +1,243 @@
+"""Sessions: the events of an anchor, in the order of (event_at, event_id), cut where one run of activity ends.
+
+A session ends at a gap longer than the policy's, after a logout, and before an event whose user differs from the
+session's (its first user; an event without a user never cuts). So an anonymous run that ends in a login is that user's.
+
+Old events are not read again. A session row keeps its spans, and the spans and the new events are cut like events:
+
+    existing    [a─────a][b──────b]         a span is one unit: nothing outside it can separate its events
+    new              a       L              a: inside a span and like it, absorbed; L, a logout: needs expansion
+    expanded    [a─────a] b  L  b  b        that span is replaced by its events, once, and all is cut again
+    result      [a─────a  b  L] b──b
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.policy import Policy
+from conf.tables.silver import SESSIONS
+from transforms.grouped import Flags, Longs, changes, longs, nullable, previous
+from transforms.spans import EVENT_COLUMNS, FROM_EVENT, NO_USER, Pools, Units, measures, span_array, units_of
+
+_AT = pa.timestamp("us", tz="UTC")
+EXPANSIONS = pa.schema([("anchor_node_id", pa.int64()), ("start_at", _AT), ("end_at", _AT)])
+
+
+class SessionsError(ValueError):
+    """The events and the sessions do not belong together; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class CutResult:
+    """What changes. With `expansions`, nothing is decided yet: fetch those events and cut again with them.
+
+    upserts: new and changed sessions; removed: ids of sessions that are no more; expansions: one row per span whose
+    events are needed (anchor_node_id, start_at, end_at; both ends belong to it).
+    """
+
+    upserts: pa.Table
+    removed: Longs
+    expansions: pa.Table
+
+
+def session_gap_us(policy: Policy) -> int:
+    """The longest pause inside a session, in microseconds."""
+    return round(policy.session_gap_minutes * 60_000_000)
+
+
+def cut_all(events: pa.Table, gap_us: int, batch_id: int) -> pa.Table:
+    """One row is one session. All events of the anchors in, all their sessions out: what a rebuild does."""
+    return cut_sessions(events, None, gap_us, batch_id).upserts
+
+
+def cut_sessions(
+    events: pa.Table,
+    existing: pa.Table | None,
+    gap_us: int,
+    batch_id: int,
+    expanded_events: pa.Table | None = None,
+) -> CutResult:
+    """What new events change in the sessions of their anchors.
+
+    events: valid and not in any session yet; EVENT_COLUMNS. existing: of each anchor a run of neighbouring sessions
+    that holds at least those of `session_reach.closure`. expanded_events: the anchors' events inside the expansions
+    that a first call asked for; further rows, rows that are in `events` too and repeated rows do no harm.
+    Owners are provisional: the user, else the anchor (see transforms.ownership).
+    """
+    if existing is None:
+        existing = SESSIONS.arrow.empty_table()
+    new_count = events.num_rows
+    if expanded_events is not None:
+        events = pa.concat_tables([events.select(EVENT_COLUMNS), expanded_events.select(EVENT_COLUMNS)])
+    units, pools = units_of(events, existing)
+    # Spans first among equals: an event at a span's edge belongs to the span. New events before expanded ones.
+    order = np.lexsort((units.session == FROM_EVENT, units.start_place, units.anchor))
+    holder = _holders(units, order)
+    is_new = np.arange(len(order)) < new_count
+    broken = _broken_spans(units, holder, is_new)
+    if broken.any() and expanded_events is None:
+        nothing = np.zeros(0, np.int64)
+        return CutResult(SESSIONS.arrow.empty_table(), nothing, _expansions(units, broken))
+
+    is_event = units.session == FROM_EVENT
+    is_repeated = np.zeros(len(order), np.bool_)
+    is_repeated[order] = ~changes(units.anchor[order], units.start_place[order], is_event[order])
+    is_held = holder >= 0
+    is_expanded = is_event & ~is_new & is_held & broken[holder] & ~is_repeated
+    _check_expanded(units, holder, broken, is_expanded)
+    is_absorbed = is_new & is_held & ~broken[holder]
+    order = order[np.where(is_event, (is_new & ~is_repeated) | is_expanded, ~broken)[order]]
+    return _assemble(units, pools, existing, order, is_absorbed, broken, gap_us, batch_id)
+
+
+def _holders(units: Units, order: Longs) -> Longs:
+    """For each event the span that it lies in, edges included; -1 for none, and for spans."""
+    holder = np.full(len(order), -1, np.int64)
+    last_span = previous(units.session[order] != FROM_EVENT)
+    span = order[last_span]
+    is_held = (
+        (last_span >= 0)
+        & (units.session[order] == FROM_EVENT)
+        & (units.anchor[span] == units.anchor[order])
+        & (units.start_place[order] <= units.end_place[span])
+    )
+    holder[order[is_held]] = span[is_held]
+    return holder
+
+
+def _broken_spans(units: Units, holder: Longs, is_new: Flags) -> Flags:
+    """Spans that a new event may separate: a logout in it, or an event of a user that is not the span's."""
+    inside = np.flatnonzero(is_new & (holder >= 0))
+    span = holder[inside]
+    place = units.start_place[inside]
+    if ((place == units.start_place[span]) | (place == units.end_place[span])).any():
+        raise SessionsError(
+            "an event of this batch is in a session already; read silver.sessions at the version of the last "
+            "published batch, and drop events that it holds"
+        )
+    user = units.user[inside]
+    fits = ~units.is_logout[inside] & ((user == NO_USER) | (user == units.user[span]))
+    broken = np.zeros(len(holder), np.bool_)
+    broken[span[~fits]] = True
+    return broken
+
+
+def _expansions(units: Units, broken: Flags) -> pa.Table:
+    spans = units.take(broken)
+    columns = [pa.array(spans.anchor), pa.array(spans.start_at, _AT), pa.array(spans.end_at, _AT)]
+    return pa.Table.from_arrays(columns, schema=EXPANSIONS)
+
+
+def _check_expanded(units: Units, holder: Longs, broken: Flags, is_expanded: Flags) -> None:
+    """The events of an expanded span are all there, or its sums would silently shrink."""
+    found = np.bincount(holder[is_expanded], minlength=len(holder))
+    wrong = int((found != units.event_count)[broken].sum())
+    if wrong:
+        raise SessionsError(
+            f"silver.events does not hold the events that {wrong} span(s) of silver.sessions were cut from; fetch all "
+            "events of the expansions' anchors from start_at to end_at, both included, or rebuild the sessions"
+        )
+
+
+def _cuts(units: Units, gap_us: int) -> tuple[Flags, Flags]:
+    """Of units in order: which begin a session, and which are the first with a user in theirs."""
+    run = changes(units.anchor)
+    run[1:] |= (units.start_at[1:] - units.end_at[:-1] > gap_us) | units.is_logout[:-1]
+    has_user = units.user != NO_USER
+    earlier = np.full(len(run), -1, np.int64)  # the last one with a user before this one
+    earlier[1:] = previous(has_user)[:-1]
+    # Inside a run sessions change only where the user does, so the last user seen is the session's.
+    same_run = earlier >= previous(run)
+    starts = run | (same_run & has_user & (units.user != units.user[earlier]))
+    return starts, has_user & ~(earlier >= previous(starts))
+
+
+def _assemble(
+    units: Units,
+    pools: Pools,
+    existing: pa.Table,
+    order: Longs,
+    is_absorbed: Flags,
+    broken: Flags,
+    gap_us: int,
+    batch_id: int,
+) -> CutResult:
+    is_head = ~is_absorbed[order]
+    starts, signs_in = np.zeros(len(order), np.bool_), np.zeros(len(order), np.bool_)
+    starts[is_head], signs_in[is_head] = _cuts(units.take(order[is_head]), gap_us)
+
+    is_changed = _changed(units.session[order], starts, longs(pc.list_value_length(existing["spans"])))
+    gone = np.union1d(units.session[order][is_changed], units.session[broken])
+    order, is_head = order[is_changed], is_head[is_changed]
+    starts, signs_in = starts[is_changed], signs_in[is_changed]
+
+    in_order = units.take(order)
+    span_starts = np.flatnonzero(starts | signs_in)
+    spans = in_order.merged(span_starts, is_head)
+    session_starts = np.flatnonzero(starts[span_starts])
+    sessions = spans.merged(session_starts, np.ones(len(span_starts), np.bool_))
+    span_of_unit = np.full(len(is_absorbed), -1, np.int64)
+    span_of_unit[order] = np.cumsum(starts | signs_in) - 1
+    session_of_span = np.cumsum(starts[span_starts]) - 1
+    session_of_unit = np.where(span_of_unit >= 0, np.append(session_of_span, -1)[span_of_unit], -1)
+
+    span_values = span_array(spans, pools, pools.platforms_of(span_of_unit, len(span_starts)))
+    span_ends = pa.array(np.append(session_starts, len(span_starts)), pa.int32())
+    shared = measures(sessions, pools)
+    ids = session_ids(sessions.anchor, sessions.start_at, shared["start_event_id"])
+    has_user = sessions.user != NO_USER
+    columns = {
+        **shared,
+        "tenant": pools.tenants.take(pa.array(sessions.tenant_row)),
+        "session_id": pa.array(ids),
+        "anchor_node_id": pa.array(sessions.anchor),
+        "user_node_id": nullable(sessions.user, pa.int64(), NO_USER),
+        "owner_node_id": pa.array(np.where(has_user, sessions.user, sessions.anchor)),
+        "is_anonymous": pa.array(~has_user),
+        "platforms": pools.platforms_of(session_of_unit, len(session_starts)),
+        "spans": pa.ListArray.from_arrays(span_ends, span_values, type=SESSIONS.arrow.field("spans").type),
+        "updated_batch_id": pa.array(np.full(len(ids), batch_id, np.int64)),
+    }
+    upserts = pa.Table.from_arrays([columns[n] for n in SESSIONS.names], schema=SESSIONS.arrow)
+    former = longs(existing["session_id"])[gone[gone != FROM_EVENT]]
+    return CutResult(upserts, np.sort(former[~np.isin(former, ids)]), EXPANSIONS.empty_table())
+
+
+def _changed(session: Longs, starts: Flags, spans_of_session: Longs) -> Flags:
+    """For each unit whether the session it is cut into is anything but one existing session, whole and alone."""
+    if len(session) == 0:
+        return np.zeros(0, np.bool_)
+    first = np.flatnonzero(starts)
+    size = np.diff(np.append(first, len(session)))
+    smallest, largest = np.minimum.reduceat(session, first), np.maximum.reduceat(session, first)
+    whole = np.append(spans_of_session, -1)[largest] == size
+    return np.repeat((smallest == FROM_EVENT) | (smallest != largest) | ~whole, size)
+
+
+def session_ids(anchor: Longs, start_at: Longs, start_event_id: pa.Array) -> Longs:
+    """63 bits of the anchor and the first event, never 0: content alone, whatever batch brought it."""
+    mask = (1 << 63) - 1
+    heads = zip(anchor.tolist(), start_at.tolist(), start_event_id.to_pylist(), strict=True)
+    pack, read = struct.Struct("<qq").pack, int.from_bytes
+    return np.array(
+        [
+            read(blake2b(pack(a, t) + i.encode(), digest_size=8).digest(), "big") & mask or 1
+            for a, t, i in heads
+        ],
+        np.int64,
+    )
+
+
+def after_cut(existing: pa.Table, result: CutResult) -> pa.Table:
+    """One row is one session as it is after the cut: the existing ones, less what vanished, with what changed."""
+    replaced = np.concatenate((result.removed, longs(result.upserts["session_id"])))
+    stays = ~np.isin(longs(existing["session_id"]), replaced)
+    kept = existing.select(SESSIONS.names).filter(pa.array(stays)).cast(SESSIONS.arrow)
+    return pa.concat_tables([kept, result.upserts])

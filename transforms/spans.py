@@ -1,0 +1,246 @@
+"""Units: what sessions are cut from. A unit is one event, or one span that a session keeps in place of its events.
+
+    events      a   a   a   a   b   a   .   b            a: anonymous, b: of a user
+    session     └───────────────┬───────────┘
+    spans       └─ span 1 ─────┘└─ span 2 ──┘            every aggregate is a merge of the spans'
+
+Units of one anchor never overlap, except for events that fall inside a span and change nothing in it but its sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.tables.silver import EVENTS, SESSIONS
+from transforms.grouped import (
+    EARLIEST,
+    LATEST,
+    Flags,
+    Longs,
+    codes,
+    conformed,
+    distinct_lists,
+    flags,
+    longs,
+    nullable,
+    places,
+    whole,
+)  # fmt: skip
+
+EVENT_COLUMNS = (
+    "tenant", "event_id", "event_type", "event_at", "platform", "user_node_id", "anchor_node_id",
+    "touch_source", "touch_medium", "touch_campaign", "touch_referrer",
+)  # fmt: skip
+SESSION_COLUMNS = ("tenant", "session_id", "anchor_node_id", "spans")
+NO_USER = 0  # a node_id is never 0
+FROM_EVENT = -1
+_NO_FIRST_TOUCH, _NO_LAST_TOUCH = LATEST, -1
+_INSTANT = SESSIONS.arrow.field("start_at").type
+_PLATFORMS = SESSIONS.arrow.field("platforms").type
+_SPAN = SESSIONS.arrow.field("spans").type.value_type
+_TOUCH = SESSIONS.arrow.field("first_touch").type
+
+
+@dataclass(frozen=True)
+class Units:
+    """One row: an event or a span; after `merged`, a group of them.
+
+    `*_place`: place in the order of (instant, event id). `*_row`: row of the pools. `first_touch`, `last_touch`:
+    place × number of touches + row of the touch, so that the smallest is the first. `session`: row of the existing
+    sessions that a span is from.
+    """
+
+    anchor: Longs
+    start_at: Longs
+    end_at: Longs
+    start_place: Longs
+    end_place: Longs
+    start_row: Longs
+    end_row: Longs
+    tenant_row: Longs
+    user: Longs
+    event_count: Longs
+    login_count: Longs
+    first_authenticated_at: Longs
+    last_login_at: Longs
+    is_logout: Flags
+    first_touch: Longs
+    last_touch: Longs
+    session: Longs
+
+    def take(self, rows: Longs | Flags) -> Units:
+        return Units(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    def merged(self, starts: Longs, is_head: Flags) -> Units:
+        """One row per group of neighbouring rows. Heads are in order; the others lie inside the head before them."""
+        if len(starts) == 0:
+            return self.take(starts)
+        first = self.take(starts)
+        last = np.maximum.reduceat(np.where(is_head, np.arange(len(is_head)), -1), starts)
+        return Units(
+            anchor=first.anchor,
+            start_at=first.start_at,
+            end_at=self.end_at[last],
+            start_place=first.start_place,
+            end_place=self.end_place[last],
+            start_row=first.start_row,
+            end_row=self.end_row[last],
+            tenant_row=first.tenant_row,
+            user=np.maximum.reduceat(self.user, starts),  # one user or none (0); node ids are positive
+            event_count=np.add.reduceat(self.event_count, starts),
+            login_count=np.add.reduceat(self.login_count, starts),
+            first_authenticated_at=np.minimum.reduceat(self.first_authenticated_at, starts),
+            last_login_at=np.maximum.reduceat(self.last_login_at, starts),
+            is_logout=self.is_logout[last],
+            first_touch=np.minimum.reduceat(self.first_touch, starts),
+            last_touch=np.maximum.reduceat(self.last_touch, starts),
+            session=first.session,
+        )
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The strings and structs that units point to, and which platforms each unit was seen on."""
+
+    tenants: pa.Array
+    event_ids: pa.Array
+    touches: pa.Array
+    platforms: pa.Array
+    platform_unit: Longs
+    platform_code: Longs
+
+    def first_touches(self, of: Units) -> pa.Array:
+        return self._touches(of.first_touch, _NO_FIRST_TOUCH)
+
+    def last_touches(self, of: Units) -> pa.Array:
+        return self._touches(of.last_touch, _NO_LAST_TOUCH)
+
+    def _touches(self, encoded: Longs, missing: int) -> pa.Array:
+        is_missing = encoded == missing
+        rows = np.where(is_missing, 0, encoded % max(1, len(self.touches)))
+        return self.touches.take(pa.array(rows, mask=is_missing))
+
+    def platforms_of(self, group_of_unit: Longs, groups: int) -> pa.Array:
+        """Platforms per group; a unit of group -1 is in none."""
+        group = group_of_unit[self.platform_unit]
+        is_in = group >= 0
+        return distinct_lists(group[is_in], self.platform_code[is_in], groups, self.platforms, _PLATFORMS)
+
+
+def units_of(events: pa.Table, sessions: pa.Table) -> tuple[Units, Pools]:
+    """The events and then the spans of the sessions as units, not ordered yet."""
+    events = conformed(events, EVENTS.arrow, EVENT_COLUMNS)
+    sessions = conformed(sessions, SESSIONS.arrow, SESSION_COLUMNS)
+    n = events.num_rows
+    spans = whole(sessions["spans"])
+    session = np.repeat(np.arange(sessions.num_rows), longs(pc.list_value_length(spans)))
+    flat = spans.flatten()
+    span = dict(zip((f.name for f in _SPAN), flat.flatten(), strict=True))
+    m = len(flat)
+
+    at = longs(events["event_at"])
+    event_type = whole(events["event_type"])
+    user = longs(events["user_node_id"], NO_USER)
+    is_login = flags(pc.equal(event_type, "login")) & (user != NO_USER)
+    touched, event_touches = _event_touches(events)
+    first, first_touches = _span_touches(span["first_touch"])
+    last, last_touches = _span_touches(span["last_touch"])
+    touches = pa.concat_arrays([event_touches, first_touches, last_touches])
+    touch_at, touch_id = touches.flatten()[:2]
+
+    start_at, end_at = longs(span["start_at"]), longs(span["end_at"])
+    event_ids = pa.concat_arrays([whole(events["event_id"]), span["start_event_id"], span["end_event_id"]])
+    place = places(
+        np.concatenate((at, start_at, end_at, longs(touch_at))), pa.concat_arrays([event_ids, touch_id])
+    )
+    event_place, start_place, end_place, touch_place = np.split(place, np.cumsum((n, m, m)))
+    encoded = touch_place * max(1, len(touches)) + np.arange(len(touches))
+    event_touch, first_touch, last_touch = np.split(encoded, np.cumsum((len(touched), len(first))))
+
+    def both(of_events: Longs, of_spans: Longs) -> Longs:
+        return np.concatenate((of_events, of_spans))
+
+    def touch_of_each(rows: Longs, of_span_touch: Longs, missing: int) -> Longs:
+        of_units = np.full(n + m, missing, np.int64)
+        of_units[touched], of_units[n + rows] = event_touch, of_span_touch
+        return of_units
+
+    units = Units(
+        anchor=both(longs(events["anchor_node_id"]), longs(sessions["anchor_node_id"])[session]),
+        start_at=both(at, start_at),
+        end_at=both(at, end_at),
+        start_place=both(event_place, start_place),
+        end_place=both(event_place, end_place),
+        start_row=np.arange(n + m),
+        end_row=both(np.arange(n), n + m + np.arange(m)),
+        tenant_row=both(np.arange(n), n + session),
+        user=both(user, longs(span["user_node_id"], NO_USER)),
+        event_count=both(np.ones(n, np.int64), longs(span["event_count"])),
+        login_count=both(is_login.astype(np.int64), longs(span["login_event_count"])),
+        first_authenticated_at=both(
+            np.where(user == NO_USER, LATEST, at), longs(span["first_authenticated_at"], LATEST)
+        ),
+        last_login_at=both(np.where(is_login, at, EARLIEST), longs(span["last_login_event_at"], EARLIEST)),
+        is_logout=np.concatenate((flags(pc.equal(event_type, "logout")), flags(span["is_ended_by_logout"]))),
+        first_touch=touch_of_each(first, first_touch, _NO_FIRST_TOUCH),
+        last_touch=touch_of_each(last, last_touch, _NO_LAST_TOUCH),
+        session=both(np.full(n, FROM_EVENT), session),
+    )
+    used = span["platforms"]
+    code, platforms = codes(pa.concat_arrays([whole(events["platform"]), used.flatten()]))
+    unit = both(np.arange(n), n + np.repeat(np.arange(m), longs(pc.list_value_length(used))))
+    pools = Pools(
+        tenants=pa.concat_arrays([whole(events["tenant"]), whole(sessions["tenant"])]),
+        event_ids=event_ids,
+        touches=touches,
+        platforms=platforms,
+        platform_unit=unit[code >= 0],
+        platform_code=code[code >= 0],
+    )
+    return units, pools
+
+
+def _event_touches(events: pa.Table) -> tuple[Longs, pa.Array]:
+    """Rows of the events that have a campaign or a referrer, and these as touches."""
+    columns = [whole(events[f"touch_{name}"]) for name in ("source", "medium", "campaign", "referrer")]
+    rows = np.flatnonzero(np.logical_or.reduce([flags(column.is_valid()) for column in columns]))
+    parts = [whole(events["event_at"]), whole(events["event_id"]), *columns]
+    taken = [column.take(pa.array(rows)) for column in parts]
+    return rows, pa.StructArray.from_arrays(taken, fields=list(_TOUCH))
+
+
+def _span_touches(touches: pa.Array) -> tuple[Longs, pa.Array]:
+    """Rows that have a touch, and these touches."""
+    rows = np.flatnonzero(flags(touches.is_valid()))
+    return rows, touches.take(pa.array(rows))
+
+
+def span_array(spans: Units, pools: Pools, platforms: pa.Array) -> pa.Array:
+    """Merged units as the structs that a session row carries."""
+    columns = {
+        "user_node_id": nullable(spans.user, pa.int64(), NO_USER),
+        "platforms": platforms,
+        **measures(spans, pools),
+    }
+    return pa.StructArray.from_arrays([columns[f.name] for f in _SPAN], fields=list(_SPAN))
+
+
+def measures(units: Units, pools: Pools) -> dict[str, pa.Array]:
+    """The columns that spans and sessions have in common, apart from user and platforms."""
+    return {
+        "start_at": pa.array(units.start_at, _INSTANT),
+        "end_at": pa.array(units.end_at, _INSTANT),
+        "start_event_id": pools.event_ids.take(pa.array(units.start_row)),
+        "end_event_id": pools.event_ids.take(pa.array(units.end_row)),
+        "event_count": pa.array(units.event_count),
+        "login_event_count": pa.array(units.login_count),
+        "first_authenticated_at": nullable(units.first_authenticated_at, _INSTANT, LATEST),
+        "last_login_event_at": nullable(units.last_login_at, _INSTANT, EARLIEST),
+        "is_ended_by_logout": pa.array(units.is_logout),
+        "first_touch": pools.first_touches(units),
+        "last_touch": pools.last_touches(units),
+    }
