@@ -1,13 +1,14 @@
-"""A source mapping says where a foreign record keeps what an event needs. It is data: a YAML file that a user edits.
+"""A source mapping says where a foreign record keeps what an event needs. It is data: a YAML file that a
+user edits.
 
     fields:       event_id, tenant, event_type, event_name, timestamp, received_at, platform → candidate paths
     identifiers   (the subject's), actor, properties, context → objects taken over whole, and single fields
     defaults, values: what stands in for an absent field; renames of its values
     explode:      path of the list whose elements are the events, when one record is an envelope of several
 
-A path is `name`, `outer.inner`, `list.0.inner`, or `$.outer` for the envelope of an exploded record; a list of paths
-means: the first that is present. A name that has a dot of its own is written as `outer.a\\.b`. Fields at the top of the
-record that no path mentions go into properties.
+A path is `name`, `outer.inner`, `list.0.inner`, or `$.outer` for the envelope of an exploded record; a
+list of paths means: the first that is present. A name that has a dot of its own is written as
+`outer.a\\.b`. Fields at the top of the record that no path mentions go into properties.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class MappingError(ValueError):
 
 @dataclass(frozen=True)
 class Bag:
-    """Named values collected from a record: whole objects, and single fields under a name (dots nest) of ours.
+    """Named values collected from a record: whole objects, and single fields under a name (dots nest) of
+    ours.
 
     `policy_namespaces`: every top-level field that is named like a namespace of the policy belongs to it.
     """
@@ -48,7 +50,8 @@ class Bag:
 
 @dataclass(frozen=True)
 class SourceMapping:
-    """How records of one shape become events. Paths are tuples of keys, the first present one of several wins."""
+    """How records of one shape become events. Paths are tuples of keys, the first present one of several
+    wins."""
 
     name: str
     fields: Mapping[str, tuple[Keys, ...]]
@@ -83,7 +86,9 @@ def load_mapping(name_or_path: str | Path) -> SourceMapping:
     if not file.is_file():
         known = ", ".join(shipped_mappings())
         if is_path:
-            raise MappingError(f"source mapping file {file} does not exist; give an existing YAML file or one of: {known}")
+            raise MappingError(
+                f"source mapping file {file} does not exist; give an existing YAML file or one of: {known}"
+            )
         raise MappingError(
             f"there is no source mapping {text!r}; known are {known}. "
             "For another shape of record write a YAML file like conf/sources/native.yaml and give its path"
@@ -93,7 +98,9 @@ def load_mapping(name_or_path: str | Path) -> SourceMapping:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
         where = getattr(e, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
-        raise MappingError(f"source mapping {file}{line} is not readable YAML; check its indentation and quotes") from None
+        raise MappingError(
+            f"source mapping {file}{line} is not readable YAML; check its indentation and quotes"
+        ) from None
     return mapping_from_dict(raw, file.stem, str(file))
 
 
@@ -112,8 +119,8 @@ def mapping_from_dict(raw: Any, name: str, origin: str = "source mapping") -> So
     if not (identifiers.objects or identifiers.fields or identifiers.policy_namespaces):
         raise refuse(
             "identifiers",
-            "is missing; name an object of identifiers (identifiers: path), single ones (fields: {user_id: path}), "
-            "or set policy_namespaces: true",
+            "is missing; name an object of identifiers (identifiers: path), single ones "
+            "(fields: {user_id: path}), or set policy_namespaces: true",
         )
     return SourceMapping(
         name=name,
@@ -181,5 +188,6 @@ def _text(value: Any, key: str, refuse: Refuse) -> str:
 
 def _renames(value: Any, key: str, refuse: Refuse) -> dict[str, str]:
     return {
-        old.strip().lower(): _text(new, f"{key}.{old}", refuse) for old, new in _mapping(value, key, refuse).items()
+        old.strip().lower(): _text(new, f"{key}.{old}", refuse)
+        for old, new in _mapping(value, key, refuse).items()
     }

@@ -84,7 +84,8 @@ def run(folder: Path, persons: int, events: int, seed: int) -> int:
     landing, lake = folder / "events", folder / "lake"
     say(f"1  {events:,} events of {persons:,} people: web, mobile, desktop, support chat, AI agents")
     made = generate(persons, events, seed, landing, truth=folder / "truth.jsonl", events_per_file=max(events // 16, 1))
-    say(f"   {made.several_devices_share:.0%} of them on several devices, {made.anonymous_share:.0%} of events anonymous")
+    several = made.persons_with_several_devices / made.persons
+    say(f"   {several:.0%} of them on several devices, {made.anonymous_share:.0%} of events anonymous")
     say("2  bronze → silver → gold, with identity resolution in every batch")
     settings = replace(load_settings(), max_files_per_trigger=4)
     spark = build_session("stitchlake demo", settings.master, driver_memory=settings.driver_memory)
@@ -118,7 +119,7 @@ def _progress(report: BatchReport) -> None:
 
 
 def _counts(db: duckdb.DuckDBPyConnection) -> None:
-    totals = db.sql(
+    totals = db.execute(
         "SELECT sum(received_count)::BIGINT, sum(valid_count)::BIGINT, sum(quarantined_count)::BIGINT,"
         " sum(duplicate_count)::BIGINT FROM ops.batches"
     ).fetchone()
@@ -135,14 +136,14 @@ def _counts(db: duckdb.DuckDBPyConnection) -> None:
         ("of them identified", "SELECT count(*) FROM gold.profiles_live WHERE is_identified"),
         ("merges on the way (retired ids that redirect)", "SELECT count(*) FROM silver.identity_redirects_live"),
     ):  # fmt: skip
-        row = db.sql(sql).fetchone()
+        row = db.execute(sql).fetchone()
         assert row is not None
         say(f"   {row[0]:>9,} {what}")
 
 
 def _people(db: duckdb.DuckDBPyConnection) -> None:
     say("\n   Three people, and why each is one:")
-    for (person,) in db.sql(_PICKS).fetchall():
+    for (person,) in db.execute(_PICKS).fetchall():
         facts = db.execute(_PERSON, [person]).fetchone()
         assert facts is not None
         sessions, anonymous, before, logins, events, platforms = facts
@@ -158,7 +159,7 @@ def _people(db: duckdb.DuckDBPyConnection) -> None:
 def _cohorts(db: duckdb.DuckDBPyConnection) -> None:
     say("\n   Two questions, asked in SQL:")
     for name, question in COHORTS.items():
-        row = db.sql(f"SELECT count(*) FROM ({cohort_query(name)})").fetchone()
+        row = db.execute(f"SELECT count(*) FROM ({cohort_query(name)})").fetchone()
         assert row is not None
         say(f"   {row[0]:>9,} people: {question}   (pipelines/sql/cohorts/{name}.sql)")
 

@@ -52,7 +52,7 @@ def connect(lake: Path) -> duckdb.DuckDBPyConnection:
 def write_owners(lake: Path, policy: Policy, output: Path, names_are_members: bool) -> dict[str, int]:
     """One sorted line per identifier of a linking namespace: {"tenant","namespace","value","canonical_id"}."""
     with connect(lake) as db:
-        rows = db.sql(
+        rows = db.execute(
             f"SELECT m.*, n.name FROM ({_MEMBERS}) m JOIN ({_NAMES}) n USING (tenant, canonical_id)"
         ).fetchall()
     lines = [
@@ -67,7 +67,7 @@ def write_events(lake: Path, policy: Policy, output: Path, names_are_members: bo
     """One sorted line per valid event: {"tenant","event_id","canonical_id","session_id"}."""
     with connect(lake) as db:
         # A session that nobody claims belongs to no identifier: it is named after its anchor.
-        rows = db.sql(
+        rows = db.execute(
             f"""
             SELECT e.tenant, e.event_id, e.canonical_id, e.session_id, e.start_event_id,
                    coalesce(n.name, 'unclaimed:' || a.namespace || ':' || a.value)
@@ -93,7 +93,7 @@ def write_events(lake: Path, policy: Policy, output: Path, names_are_members: bo
 def write_refusals(lake: Path, output: Path) -> None:
     """One sorted line per refused pair: {"tenant","left","right","reason"}; the smaller name is left."""
     with connect(lake) as db:
-        rows = db.sql(_REFUSED).fetchall()
+        rows = db.execute(_REFUSED).fetchall()
     _write(output, [{"tenant": t, "left": min(a, b), "right": max(a, b), "reason": r} for t, a, b, r in rows])
 
 

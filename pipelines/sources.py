@@ -1,30 +1,151 @@
-"""temporary"""
+"""Where records come from: landing folders, read as one stream.
+
+A file arrives by rename. Names that start with `.` or `_` (of the file or of a folder above it) are still
+in flight.
+"""
+
 from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-class SourceError(ValueError): ...
+from conf.source_mapping import MappingError, load_mapping, shipped_mappings
+from transforms.framing import FORMATS, format_of
+
+MAX_FILE_BYTES = 2**31 - 1  # what Spark can hold of one file
+_FILE_SCHEMA = "path string, modificationTime timestamp, length long, content binary"
+_IN_FLIGHT = r"(^|/)[._][^/]*|\._COPYING_$"
+_SCHEME = r"^[A-Za-z][A-Za-z0-9+.-]*:(//)?(?=/)"
+# Spark's default is 7 days behind the newest file, and what is older is skipped without a word.
+_NEVER_TOO_OLD = "36500d"
+
+
+class SourceError(ValueError):
+    """A source that cannot be read; the message says what is wrong with it and the way out."""
+
 
 @dataclass(frozen=True)
 class Source:
+    """A place with records of one shape: `kind` "file" is a landing folder, and `location` its absolute
+    path."""
+
     mapping: str
     location: str
     kind: str
     name: str
 
-def parse_source(text):
-    m, _, loc = text.partition(":")
-    return Source(m, loc, "file", f"{m}:{Path(loc).absolute()}")
 
-def ignored_names(source): return []
+def parse_source(text: str) -> Source:
+    """The source that `MAPPING:FOLDER` names. SourceError when there is no such mapping or folder."""
+    mapping, colon, place = text.partition(":")
+    if not colon or not mapping or not place:
+        known = ", ".join(shipped_mappings())
+        raise SourceError(
+            f"source {text!r}: write it as MAPPING:FOLDER, for example native:events/ (mappings: {known})"
+        )
+    try:
+        load_mapping(mapping)
+    except MappingError as e:
+        raise SourceError(f"source {text!r}: {e}") from None
+    if re.match(r"kafka://", place):
+        raise SourceError(
+            f"source {text!r}: reading from Kafka comes with a later version; "
+            f"until then land the topic's records as files and give {mapping}:FOLDER"
+        )
+    folder = Path(os.path.abspath(Path(place).expanduser()))
+    if folder.is_file():
+        raise SourceError(
+            f"source {text!r}: {folder} is a file; give the folder it is in: {mapping}:{folder.parent}"
+        )
+    if not folder.is_dir():
+        raise SourceError(f"source {text!r}: there is no folder {folder}; create it, or correct the path")
+    return Source(mapping, str(folder), "file", f"{mapping}:{folder}")
 
-def read_stream(spark, sources, max_files):
-    fs = []
-    for s in sources:
-        root = "file:" + str(Path(s.location).absolute()) + "/"
-        df = (spark.readStream.format("binaryFile").schema("path string, modificationTime timestamp, length long, content binary").option("pathGlobFilter", "*.{jsonl,json,csv,parquet,ndjson}").option("maxFilesPerTrigger", max_files).load(s.location))
-        fs.append(df.select(F.lit(s.name).alias("source"), F.lit(s.mapping).alias("mapping"), F.lit("events").alias("feed"), F.lit("file").alias("kind"),
-            F.element_at(F.split("path", "/"), -1).alias("path"), "content", F.col("modificationTime").alias("transport_at")))
-    return reduce(lambda a, b: a.unionByName(b), fs)
+
+def read_stream(spark: SparkSession, sources: Sequence[Source], max_files_per_trigger: int) -> DataFrame:
+    """One row per landed file: source, mapping, feed, kind, path inside the folder, content, transport_at."""
+    if not sources:
+        raise SourceError("no source: give at least one --source MAPPING:FOLDER")
+    names = [s.name for s in sources]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise SourceError(f"source {twice[0]!r} is given twice; leave one of them out")
+    streams = [_read_folder(spark, source, max_files_per_trigger) for source in sources]
+    return reduce(DataFrame.unionByName, streams)
+
+
+def ignored_names(source: Source) -> list[str]:
+    """Files in the source's folder that will not be read: of an unknown extension, or too large for Spark."""
+    ignored = []
+    for name, path in _files(Path(source.location)):
+        too_large = False
+        if format_of(name)[0] is not None:
+            try:
+                too_large = path.stat().st_size > MAX_FILE_BYTES
+            except OSError:  # renamed or gone meanwhile
+                continue
+        if too_large or format_of(name)[0] is None:
+            ignored.append(name)
+    return sorted(ignored)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Landed files and their names inside the folder, without those in flight."""
+    for where, _, files in os.walk(folder):
+        for file in files:
+            path = Path(where, file)
+            name = path.relative_to(folder).as_posix()
+            if not re.search(_IN_FLIGHT, name):
+                yield name, path
+
+
+def _read_folder(spark: SparkSession, source: Source, max_files_per_trigger: int) -> DataFrame:
+    if source.kind != "file":
+        raise SourceError(
+            f"source {source.name!r} is of kind {source.kind!r}; only landing folders can be read"
+        )
+    folder = os.path.abspath(source.location)
+    files = (
+        spark.readStream.format("binaryFile")
+        .schema(_FILE_SCHEMA)
+        .option("pathGlobFilter", _glob())
+        .option("recursiveFileLookup", "true")
+        .option("maxFilesPerTrigger", max_files_per_trigger)
+        .option("maxFileAge", _NEVER_TOO_OLD)
+        .load(_escaped(folder))
+    )
+    # Spark reports file:/folder/name with nothing encoded; what follows the folder is the file's name here.
+    inside = F.substring(F.regexp_replace("path", _SCHEME, ""), len(folder.rstrip("/")) + 2, 1_000_000)
+    return (
+        files.where(F.col("length") <= MAX_FILE_BYTES)  # pushed down: Spark refuses to open a larger one
+        .withColumn("path", inside)
+        .where(~F.col("path").rlike(_IN_FLIGHT))  # Spark lets names like _a=b pass
+        .select(
+            F.lit(source.name).alias("source"),
+            F.lit(source.mapping).alias("mapping"),
+            F.lit("events").alias("feed"),
+            F.lit(source.kind).alias("kind"),
+            "path",
+            "content",
+            F.col("modificationTime").alias("transport_at"),
+        )
+    )
+
+
+def _glob() -> str:
+    """The extensions that are read, in upper or lower case, with or without compression."""
+    endings = [f"{e}{gz}" for e in FORMATS for gz in ("", ".gz")]
+    either = ("".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in ending) for ending in endings)
+    return f"*.{{{','.join(either)}}}"
+
+
+def _escaped(folder: str) -> str:
+    """The folder's path as a pattern that means just this folder; brackets in it would match nothing
+    otherwise."""
+    return re.sub(r"([\\{}\[\]*?])", r"\\\1", folder)

@@ -18,7 +18,8 @@ def canonical(value: Any) -> bytes:
 
 def _spelled_out(value: Any) -> str:
     out: list[str] = []
-    # Tuples are texts that are ready; JSON itself has no tuples. A stack of our own, because Python's is too short.
+    # Tuples are texts that are ready; JSON itself has no tuples. A stack of our own, because Python's is
+    # too short.
     todo: list[Any] = [value]
     while todo:
         item = todo.pop()

@@ -24,13 +24,14 @@ class Extractor:
         self._simple = [
             str(p[0][0]) if len(p) == 1 and len(p[0]) == 1 and p[0][0] != "$" else None for p in self._paths
         ]
-        self._is_simple = all(name is not None for name in self._simple)
         identifiers = mapping.identifiers
         if identifiers.policy_namespaces:
             named = {name for name, _ in identifiers.fields}
             taken = mapping.top_level
             further = tuple(
-                (n.name, ((n.name,),)) for n in policy.namespaces if n.name not in named and n.name not in taken
+                (n.name, ((n.name,),))
+                for n in policy.namespaces
+                if n.name not in named and n.name not in taken
             )
             identifiers = Bag(identifiers.objects, identifiers.fields + further)
         self._bags = (identifiers, mapping.actor, mapping.properties, mapping.context)
@@ -40,9 +41,14 @@ class Extractor:
 
     def _plain_names(self) -> tuple[str, ...] | None:
         """The top-level fields of a mapping that does nothing but pick them, as the native one does."""
-        bags = [b.objects[0][0] if not b.fields and len(b.objects) == 1 == len(b.objects[0]) else None for b in self._bags]
+        bags = [
+            b.objects[0][0] if not b.fields and len(b.objects) == 1 == len(b.objects[0]) else None
+            for b in self._bags
+        ]
         names = [name for name in (*self._simple, *bags) if isinstance(name, str) and name != "$"]
-        is_plain = len(names) == len(FIELDS) + len(bags) and not self._has_rules and self._mapping.explode is None
+        is_plain = (
+            len(names) == len(FIELDS) + len(bags) and not self._has_rules and self._mapping.explode is None
+        )
         return tuple(names) if is_plain else None
 
     def events(self, record: dict[str, Any], loads: Loads) -> list[Found]:
@@ -50,14 +56,21 @@ class Extractor:
         if self._plain is not None and record.keys() <= self._known:
             get = record.get
             a, b, c, d, e, f, g, identifiers, actor, properties, context = self._plain
-            subject, acting, free, around = get(identifiers), get(actor), get(properties, _NOTHING), get(context, _NOTHING)
+            subject, acting, free, around = (
+                get(identifiers),
+                get(actor),
+                get(properties, _NOTHING),
+                get(context, _NOTHING),
+            )
             if (
                 type(free) is dict
                 and type(around) is dict
                 and type(subject) is dict
                 and (acting is None or type(acting) is dict)
             ):
-                return [(get(a), get(b), get(c), get(d), get(e), get(f), get(g), subject, acting, free, around)]
+                return [
+                    (get(a), get(b), get(c), get(d), get(e), get(f), get(g), subject, acting, free, around)
+                ]
         if self._mapping.explode is None:
             return [self._event(record, record, loads)]
         inner = _walk(record, record, self._mapping.explode)
@@ -67,14 +80,10 @@ class Extractor:
         return [self._event(e, record, loads) for e in events]
 
     def _event(self, record: dict[str, Any], envelope: dict[str, Any], loads: Loads) -> Found:
-        if self._is_simple:
-            get = record.get
-            found = [get(name) for name in self._simple]
-        else:
-            found = [
-                record.get(name) if name is not None else _first(record, envelope, paths)
-                for name, paths in zip(self._simple, self._paths, strict=True)
-            ]
+        found = [
+            record.get(name) if name is not None else _first(record, envelope, paths)
+            for name, paths in zip(self._simple, self._paths, strict=True)
+        ]
         if self._has_rules:
             self._apply_rules(found)
         identifiers, actor, properties, context = self._bags
@@ -137,7 +146,7 @@ def _identifiers(record: dict[str, Any], envelope: dict[str, Any], bag: Bag, loa
     """namespace → value or list of values; one that is no object is handed on as it is, to be flagged."""
     result: Any = None
     for path in bag.objects:
-        value = record.get(path[0]) if len(path) == 1 and path[0] != "$" else _walk(record, envelope, path)  # type: ignore[call-overload]
+        value = _walk(record, envelope, path)
         if value is None:
             continue
         if type(value) is not dict:
@@ -161,17 +170,23 @@ def _both(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
     for name, value in right.items():
         if name in merged:
             old = merged[name]
-            merged[name] = [*(old if isinstance(old, list) else [old]), *(value if isinstance(value, list) else [value])]
+            merged[name] = [
+                *(old if isinstance(old, list) else [old]),
+                *(value if isinstance(value, list) else [value]),
+            ]
         else:
             merged[name] = value
     return merged
 
 
-def _bag(record: dict[str, Any], envelope: dict[str, Any], bag: Bag, name: str, loads: Loads) -> dict[str, Any]:
-    """The objects as one, first come first served, and the single fields. A value that is no object keeps its name."""
+def _bag(
+    record: dict[str, Any], envelope: dict[str, Any], bag: Bag, name: str, loads: Loads
+) -> dict[str, Any]:
+    """The objects as one, first come first served, and the single fields. A value that is no object keeps
+    its name."""
     result: dict[str, Any] | None = None
     for path in bag.objects:
-        value = record.get(path[0]) if len(path) == 1 and path[0] != "$" else _walk(record, envelope, path)  # type: ignore[call-overload]
+        value = _walk(record, envelope, path)
         if value is None:
             continue
         if type(value) is not dict:

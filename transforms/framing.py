@@ -2,8 +2,8 @@
 
     name ──► extension ──► gzip? ──► lines │ array elements │ CSV records │ Parquet rows ──► Frame
 
-A frame is the place of a record in its file, how its payload is to be read, and the payload. What cannot be framed
-is not dropped: it follows as one frame of its own, and ends in quarantine.
+A frame is the place of a record in its file, how its payload is to be read, and the payload. What cannot
+be framed is not dropped: it follows as one frame of its own, and ends in quarantine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -28,6 +28,9 @@ _SPACE = re.compile(rb"[ \t\n\r]*")
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 # Numbers stay text: nobody reads them here, and turning 5,000 digits into an integer would raise.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+Reader = Callable[[bytes], Iterator[tuple[int, bytes]]]
 
 
 class Frame(NamedTuple):
@@ -64,12 +67,13 @@ def frame(name: str, content: bytes) -> Iterator[Frame]:
     body, is_whole = _gunzip(content) if is_gzipped else (content, True)
     if extension != "parquet" and body.startswith(_BOM):
         body = body[len(_BOM) :]
-    reader = {
+    readers: dict[str | None, Reader] = {
         None: _unknown,
         "json": _json_document,
         "csv": partial(csv_records, is_whole=is_whole),
         "parquet": parquet_rows,
-    }.get(extension, _lines)
+    }
+    reader = readers.get(extension, _lines)
     payload_format = "csv" if extension == "csv" else "json"
     after = ordinal
     try:

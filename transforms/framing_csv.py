@@ -1,7 +1,7 @@
 """CSV by RFC 4180, on bytes: where records end, and which fields one record has.
 
-A field that starts with a quote goes on to the closing quote, over commas and line ends. A quote anywhere else is
-an ordinary character. Both directions use this one reading, so that what is framed can be parsed.
+A field that starts with a quote goes on to the closing quote, over commas and line ends. A quote anywhere
+else is an ordinary character. Both directions use this one reading, so that what is framed can be parsed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ _TEXT_FIELD = re.compile(r'(?:"((?:[^"]++|"")*+)"|([^",][^,]*+|))(,|\Z)')
 
 
 def csv_records(body: bytes, is_whole: bool = True) -> Iterator[tuple[int, bytes]]:
-    """Each record below the header line of its file, by its number. A file that broke off loses its last line:
+    """Each record below the header line of its file, by its number. A file that broke off loses its last
+    line:
     nobody could tell a value that was cut from one that was not."""
     if not is_whole:
         body = body[: body.rfind(b"\n") + 1]
@@ -68,7 +69,9 @@ def _stays_open(line: bytes, is_open: bool) -> bool:
         at += 1
     while at < len(line):
         field = _FIELD.match(line, at)
-        if field is None:  # only a field that starts with a quote can fail: it is open, or followed by rubbish
+        if (
+            field is None
+        ):  # only a field that starts with a quote can fail: it is open, or followed by rubbish
             inside = _INSIDE.match(line, at + 1)
             return inside is not None and inside.end() == len(line)
         at = field.end()

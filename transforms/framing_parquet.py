@@ -1,4 +1,5 @@
-"""Parquet rows as JSON objects: instants in UTC with microseconds, binary as base64, decimals as text, no nulls."""
+"""Parquet rows as JSON objects: instants in UTC with microseconds, binary as base64, decimals as text, no
+nulls."""
 
 from __future__ import annotations
 
@@ -49,12 +50,15 @@ def _values(column: pa.Array) -> list[Any]:
     try:
         values = column.to_pylist(maps_as_pydicts="lossy")
         return [_without_nulls(v) for v in values] if pa.types.is_nested(kind) else values
-    except Exception:  # an instant past the year 9999, text that is not UTF-8: one value must not cost the file
+    except (
+        Exception
+    ):  # an instant past the year 9999, text that is not UTF-8: one value must not cost the file
         return [_value(scalar) for scalar in column]
 
 
 def _value(scalar: Any) -> Any:
-    """The scalar as Python sees it, or what comes nearest: a number for an instant, escaped bytes for text."""
+    """The scalar as Python sees it, or what comes nearest: a number for an instant, escaped bytes for
+    text."""
     if not scalar.is_valid:
         return None
     if isinstance(scalar, pa.StructScalar):

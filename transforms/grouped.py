@@ -19,20 +19,30 @@ EARLIEST: int = np.iinfo(np.int64).min
 
 def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """The column as one array."""
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def longs(column: pa.ChunkedArray | pa.Array, missing: int = 0) -> Longs:
     """The column as numbers, instants as microseconds, `missing` in place of nulls."""
     array = whole(column)
     if pa.types.is_timestamp(array.type):
-        array = array.cast(pa.timestamp("us", tz=array.type.tz))
-    return np.asarray(pc.fill_null(array.cast(pa.int64()), missing).to_numpy(zero_copy_only=False), np.int64)
+        array = (array if array.type.unit == "us" else array.cast(pa.timestamp("us"))).view(pa.int64())
+    # Most columns need neither step, and in a small batch such calls are what the time goes to.
+    if array.type != pa.int64():
+        array = array.cast(pa.int64())
+    if array.null_count:
+        array = pc.fill_null(array, missing)
+    return array.to_numpy()
 
 
 def flags(column: pa.ChunkedArray | pa.Array) -> Flags:
     """The column as booleans; null is false."""
-    return np.asarray(pc.fill_null(whole(column), False).to_numpy(zero_copy_only=False), np.bool_)
+    array = whole(column)
+    if array.null_count:
+        array = pc.fill_null(array, False)
+    return array.to_numpy(zero_copy_only=False)
 
 
 def nullable(values: Longs, type_: pa.DataType, missing: int) -> pa.Array:

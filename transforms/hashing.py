@@ -1,6 +1,8 @@
-"""Numbers that stand for values: keyed where the value is somebody's, unkeyed where only equality or order matters.
+"""Numbers that stand for values: keyed where the value is somebody's, unkeyed where only equality or order
+matters.
 
-Every hash is over parts with their lengths in front, so that ("ab", "c") and ("a", "bc") are two different things.
+Every hash is over parts with their lengths in front, so that ("ab", "c") and ("a", "bc") are two different
+things.
 """
 
 from __future__ import annotations
@@ -28,13 +30,15 @@ def digest(content: bytes) -> int:
 
 
 def tie_hash(tenant: str, namespace: str, value: str) -> int:
-    """What ends a tie between identifiers of equal standing: unkeyed, so that every lake ends it in the same way."""
+    """What ends a tie between identifiers of equal standing: unkeyed, so that every lake ends it in the
+    same way."""
     return digest(encode(tenant, namespace, value))
 
 
 def event_key(tenant: str, event_id: str) -> int:
     """(tenant, event_id) as a number, for look-ups."""
-    return digest(f"{len(tenant)}:{tenant}{len(event_id)}:{event_id}".encode())  # encode(), spelled out: it runs per event
+    # encode(), spelled out, for it runs once an event.
+    return digest(f"{len(tenant)}:{tenant}{len(event_id)}:{event_id}".encode("utf-8", "surrogatepass"))
 
 
 _nodes: dict[tuple[bytes, str, str, str], int] = {}

@@ -28,7 +28,8 @@ def instant(value: Any) -> Instant:
     """The instant and `assumed_utc` if it came without an offset; or no instant and the reason."""
     kind = type(value)
     if kind is str:
-        # 2024-…: what nearly all are. Digits without hyphens may be an epoch, which the ISO reader would misread.
+        # 2024-…: what nearly all are. Digits without hyphens may be an epoch, which the ISO reader would
+        # misread.
         if value[4:5] == "-":
             try:
                 return _from_datetime(datetime.fromisoformat(value))

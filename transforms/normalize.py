@@ -41,7 +41,8 @@ class Normalizer:
         self._blocked = {n.name: policy.blocked_values.union(n.blocked_values) for n in policy.namespaces}
 
     def usable(self, value: Any, namespace: str) -> Usable:
-        """(normalised value, None), or (None, the flag that says why it cannot count); (None, None) for no value."""
+        """(normalised value, None), or (None, the flag that says why it cannot count); (None, None) for no
+        value."""
         if value is None:
             return None, None
         kind = type(value)

@@ -1,19 +1,32 @@
-"""What parsing makes of records: one row per record, refused or not, in the types of the tables it goes to."""
+"""What parsing makes of records: one row per record, refused or not, in the types of the tables it goes
+to."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from conf.table_spec import arrow_type
 from conf.tables import BRONZE_EVENTS, EVENTS
+from transforms.subject import Node
 
 _TYPES = {c.name: c.type for c in (*BRONZE_EVENTS.columns, *EVENTS.columns)}
-_REUSED_FIRST = ("tenant", "source", "mapping", "feed", "origin", "origin_ordinal", "payload_format", "payload", "received_at")
+_REUSED_FIRST = (
+    "tenant",
+    "source",
+    "mapping",
+    "feed",
+    "origin",
+    "origin_ordinal",
+    "payload_format",
+    "payload",
+    "received_at",
+)
 _REUSED_THEN = (
-    "event_id", "event_key", "content_digest", "event_type", "event_name", "event_at", "event_date", "platform",
-    "is_authenticated", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids", "actor_node_ids",
+    "event_id", "event_key", "content_digest", "event_type", "event_name", "event_at", "event_date",
+    "platform", "is_authenticated", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids", "actor_node_ids",
     "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "flags", "properties", "context",
 )  # fmt: skip
 IDENTIFIER = "struct<node_id:long,namespace:string,value:string,tie_hash:long>"
@@ -31,7 +44,8 @@ PARSED_SCHEMA: pa.Schema = pa.schema(
 
 
 class Records(NamedTuple):
-    """Framed records, column by column. `transport_at`: when the transport had each, microseconds since 1970 in UTC."""
+    """Framed records, column by column. `transport_at`: when the transport had each, microseconds since
+    1970 in UTC."""
 
     source: list[str]
     mapping: list[str]
@@ -41,3 +55,60 @@ class Records(NamedTuple):
     payload_format: list[str]
     payload: list[bytes]
     transport_at: list[int | None]
+
+    def slice(self, start: int, end: int) -> Records:
+        return Records(*[column[start:end] for column in self])  # type: ignore[arg-type]
+
+
+# What the parser makes per row, in this order; the other columns are handed through or follow from these.
+MADE = (
+    "tenant", "received_at", "reasons", "event_id", "event_key", "content_digest", "event_type", "event_name",
+    "event_at", "platform", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids", "actor_node_ids",
+    "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "flags", "properties", "context",
+    "identifiers",
+)  # fmt: skip
+
+
+def to_batch(
+    records: Records, rows: list[tuple[Any, ...]], places: list[int], seen: set[int]
+) -> pa.RecordBatch:
+    """Rows in the order of MADE as Arrow. `places`: the record of each row, empty if that is its own place.
+
+    Nodes in `seen` are not told again; it learns the new ones.
+    """
+    made = dict(zip(MADE, zip(*rows, strict=True) if rows else ((),) * len(MADE), strict=True))
+    columns: dict[str, pa.Array] = {}
+    for name in Records._fields[:-1]:
+        values = getattr(records, name)
+        columns[name] = pa.array([values[at] for at in places] if places else values, _kind(name))
+    for name, values in made.items():
+        if name == "identifiers":
+            columns[name] = _identifiers(values, seen, _kind(name))
+        else:
+            columns[name] = pa.array(values, _kind(name))
+    columns["event_date"] = columns["event_at"].cast(pa.date32())
+    is_refused = columns["anchor_node_id"].is_null().to_numpy(zero_copy_only=False)
+    has_user = columns["user_node_id"].is_valid().to_numpy(zero_copy_only=False)
+    columns["is_authenticated"] = pa.array(has_user, mask=is_refused)
+    return pa.RecordBatch.from_arrays([columns[name] for name in PARSED_SCHEMA.names], schema=PARSED_SCHEMA)
+
+
+def _kind(name: str) -> pa.DataType:
+    return PARSED_SCHEMA.field(name).type
+
+
+def _identifiers(rows: tuple[Any, ...], seen: set[int], kind: pa.ListType) -> pa.Array:
+    """Per row the nodes that no row before it had. Built flat: lists of Python objects would take twice as
+    long."""
+    new: list[Node] = []
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    for at, nodes in enumerate(rows):
+        for node in nodes:
+            if node[3] not in seen:
+                seen.add(node[3])
+                new.append(node)
+        offsets[at + 1] = len(new)
+    fields = dict(zip(Node._fields, zip(*new, strict=True), strict=True)) if new else {}
+    children = [pa.array(fields.get(f.name, ()), f.type) for f in kind.value_type]
+    values = pa.StructArray.from_arrays(children, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(pa.array(offsets), values, type=kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -21,7 +21,8 @@ MAX_BYTES = 32 * 2**20
 def parsed(
     df: DataFrame, parser: RecordParser, known_origins: frozenset[tuple[str, str]] = frozenset()
 ) -> DataFrame:
-    """The records of landed files (source, mapping, feed, kind, path, content, transport_at), in PARSED_SCHEMA.
+    """The records of landed files (source, mapping, feed, kind, path, content, transport_at), in
+    PARSED_SCHEMA.
 
     Files whose (source, path) are in `known_origins` have been published already and are left out.
     """
@@ -33,10 +34,10 @@ def parsed(
 
 def parsing(
     parser: RecordParser, known_origins: frozenset[tuple[str, str]] = frozenset()
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """The same as a function of Arrow batches."""
 
-    def parse_files(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def parse_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for records in framed(batches, known_origins):
             yield parser.parse(records)
 
@@ -44,7 +45,7 @@ def parsing(
 
 
 def framed(
-    batches: Iterator[pa.RecordBatch], known_origins: frozenset[tuple[str, str]] = frozenset()
+    batches: Iterable[pa.RecordBatch], known_origins: frozenset[tuple[str, str]] = frozenset()
 ) -> Iterator[Records]:
     """The records of the files in `batches`, in portions that a kernel and an Arrow stream can carry."""
     records, size = _empty(), 0
@@ -58,16 +59,20 @@ def framed(
             origin = origin_of(path)[0]
             # One file at a time leaves Arrow for Python; null is a file without content.
             for ordinal, payload_format, payload in frame(path, contents[at].as_py() or b""):
-                if records.payload and (len(records.payload) >= MAX_RECORDS or size + len(payload) > MAX_BYTES):
+                if records.payload and (
+                    len(records.payload) >= MAX_RECORDS or size + len(payload) > MAX_BYTES
+                ):
                     yield records
                     records, size = _empty(), 0
                 size += len(payload)
-                for column, value in zip(
-                    records,
-                    (source, mapping, feed, origin, ordinal, payload_format, payload, transport_at),
-                    strict=True,
-                ):
-                    column.append(value)
+                records.source.append(source)
+                records.mapping.append(mapping)
+                records.feed.append(feed)
+                records.origin.append(origin)
+                records.origin_ordinal.append(ordinal)
+                records.payload_format.append(payload_format)
+                records.payload.append(payload)
+                records.transport_at.append(transport_at)
     if records.payload:
         yield records
 

@@ -1,4 +1,5 @@
-"""Whose event it is: identifiers of a record become nodes, sorted, counted once, with flags for what does not count."""
+"""Whose event it is: identifiers of a record become nodes, sorted, counted once, with flags for what does
+not count."""
 
 from __future__ import annotations
 
@@ -15,12 +16,13 @@ NO_IDENTIFIER = "no_identifier"
 _CACHE_SIZE = 100_000
 _CACHED_LENGTH = 1024
 _CHECK_EVERY = 1000
-_WHOLE_FLOATS = 2.0**53  # from here on a float has lost digits of the number that was written
+WHOLE_FLOATS = 2.0**53  # from here on a float has lost digits of the number that was written
 _NO_PRIORITY = 1_000_000
 
 
 class Imprecise(Exception):
-    """A number is too long for a float: two persons would get one identifier. Read the record with exact numbers."""
+    """A number is too long for a float: two persons would get one identifier. Read the record with exact
+    numbers."""
 
 
 class Node(NamedTuple):
@@ -34,7 +36,7 @@ class Node(NamedTuple):
     tie_hash: int
 
 
-_NODE_ID, _STRENGTH = Node._fields.index("node_id"), Node._fields.index("strength")  # by place is twice as fast
+_STRENGTH = Node._fields.index("strength")  # by place is twice as fast
 
 
 class Subject(NamedTuple):
@@ -56,7 +58,8 @@ class IdentifierReader:
         self._known: dict[tuple[str, str, Any], Node | str] = {}
 
     def subject(self, tenant: str, identifiers: Any, flags: list[str], ip: Any = None) -> Subject:
-        """The subject's nodes; what does not count is named in `flags`. At most one more node than may link."""
+        """The subject's nodes; what does not count is named in `flags`. At most one more node than may
+        link."""
         linking: list[Node] = []
         weak: list[Node] = []
         unknown: dict[str, Any] | None = None
@@ -95,7 +98,8 @@ class IdentifierReader:
         return Subject(linking, weak, unknown)
 
     def actor(self, tenant: str, identifiers: Any) -> list[Node]:
-        """Who acted for the subject: of any namespace, known or not. Nothing of it links, so nothing is flagged."""
+        """Who acted for the subject: of any namespace, known or not. Nothing of it links, so nothing is
+        flagged."""
         if type(identifiers) is not dict or not identifiers:
             return []
         nodes: list[Node] = []
@@ -127,7 +131,7 @@ class IdentifierReader:
     def _node(self, tenant: str, namespace: str, raw: Any) -> Node | str:
         """The node of a value in a namespace of the policy, or the flag of one that does not count."""
         kind = type(raw)
-        if kind is float and abs(raw) >= _WHOLE_FLOATS:
+        if kind is float and abs(raw) >= WHOLE_FLOATS:
             raise Imprecise
         if kind is not str and kind is not int and kind is not float and kind is not Decimal:
             return WRONG_TYPE
@@ -156,7 +160,7 @@ class IdentifierReader:
         if namespace in self._strengths:
             node = None if raw is None else self._node(tenant, namespace, raw)
             return node if type(node) is Node else None
-        if type(raw) is float and abs(raw) >= _WHOLE_FLOATS:
+        if type(raw) is float and abs(raw) >= WHOLE_FLOATS:
             raise Imprecise
         text = raw if type(raw) is str else None if type(raw) is bool else _number(raw)
         text = None if text is None else text.strip()
@@ -174,14 +178,14 @@ def _once(nodes: list[Node]) -> list[Node]:
 
 
 def user_and_anchor(linking: list[Node]) -> tuple[int | None, int]:
-    """Of nodes in their order, the one that authenticates the event (its best unique identifier, if any), and the one
+    """Of nodes in their order, the one that authenticates the event (its best unique identifier, if any),
+    and the one
     whose run of activity it belongs to (its best device, else its best identifier)."""
-    user = anchor = None
-    for node in linking:
-        strength = node[_STRENGTH]
+    user: int | None = None
+    anchor: int | None = None
+    for _, _, _, node_id, strength, _ in linking:
         if strength == "device":
-            if anchor is None:
-                anchor = node[_NODE_ID]
+            anchor = node_id if anchor is None else anchor
         elif strength == "unique" and user is None:
-            user = node[_NODE_ID]
-    return user, linking[0][_NODE_ID] if anchor is None else anchor
+            user = node_id
+    return user, linking[0].node_id if anchor is None else anchor

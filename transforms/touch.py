@@ -12,8 +12,8 @@ _NOTHING: Touch = (None, None, None, None)
 def touch(properties: dict[str, Any], context: dict[str, Any]) -> Touch:
     """(source, medium, campaign, referrer); what is no text is nothing.
 
-    context.campaign first, then utm_* of the properties, then of the context; a campaign that is a text is its name.
-    The referrer of context.page, of the context, of the properties.
+    context.campaign first, then utm_* of the properties, then of the context; a campaign that is a text is
+    its name. The referrer of context.page, of the context, of the properties.
     """
     if not properties and not context:
         return _NOTHING
@@ -24,9 +24,15 @@ def touch(properties: dict[str, Any], context: dict[str, Any]) -> Touch:
         campaign = {}
     page = context.get("page")
     return (
-        _text(campaign.get("source")) or _text(properties.get("utm_source")) or _text(context.get("utm_source")),
-        _text(campaign.get("medium")) or _text(properties.get("utm_medium")) or _text(context.get("utm_medium")),
-        _text(campaign.get("name")) or _text(properties.get("utm_campaign")) or _text(context.get("utm_campaign")),
+        _text(campaign.get("source"))
+        or _text(properties.get("utm_source"))
+        or _text(context.get("utm_source")),
+        _text(campaign.get("medium"))
+        or _text(properties.get("utm_medium"))
+        or _text(context.get("utm_medium")),
+        _text(campaign.get("name"))
+        or _text(properties.get("utm_campaign"))
+        or _text(context.get("utm_campaign")),
         (_text(page.get("referrer")) if isinstance(page, dict) else None)
         or _text(context.get("referrer"))
         or _text(properties.get("referrer")),

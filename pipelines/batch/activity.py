@@ -20,6 +20,7 @@ from transforms.ownership import owned_changes
 from transforms.profiles import fold_profiles
 from transforms.session_reach import closure
 from transforms.sessions import cut_sessions, session_gap_us
+from transforms.spans import EVENT_COLUMNS
 
 # (anchors, start, end) → the published events of those anchors in those windows, for a session that must be re-cut.
 FetchEvents = Callable[[pa.Table], pa.Table]
@@ -55,7 +56,7 @@ def fold_activity(
     near = closure(before, valid, gap_us)
     cut = cut_sessions(valid, near, gap_us, intent.batch_id)
     if cut.expansions.num_rows:
-        expanded = fetch_events(cut.expansions)
+        expanded = fetch_events(cut.expansions).select(EVENT_COLUMNS).cast(valid.select(EVENT_COLUMNS).schema)
         cut = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
 
     upserts = owned_changes(before, cut, policy, intent.batch_id)

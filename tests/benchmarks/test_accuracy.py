@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.accuracy import (
     Measurement,
@@ -19,7 +23,7 @@ from benchmarks.accuracy import (
     measure_baselines,
     report,
 )
-from benchmarks.pairs import Assignment, Truth, event_scores, pair_scores, read_truth, whole_persons
+from benchmarks.pairs import Assignment, Truth, event_scores, pair_scores, read_truth, score, whole_persons
 from conf.policy import load_policy
 from pipelines.generator import generate
 
@@ -187,6 +191,18 @@ def test_one_split_person_costs_recall_by_the_pairs_torn_apart(tiny):
     assert scores.by_group["connected"].pair_recall == pytest.approx(1 / 3)
 
 
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=20), st.sets(st.integers(0, 4)))
+def test_counting_overlaps_gives_what_listing_every_pair_gives(items, counted_persons):
+    persons, clusters = (np.array([item[side] for item in items], dtype=np.int64) for side in (0, 1))
+    found = score(persons, clusters, np.isin(persons, list(counted_persons)))
+    pairs = [pair for pair in combinations(items, 2) if counted_persons & {person for person, _ in pair}]
+    true = [pair for pair in pairs if pair[0][0] == pair[1][0]]
+    assert found.true_pair_count == len(true)
+    assert found.claimed_pair_count == sum(left[1] == right[1] for left, right in pairs)
+    assert found.right_pair_count == sum(left[1] == right[1] for left, right in true)
+
+
 def test_a_shared_identifier_is_left_out_of_the_pairs_whoever_is_given_it(tiny):
     given_to = [
         pair_scores(tiny, Assignment("", owners(a1=1, a2=1, a3=1, b1=2, b2=2, tablet=c))) for c in (1, 2, 9)
@@ -234,9 +250,9 @@ def test_an_identifier_named_twice_is_refused(tiny):
 def test_the_truth_itself_scores_one_everywhere(world):
     found = measure(world.truth, world.perfect, world.profiles)
     for scores in (found.identifiers, found.events):
-        for score in (scores.overall, *scores.by_group.values()):
-            assert (score.pair_precision, score.pair_recall) == (1, 1)
-            assert (score.bcubed_precision, score.bcubed_recall) == (pytest.approx(1), pytest.approx(1))
+        for part in (scores.overall, *scores.by_group.values()):
+            assert (part.pair_precision, part.pair_recall) == (1, 1)
+            assert (part.bcubed_precision, part.bcubed_recall) == (pytest.approx(1), pytest.approx(1))
         assert (scores.unowned_count, scores.unknown_count) == (0, 0)
     assert found.whole_count == found.person_count == 280 + 56
     assert found.exact.is_exact

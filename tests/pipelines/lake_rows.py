@@ -30,7 +30,7 @@ def rows_of(spec: TableSpec, *given: dict[str, Any]) -> pa.Table:
 
 def plain(table: pa.Table, *key: str) -> list[dict]:
     """Rows as dicts, sorted by key, to compare."""
-    return sorted(table.to_pylist(), key=lambda row: tuple(row[k] for k in key))
+    return sorted(table.to_pylist(), key=lambda row: repr([row[k] for k in key]))
 
 
 def publish(lake: Lake, writer: TableWriter, batch_id: int, **counts: int) -> None:

@@ -136,9 +136,11 @@ def test_a_hundred_batches_give_what_one_gives(make_lake, generated, whole):
     assert _in_batches(make_lake, generated, 100, compact_every_seconds=10.0).contents() == whole
 
 
-def test_both_writer_engines_leave_the_same_tables(make_lake, generated, whole):
-    for writer in ("spark", "delta_rs"):
-        assert _in_batches(make_lake, generated, 2, writer=writer).contents() == whole
+def test_both_writer_engines_leave_the_same_tables(make_lake, generated):
+    by_spark, by_delta_rs = (
+        _in_batches(make_lake, generated[:300], 1, writer=writer).contents() for writer in ("spark", "delta_rs")
+    )
+    assert by_spark == by_delta_rs
 
 
 def test_graphframes_and_driver_leave_the_same_tables(make_lake, generated, whole):
