@@ -18,6 +18,7 @@ _FIRST = 631_152_000  # 1990-01-01, in seconds
 _LAST = 4_102_444_800  # 2100-01-01
 _FIRST_MICROS, _LAST_MICROS = _FIRST * 1_000_000, _LAST * 1_000_000
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+_SPACED_OFFSET = re.compile(r"(?<=[0-9])\s+(?=[+-][0-9]{2}:?[0-9]{2}$)")
 _DAY = re.compile(r"[0-9]{8}")
 
 # (microseconds, None or a flag) or (None, the reason)
@@ -61,6 +62,7 @@ def _from_text(text: str) -> Instant:
     upper = text.upper()
     if upper.endswith(("UTC", "GMT")):
         upper = upper[:-3].rstrip() + "Z"
+    upper = _SPACED_OFFSET.sub("", upper)
     try:
         return _from_datetime(datetime.fromisoformat(upper))
     except ValueError:
