@@ -26,6 +26,13 @@ _SCHEME = r"^[A-Za-z][A-Za-z0-9+.-]*:(//)?(?=/)"
 # Spark's default is 7 days behind the newest file, and what is older is skipped without a word.
 _NEVER_TOO_OLD = "36500d"
 
+# Without Hadoop's checksum files: looking for one fails on names with a colon, like 2024-05-01T10:00.jsonl,
+# and would stop the stream. The setting is for this read alone, hence the cache must not hand out another's.
+_LOCAL_FILES = {
+    "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "fs.file.impl.disable.cache": "true",
+}
+
 
 class SourceError(ValueError):
     """A source that cannot be read; the message says what is wrong with it and the way out."""
@@ -118,6 +125,7 @@ def _read_folder(spark: SparkSession, source: Source, max_files_per_trigger: int
         .option("recursiveFileLookup", "true")
         .option("maxFilesPerTrigger", max_files_per_trigger)
         .option("maxFileAge", _NEVER_TOO_OLD)
+        .options(**_LOCAL_FILES)
         .load(_escaped(folder))
     )
     # Spark reports file:/folder/name with nothing encoded; what follows the folder is the file's name here.

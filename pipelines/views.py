@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES, UPSERTED
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 SQL = files("pipelines") / "sql"
 COHORTS = ("logged_in_and_used_mobile", "anonymous_three_times_then_logged_in")
 _QUOTE = str.maketrans({"'": "''"})
+_LITERAL = _QUOTE | str.maketrans({c: f"[{c}]" for c in "*?["})  # DuckDB takes a path for a pattern
 
 
 def view_statements() -> dict[str, str]:
@@ -51,7 +53,7 @@ def register_duckdb(con: duckdb.DuckDBPyConnection, lake: Lake) -> Snapshot | No
 
 
 def register_spark(spark: SparkSession, lake: Lake) -> None:
-    """Every table and view of the lake in the session's catalog. The tables are external: dropping one keeps its data."""
+    """Every table and view of the lake in the session's catalog. Dropping one keeps its data: it is external."""
     tables = tuple(with_hot_parts(ALL))
     for schema in dict.fromkeys(spec.schema for spec in tables):
         spark.sql(f"CREATE DATABASE IF NOT EXISTS {schema}")
@@ -80,11 +82,15 @@ def _files(lake: Lake, spec: TableSpec, snapshot: Snapshot | None) -> list[str]:
     if version is None and not (spec is BATCHES and snapshot is not None):
         return []
     # The row that publishes a batch cannot know the version that it becomes itself, so ops.batches is read as it is.
-    return [uri.removeprefix("file://") for uri in lake.open(spec, None if spec is BATCHES else version).file_uris()]
+    table = lake.open(spec, None if spec is BATCHES else version)
+    # Not `file_uris()`: those are URIs, with the folder's own spaces and umlauts encoded.
+    return [
+        str(lake.table_path(spec) / unquote(path)) for path in table.get_add_actions()["path"].to_pylist()
+    ]
 
 
 def _duckdb_table(con: duckdb.DuckDBPyConnection, spec: TableSpec, paths: list[str]) -> None:
-    """A view over the table's files. delta-rs says which files those are; DuckDB reads them faster than as a dataset."""
+    """A view over the table's files: delta-rs says which those are, and DuckDB reads them faster than a dataset."""
     declared = f"{spec.schema}.__{spec.name}_columns"
     empty = spec.arrow.empty_table()
     con.register("__declared", empty)
@@ -93,7 +99,7 @@ def _duckdb_table(con: duckdb.DuckDBPyConnection, spec: TableSpec, paths: list[s
     con.unregister("__declared")
     rows = f"SELECT * FROM {declared}"
     if paths:
-        listed = ", ".join("'" + path.translate(_QUOTE) + "'" for path in paths)
+        listed = ", ".join("'" + path.translate(_LITERAL) + "'" for path in paths)
         # BY NAME: an older file lacks the columns that were declared after it, and they read as null.
         rows += f" UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name = true)"
     con.execute(f"CREATE OR REPLACE VIEW {spec.full_name} AS {rows}")

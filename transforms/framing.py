@@ -54,8 +54,8 @@ def format_of(name: str) -> tuple[str | None, bool]:
     """The format that the file's extension names (None: unknown), and whether the file is gzipped."""
     stem = name.lower()
     is_gzipped = stem.endswith(".gz")
-    extension = (stem[:-3] if is_gzipped else stem).rpartition(".")[2]
-    return (extension if extension in FORMATS and "." in stem else None), is_gzipped
+    _, dot, extension = (stem[:-3] if is_gzipped else stem).rpartition(".")
+    return (extension if dot and extension in FORMATS else None), is_gzipped
 
 
 def frame(name: str, content: bytes) -> Iterator[Frame]:

@@ -26,8 +26,9 @@ _REUSED_FIRST = (
 )
 _REUSED_THEN = (
     "event_id", "event_key", "content_digest", "event_type", "event_name", "event_at", "event_date",
-    "platform", "is_authenticated", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids", "actor_node_ids",
-    "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "flags", "properties", "context",
+    "platform", "is_authenticated", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids",
+    "actor_node_ids", "touch_source", "touch_medium", "touch_campaign", "touch_referrer",
+    "flags", "properties", "context",
 )  # fmt: skip
 IDENTIFIER = "struct<node_id:long,namespace:string,value:string,tie_hash:long>"
 

@@ -62,9 +62,7 @@ def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> pa.Table:
     separated[1:] |= start_at[order][1:] - end_at[order][:-1] > gap_us
     wanted = is_touched.copy()
     wanted[1:] |= is_touched[:-1] & ~separated[1:]
-    wanted[:-1] |= (
-        ~is_session[1:] & ~separated[1:]
-    )  # before a new event; what is before a touched session stays
+    wanted[:-1] |= ~is_session[1:] & ~separated[1:]  # before a touched session nothing changes
 
     run = np.cumsum(separated) - 1
     starts = np.flatnonzero(separated)

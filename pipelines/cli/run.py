@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from conf.policy import load_policy
@@ -50,18 +52,28 @@ def _run(args: argparse.Namespace) -> int:
     for source in sources:
         if ignored := ignored_names(source):
             print(f"{source.mapping}: {len(ignored)} files are not picked up, such as {ignored[0]}", file=sys.stderr)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     spark = build_session("stitchlake", settings.master, driver_memory=settings.driver_memory)
     progress = Progress(as_json=args.json)
     if not args.once:
         progress.say(f"streaming into {args.lake}; Ctrl-C stops cleanly")
-    result = run_stream(
-        spark, args.lake, sources, policy, settings, once=args.once, stop=stop, on_published=progress.published
-    )
+    with stop_signals() as stop:
+        result = run_stream(
+            spark, args.lake, sources, policy, settings, once=args.once, stop=stop, on_published=progress.published
+        )
     progress.done(result.batch_count, result.received_count, args.lake)
     return 0
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set: the running batch is finished and published, then the stream ends."""
+    stop = threading.Event()
+    before = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Progress:

@@ -18,7 +18,19 @@ from pipelines.views import register_duckdb, register_spark
 
 TABLE_ROWS = 50
 CELL_WIDTH = 48
-READING = ("select", "with", "from", "values", "table", "describe", "desc", "show", "explain", "summarize", "(")
+READING = (
+    "select",
+    "with",
+    "from",
+    "values",
+    "table",
+    "describe",
+    "desc",
+    "show",
+    "explain",
+    "summarize",
+    "(",
+)
 
 
 class QueryRefused(ValueError):
@@ -40,7 +52,10 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     shape.add_argument("--json", action="store_true", help="one JSON object per line")
     shape.add_argument("--csv", action="store_true", help="CSV with a header line")
     parser.add_argument(
-        "--limit", type=_row_count, metavar="N", help=f"at most N rows (default: all; {TABLE_ROWS} in a table)"
+        "--limit",
+        type=_row_count,
+        metavar="N",
+        help=f"at most N rows (default: all; {TABLE_ROWS} in a table)",
     )
     parser.set_defaults(run=run)
 
@@ -74,14 +89,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def no_lake(command: str, path: Path) -> str:
-    return f"{command}: no lake in {path}; make one: stitchlake run --source native:FOLDER --once --lake {path}"
+    return (
+        f"{command}: no lake in {path}; make one: stitchlake run --source native:FOLDER --once --lake {path}"
+    )
 
 
 def _ask_duckdb(lake: Lake, query: str, limit: int | None) -> tuple[list[str], list[tuple]]:
     import duckdb
 
     con = duckdb.connect()
-    con.execute("SET python_enable_replacements = false")  # names mean tables of the lake, not variables of ours
+    con.execute(
+        "SET python_enable_replacements = false"
+    )  # names mean tables of the lake, not variables of ours
     register_duckdb(con, lake)
     folder = str(lake.path).replace("'", "''")
     con.execute(f"SET allowed_directories = ['{folder}/']")
@@ -102,9 +121,12 @@ def _ask_duckdb(lake: Lake, query: str, limit: int | None) -> tuple[list[str], l
 
 def _ask_spark(lake: Lake, query: str, limit: int | None) -> tuple[list[str], list[tuple]]:
     from pyspark.errors import PySparkException
+    from pyspark.logger import PySparkLogger
 
     from pipelines.session import build_session
 
+    # It prints every wrong question once more, with a stack trace.
+    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
     spark = build_session("stitchlake-sql")
     register_spark(spark, lake)
     try:
@@ -158,7 +180,11 @@ def as_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     cells = [[_shorten(_cell(value, empty="∅")) for value in row] for row in rows]
     widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(names)]
     to_right = [
-        all(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows if row[i] is not None)
+        all(
+            isinstance(row[i], int | float) and not isinstance(row[i], bool)
+            for row in rows
+            if row[i] is not None
+        )
         for i in range(len(names))
     ]
 
@@ -170,7 +196,9 @@ def as_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         return "  ".join(placed).rstrip()
 
     count = f"({len(rows):,} row{'' if len(rows) == 1 else 's'})"
-    return "\n".join([line(names), line(["─" * width for width in widths]), *(line(row) for row in cells), count])
+    return "\n".join(
+        [line(names), line(["─" * width for width in widths]), *(line(row) for row in cells), count]
+    )
 
 
 def _cell(value: Any, empty: str) -> str:

@@ -73,7 +73,10 @@ def as_text(found: dict[str, Any]) -> str:
     )
     sizes = as_table(
         ("table", "rows", "files", "MB"),
-        [(t["table"], t["row_count"], t["file_count"], round(t["byte_count"] / 1e6, 1)) for t in found["tables"]],
+        [
+            (t["table"], t["row_count"], t["file_count"], round(t["byte_count"] / 1e6, 1))
+            for t in found["tables"]
+        ],
     )
     return (
         f"lake          {found['lake']}\n"

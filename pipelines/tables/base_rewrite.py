@@ -120,8 +120,13 @@ def _statistics(spec: TableSpec, file: Path) -> str:
         bounds = [(s.min, s.max) for s in parts if s.has_min_max]
         # Strings are cut off in footers, and nothing is looked up by them.
         if bounds and all(isinstance(v, (int, date)) and not isinstance(v, bool) for b in bounds for v in b):
-            low[name], high[name] = _json_value(min(b[0] for b in bounds)), _json_value(max(b[1] for b in bounds))
-    return json.dumps({"numRecords": footer.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls})
+            low[name], high[name] = (
+                _json_value(min(b[0] for b in bounds)),
+                _json_value(max(b[1] for b in bounds)),
+            )
+    return json.dumps(
+        {"numRecords": footer.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls}
+    )
 
 
 def _json_value(value: Any) -> Any:

@@ -16,7 +16,8 @@ from conf.table_spec import SpecError, TableSpec
 from pipelines.tables.lake import Lake
 from pipelines.tables.writer import TableWriter
 
-TARGET_FILE_BYTES = 32 * 2**20  # larger targets rewrite the same rows more often: every run takes up the last file again
+# Every run takes up the last file again, so a larger target rewrites the same rows more often.
+TARGET_FILE_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ def compact_hot(lake: Lake, spec: TableSpec, upto_batch_id: int, writer: TableWr
     return Compacted(base_version, writer.forget_hot(spec, upto_batch_id))
 
 
-def compact_files(lake: Lake, spec: TableSpec, from_files: int = 32, target_bytes: int = TARGET_FILE_BYTES) -> int:
+def compact_files(
+    lake: Lake, spec: TableSpec, from_files: int = 32, target_bytes: int = TARGET_FILE_BYTES
+) -> int:
     """Join small files of a table once there are `from_files` of them; the table's version afterwards.
 
     Not for hot parts: their files hold one batch each, so that forgetting a batch is forgetting files.

@@ -21,7 +21,8 @@ def newest_rows(spec: TableSpec, hot: pa.Table, upto_batch_id: int | None = None
     if hot.num_rows == 0:
         return hot
     order = pc.sort_indices(
-        hot.select([*spec.key, UPDATED]), sort_keys=[*((k, "ascending") for k in spec.key), (UPDATED, "descending")]
+        hot.select([*spec.key, UPDATED]),
+        sort_keys=[*((k, "ascending") for k in spec.key), (UPDATED, "descending")],
     )
     is_first = np.zeros(hot.num_rows, bool)
     is_first[0] = True

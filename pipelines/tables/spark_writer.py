@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from conf.table_spec import DELETED, TableSpec
@@ -36,36 +37,35 @@ class SparkWriter:
         writer.option("txnVersion", str(txn.version)).save(str(self._lake.table_path(spec)))
 
     def fold(self, spec: TableSpec, upto_batch_id: int) -> int:
-        columns = ", ".join(f"`{n}`" for n in spec.names)
-        key = ", ".join(f"`{k}`" for k in spec.key)
+        names = ", ".join(f"`{n}`" for n in spec.names)
+        values = ", ".join(f"newest.`{n}`" for n in spec.names)
+        pairs = ", ".join(f"base.`{n}` = newest.`{n}`" for n in spec.names)
         on = " AND ".join(f"base.`{k}` = newest.`{k}`" for k in spec.key)
         is_newer = f"newest.`{UPDATED}` > base.`{UPDATED}`"
-        pairs = ", ".join(f"base.`{n}` = newest.`{n}`" for n in spec.names)
-        values = ", ".join(f"newest.`{n}`" for n in spec.names)
-        newest = f"""
+        is_gone = f"coalesce(newest.`{DELETED}`, false)"
+        newest = f"""(
             SELECT * FROM (
-              SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY `{UPDATED}` DESC) AS `__newest_first`
+              SELECT *, row_number() OVER (
+                PARTITION BY {", ".join(f"`{k}`" for k in spec.key)} ORDER BY `{UPDATED}` DESC) AS `__newest_first`
               FROM {self._table(spec.hot)} WHERE `{UPDATED}` <= {int(upto_batch_id)}
-            ) WHERE `__newest_first` = 1"""
-        settled = f"SELECT 1 FROM {self._table(spec)} AS base WHERE {on} AND NOT {is_newer}"
-        absent = f"NOT EXISTS (SELECT 1 FROM {self._table(spec)} AS base WHERE {on})"
-        pending = (
-            f"SELECT 1 FROM ({newest}) AS newest WHERE NOT EXISTS ({settled}) "
-            f"AND NOT (coalesce(newest.`{DELETED}`, false) AND {absent}) LIMIT 1"
-        )
-        if not self._spark.sql(pending).isEmpty():  # an empty MERGE would still be a commit
+            ) WHERE `__newest_first` = 1) AS newest"""
+        base = self._table(spec)
+        if self._lake.open(spec).count() == 0:
+            self._spark.sql(f"INSERT INTO {base} ({names}) SELECT {names} FROM {newest} WHERE NOT {is_gone}")
+        else:
             self._spark.sql(f"""
-                MERGE INTO {self._table(spec)} AS base USING ({newest}) AS newest ON {on}
-                WHEN MATCHED AND {is_newer} AND coalesce(newest.`{DELETED}`, false) THEN DELETE
+                MERGE INTO {base} AS base USING {newest} ON {on}
+                WHEN MATCHED AND {is_newer} AND {is_gone} THEN DELETE
                 WHEN MATCHED AND {is_newer} THEN UPDATE SET {pairs}
-                WHEN NOT MATCHED AND NOT coalesce(newest.`{DELETED}`, false) THEN INSERT ({columns}) VALUES ({values})
+                WHEN NOT MATCHED AND NOT {is_gone} THEN INSERT ({names}) VALUES ({values})
             """)
         return self._lake.version(spec)
 
     def forget_hot(self, spec: TableSpec, upto_batch_id: int) -> int:
-        rows = f"{self._table(spec.hot)} WHERE `{UPDATED}` <= {int(upto_batch_id)}"
-        if not self._spark.sql(f"SELECT 1 FROM {rows} LIMIT 1").isEmpty():
-            self._spark.sql(f"DELETE FROM {rows}")
+        hot = self._lake.open(spec.hot)
+        held = hot.to_pyarrow_dataset().count_rows(filter=pc.field(UPDATED) <= upto_batch_id)
+        if held:
+            self._spark.sql(f"DELETE FROM {self._table(spec.hot)} WHERE `{UPDATED}` <= {int(upto_batch_id)}")
         return self._lake.version(spec.hot)
 
     def _table(self, spec: TableSpec) -> str:

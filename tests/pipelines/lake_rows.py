@@ -23,7 +23,10 @@ def minute(n: float) -> datetime:
 def rows_of(spec: TableSpec, *given: dict[str, Any]) -> pa.Table:
     """One row of `spec` per dict, with what it leaves out filled in."""
     return pa.Table.from_pylist(
-        [{f.name: row.get(f.name, _value(f.type, f.name, i)) for f in spec.arrow} for i, row in enumerate(given)],
+        [
+            {f.name: row.get(f.name, _value(f.type, f.name, i)) for f in spec.arrow}
+            for i, row in enumerate(given)
+        ],
         schema=spec.arrow,
     )
 
@@ -39,7 +42,13 @@ def publish(lake: Lake, writer: TableWriter, batch_id: int, **counts: int) -> No
     versions = [
         (spec.full_name, lake.version(spec)) for spec in with_hot_parts_of_lake(lake) if spec is not BATCHES
     ]
-    row = {"batch_id": batch_id, "stream": "s", "table_versions": versions, "published_at": minute(batch_id), **counts}
+    row = {
+        "batch_id": batch_id,
+        "stream": "s",
+        "table_versions": versions,
+        "published_at": minute(batch_id),
+        **counts,
+    }
     writer.append(BATCHES, rows_of(BATCHES, row), Txn("s", batch_id))
 
 
@@ -71,5 +80,11 @@ def _value(kind: pa.DataType, name: str, i: int) -> Any:
         return [_value(kind.value_type, "", i)]
     if pa.types.is_timestamp(kind):
         return minute(i)
-    values = {pa.int64(): i, pa.int32(): i, pa.float64(): i / 2, pa.bool_(): i % 2 == 0, pa.string(): f"{name}-{i}"}
+    values = {
+        pa.int64(): i,
+        pa.int32(): i,
+        pa.float64(): i / 2,
+        pa.bool_(): i % 2 == 0,
+        pa.string(): f"{name}-{i}",
+    }
     return {**values, pa.binary(): b"\x00\xff" + bytes([i % 256]), pa.date32(): date(2026, 3, 1)}[kind]

@@ -33,7 +33,10 @@ def parse(make_parser: Callable[..., RecordParser]) -> Callable[..., list[dict]]
     """Payloads (bytes as they are, anything else as JSON) → rows as dicts."""
 
     def parse(
-        *payloads: object, mapping: str = "native", payload_format: str = "json", parser: RecordParser | None = None
+        *payloads: object,
+        mapping: str = "native",
+        payload_format: str = "json",
+        parser: RecordParser | None = None,
     ) -> list[dict]:
         raw = [p if isinstance(p, bytes) else json.dumps(p).encode() for p in payloads]
         records = records_of(raw, mapping, payload_format)

@@ -71,7 +71,9 @@ def test_a_truncated_compressed_file_gives_what_could_be_read_and_then_itself():
 
 
 def test_a_truncated_compressed_csv_does_not_give_its_cut_line():
-    content = gzip.compress(b"id,v\n" + b"".join(b"%d,%d\n" % (n, n * 7919 % 10007) for n in range(5000)))[:-2000]
+    content = gzip.compress(b"id,v\n" + b"".join(b"%d,%d\n" % (n, n * 7919 % 10007) for n in range(5000)))[
+        :-2000
+    ]
     result = frames("a.csv.gz", content)
     assert result[-1][1] == "unreadable"
     assert all(p == b"id,v\n%d,%d" % (n, n * 7919 % 10007) for n, _, p in result[:-1])
@@ -92,7 +94,14 @@ def test_of_an_unreadable_file_at_most_sixteen_mebibytes_are_kept():
 
 
 def test_array_elements_keep_their_exact_bytes():
-    elements = [b'{ "a" : 1.50 }', '{"ü":"Ö \\u00e9 €𝄞"}'.encode(), b'{"x":"\xff\xfe"}', b"12", b'"],["', b"[1, [2]]"]
+    elements = [
+        b'{ "a" : 1.50 }',
+        '{"ü":"Ö \\u00e9 €𝄞"}'.encode(),
+        b'{"x":"\xff\xfe"}',
+        b"12",
+        b'"],["',
+        b"[1, [2]]",
+    ]
     content = b" \n[" + b" ,\n".join(elements) + b"\n]\n"
     assert frames("a.json", content) == [(n, "json", e) for n, e in enumerate(elements)]
 

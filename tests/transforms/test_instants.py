@@ -70,7 +70,7 @@ def test_instants_outside_1990_to_2100_are_out_of_range(value):
 
 @pytest.mark.parametrize(
     "value",
-    [None, "", " ", "yesterday", "2024-13-01T00:00:00Z", "2024-05-01T24:61:00Z", True, False, [], {}, [1714564800],
+    [None, "", " ", "yesterday", "2024-13-01T00:00:00Z", "2024-05-01T24:61:00Z", True, False, [], {}, [1e9],
      float("nan"), float("inf"), "NaN", "٢٠٢٤-05-01", "x" * 100_000, "1" * 1000],
 )  # fmt: skip
 def test_what_is_no_instant_is_no_timestamp(value):
@@ -81,5 +81,11 @@ def test_what_is_no_instant_is_no_timestamp(value):
 def test_every_spelling_of_an_instant_is_the_same_instant(moment):
     moment = moment.replace(tzinfo=UTC)
     micros = (moment - EPOCH) // timedelta(microseconds=1)
-    for value in (moment.isoformat(), micros, str(micros), micros * 1000, f"{micros // 10**6}.{micros % 10**6:06d}"):
+    for value in (
+        moment.isoformat(),
+        micros,
+        str(micros),
+        micros * 1000,
+        f"{micros // 10**6}.{micros % 10**6:06d}",
+    ):
         assert instant(value)[0] == micros

@@ -12,7 +12,11 @@ from transforms.normalize import BLOCKED, MALFORMED, OVERSIZED, UNKNOWN, WRONG_T
 POLICY = policy_from_dict(
     {
         "namespaces": {
-            "user_id": {"strength": "unique", "blocked_values": ["Admin"], "blocked_patterns": ["(?i)^test-"]},
+            "user_id": {
+                "strength": "unique",
+                "blocked_values": ["Admin"],
+                "blocked_patterns": ["(?i)^test-"],
+            },
             "email": {"strength": "strong", "normalize": "email"},
             "phone": {"strength": "strong", "normalize": "phone"},
             "mac": {"strength": "device", "normalize": "hex"},

@@ -43,7 +43,11 @@ def test_a_full_record_fills_every_column(parse):
         "identifiers": {"user_id": 7, "device_id": "d1", "cookie_id": ["c2", "c1"], "session_id": "s1"},
         "actor": {"agent_id": "a1", "email": "Agent@Example.com"},
         "properties": {"b": 1, "a": [None]},
-        "context": {"ip": "10.0.0.7", "page": {"referrer": "https://x.example/"}, "campaign": {"source": "g"}},
+        "context": {
+            "ip": "10.0.0.7",
+            "page": {"referrer": "https://x.example/"},
+            "campaign": {"source": "g"},
+        },
         "shop": "north",
     }
     (row,) = parse(record)
@@ -51,7 +55,8 @@ def test_a_full_record_fills_every_column(parse):
     assert told == {
         (ns, v): node(ns, v)
         for ns, v in [
-            ("user_id", "7"), ("device_id", "d1"), ("cookie_id", "c1"), ("cookie_id", "c2"), ("session_id", "s1"),
+            ("user_id", "7"), ("device_id", "d1"), ("cookie_id", "c1"), ("cookie_id", "c2"),
+            ("session_id", "s1"),
             ("ip_address", "10.0.0.7"), ("agent_id", "a1"), ("email", "agent@example.com"),
         ]
     }  # fmt: skip
@@ -98,7 +103,7 @@ def test_no_records_are_no_rows(make_parser):
     assert batch.schema == PARSED_SCHEMA
 
 
-# Refused --------------------------------------------------------------------------------------------------------------
+# Refused ------------------------------------------------------------------------------------------
 
 FIFTY_ONE = [f"d{n}" for n in range(51)]
 
@@ -158,7 +163,9 @@ def test_a_refused_record_says_whose_it_is_as_far_as_that_can_be_read(parse):
 def test_a_record_above_the_limit_is_refused_and_one_at_it_is_not(parse, make_parser):
     payload = json.dumps(EVENT).encode()
     assert parse(payload, parser=make_parser(max_record_bytes=len(payload)))[0]["reasons"] == []
-    assert parse(payload, parser=make_parser(max_record_bytes=len(payload) - 1))[0]["reasons"] == ["record_too_large"]
+    assert parse(payload, parser=make_parser(max_record_bytes=len(payload) - 1))[0]["reasons"] == [
+        "record_too_large"
+    ]
 
 
 def test_an_unreadable_file_is_a_refused_record(parse):
@@ -186,7 +193,7 @@ def test_what_nobody_has_thought_of_is_refused_as_unparseable(parse, make_parser
     assert parse(EVENT, parser=parser)[0]["reasons"] == ["unparseable"]
 
 
-# Accepted, and flagged ------------------------------------------------------------------------------------------------
+# Accepted, and flagged ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -225,7 +232,7 @@ def test_identifiers_that_are_no_object_are_flagged_and_kept(parse, make_parser)
     assert (row["reasons"], row["flags"]) == (["no_identifier"], ["wrong_type_identifier"])
 
 
-# Values ---------------------------------------------------------------------------------------------------------------
+# Values -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", ["7", 7, 7.0, " 7 ", ["7"], [7, "7"], [None, 7]])
@@ -269,14 +276,22 @@ def test_the_anchor_is_the_best_device_else_the_best_linking_identifier(parse):
 
 
 def test_an_actor_is_recorded_and_neither_links_nor_authenticates(parse):
-    (row,) = parse(event(actor={"user_id": "support-1", "agent_id": ["a", "a", 7], "x": None, "y": {}, "z": " "}))
-    assert row["actor_node_ids"] == [node("user_id", "support-1"), node("agent_id", "7"), node("agent_id", "a")]
+    (row,) = parse(
+        event(actor={"user_id": "support-1", "agent_id": ["a", "a", 7], "x": None, "y": {}, "z": " "})
+    )
+    assert row["actor_node_ids"] == [
+        node("user_id", "support-1"),
+        node("agent_id", "7"),
+        node("agent_id", "a"),
+    ]
     assert row["is_authenticated"] is False
     assert row["node_ids"] == [node("device_id", "d1")]
 
 
 def test_ignored_namespaces_leave_no_trace(parse, make_parser):
-    policy = policy_from_dict({"namespaces": {"device_id": {"strength": "device"}, "fp": {"strength": "ignored"}}})
+    policy = policy_from_dict(
+        {"namespaces": {"device_id": {"strength": "device"}, "fp": {"strength": "ignored"}}}
+    )
     (row,) = parse(ids(device_id="d1", fp="x"), parser=make_parser(policy=policy))
     assert (len(row["node_ids"]), row["weak_node_ids"], row["flags"]) == (1, [], [])
     assert [i["namespace"] for i in row["identifiers"]] == ["device_id"]
@@ -332,7 +347,8 @@ def test_free_parts_that_are_no_object_are_kept_under_their_name(parse, name, va
 
 
 def test_of_a_repeated_key_the_last_one_counts(parse):
-    payload = b'{"timestamp":1,"timestamp":1714564800,"identifiers":{"device_id":"x","device_id":"d1"},"tenant":"acme"}'
+    payload = b'{"timestamp":1,"timestamp":1714564800,"identifiers":{"device_id":"x","device_id":"d1"},'
+    payload += b'"tenant":"acme"}'
     assert parse(payload)[0]["node_ids"] == [node("device_id", "d1")]
 
 
@@ -356,12 +372,13 @@ def test_a_long_batch_tells_each_node_once(make_parser, parse):
     assert sum(len(r["identifiers"]) for r in rows) == 1
 
 
-# Flat, CSV ------------------------------------------------------------------------------------------------------------
+# Flat, CSV ----------------------------------------------------------------------------------------
 
 
 def test_flat_records_have_their_identifiers_in_columns(parse):
     record = {
-        "customer_id": "acme", "timestamp": NOON, "user_id": 7, "device_id": "d1", "session_id": "s1", "email": "",
+        "customer_id": "acme", "timestamp": NOON, "user_id": 7, "device_id": "d1", "session_id": "s1",
+        "email": "",
         "advertising_id": "6D92078A8246BA4AE5B2B4E1A1D8F0C3", "price": 3, "event_type": "purchase",
     }  # fmt: skip
     (row,) = parse(record, mapping="flat")
@@ -384,7 +401,11 @@ def test_csv_says_the_same_as_json(parse):
         b'"identifiers":{"device_id":["d1"],"user_id":117829361234567890123}}'
     )
     assert row["content_digest"] == same["content_digest"]
-    assert row["node_ids"] == same["node_ids"] == [node("user_id", "117829361234567890123"), node("device_id", "d1")]
+    assert (
+        row["node_ids"]
+        == same["node_ids"]
+        == [node("user_id", "117829361234567890123"), node("device_id", "d1")]
+    )
 
 
 def test_columns_without_a_name_of_their_own_keep_their_values(parse):
@@ -393,7 +414,7 @@ def test_columns_without_a_name_of_their_own_keep_their_values(parse):
     assert json.loads(row["properties"]) == {"column_3": "x", "a": "1", "a_5": "2"}
 
 
-# Exploding, travelling ------------------------------------------------------------------------------------------------
+# Exploding, travelling ----------------------------------------------------------------------------
 
 
 def test_an_envelope_gives_a_row_per_event_with_ids_of_their_own(policy):
@@ -406,7 +427,9 @@ def test_an_envelope_gives_a_row_per_event_with_ids_of_their_own(policy):
         b"{",
         b'{"sent_at":1714564800,"batch":[{"ids":{"device_id":"a"}}]}',
     ]
-    records = Records(["s"] * 3, ["envelope"] * 3, ["events"] * 3, ["f"] * 3, [5, 6, 7], ["json"] * 3, payloads, [None] * 3)
+    records = Records(
+        ["s"] * 3, ["envelope"] * 3, ["events"] * 3, ["f"] * 3, [5, 6, 7], ["json"] * 3, payloads, [None] * 3
+    )
     rows = parser.parse(records).to_pylist()
     assert [r["origin_ordinal"] for r in rows] == [5, 5, 6, 7]
     assert [r["payload"] for r in rows] == [payloads[0], payloads[0], payloads[1], payloads[2]]

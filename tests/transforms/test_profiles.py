@@ -243,7 +243,7 @@ SOME_NODES = st.lists(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(some_sessions(), SOME_NODES)
 def test_the_fold_says_what_plain_python_says_and_persons_do_not_touch_each_other(
     sessions: list[Row], nodes: list[Row]

@@ -43,7 +43,10 @@ def test_native_and_flat_are_shipped():
         ({"fields": ["timestamp"]}, "fields: must be a mapping"),
         ({"identifiers": None}, "identifiers: is missing"),
         ({"identifiers": {"object": "x"}}, "identifiers.object: is not known here"),
-        ({"context": {"policy_namespaces": True}}, "context.policy_namespaces: must be true or false, and only"),
+        (
+            {"context": {"policy_namespaces": True}},
+            "context.policy_namespaces: must be true or false, and only",
+        ),
         ({"values": {"event_type": {"a": ["b"]}}}, "values.event_type.a: must be a text"),
         ({"defaults": {"tenant": True}}, "defaults.tenant: must be a text"),
         ({"explode": 3}, "explode: must be a path"),
@@ -55,7 +58,7 @@ def test_a_wrong_mapping_is_refused_with_its_key_and_the_way_out(change, said):
 
 
 def test_an_unknown_name_lists_the_known_ones_and_a_missing_file_is_named(tmp_path):
-    with pytest.raises(MappingError, match="no source mapping 'natve'; known are .*flat.*native"):
+    with pytest.raises(MappingError, match=r"no source mapping 'natve'; known are .*flat.*native"):
         load_mapping("natve")
     with pytest.raises(MappingError, match=r"nowhere\.yaml does not exist"):
         load_mapping(tmp_path / "nowhere.yaml")
@@ -91,9 +94,17 @@ def test_values_are_renamed_and_absent_ones_have_defaults():
 
 
 def test_identifiers_come_from_objects_and_from_single_fields():
-    bag = {"objects": ["ids", "more.ids"], "fields": {"user_id": ["uid", "traits.id"], "email": "traits.email"}}
+    bag = {
+        "objects": ["ids", "more.ids"],
+        "fields": {"user_id": ["uid", "traits.id"], "email": "traits.email"},
+    }
     (event,) = extract(
-        {"ids": {"user_id": "a"}, "more": {"ids": '{"user_id": ["b"]}'}, "uid": "c", "traits": {"email": "e"}},
+        {
+            "ids": {"user_id": "a"},
+            "more": {"ids": '{"user_id": ["b"]}'},
+            "uid": "c",
+            "traits": {"email": "e"},
+        },
         identifiers=bag,
     )
     assert event["identifiers"] == {"user_id": ["a", "b", "c"], "email": "e"}

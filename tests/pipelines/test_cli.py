@@ -1,0 +1,106 @@
+"""The command line: what it answers, and that a user's mistake is one line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from conf.tables import BATCHES, PROFILES
+from pipelines.cli.__main__ import main
+from pipelines.generator import generate
+from pipelines.hashing_key import key_path
+from pipelines.lock import lake_lock
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("events")
+    generate(20, 80, seed=3, out=folder)
+    return folder / "part-00000.jsonl"
+
+
+def _resolved(events, folder, *options: str) -> list[bytes]:
+    folder.mkdir()
+    outputs = [folder / name for name in ("people", "events", "rejected")]
+    flags = ("--output", "--events-output", "--rejected-output")
+    paths = [text for pair in zip(flags, map(str, outputs), strict=True) for text in pair]
+    assert main(["resolve", str(events), *paths, *options]) == 0
+    return [path.read_bytes() for path in outputs]
+
+
+def test_resolve_answers_the_same_at_once_and_in_batches(spark, events, tmp_path):
+    whole = _resolved(events, tmp_path / "whole")
+    assert _resolved(events, tmp_path / "cut", "--batch-size", "13") == whole
+    people = [json.loads(line) for line in whole[0].splitlines()]
+    assert people and all(set(p) == {"tenant", "namespace", "value", "canonical_id"} for p in people)
+    named = {f"{p['namespace']}:{p['value']}" for p in people}
+    assert {p["canonical_id"] for p in people} <= named
+    assert whole[0].splitlines() == sorted(whole[0].splitlines())
+    assert {"tenant", "event_id", "canonical_id", "session_id"} == set(json.loads(whole[1].splitlines()[0]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--source", "native:/no/such/folder", "--once"], "/no/such/folder"),
+        (["run", "--source", "nosuch:.", "--once"], "nosuch"),
+        (["run", "--source", "native:.", "--policy", "nowhere.yaml"], "nowhere.yaml"),
+        (["run", "--source", "native:.", "--env", "moon"], "moon"),
+        (["resolve", "missing.jsonl", "--output", "x"], "missing.jsonl"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error and len(error.strip().splitlines()) == 1
+
+
+def test_a_second_writer_is_refused(make_lake, capsys):
+    world = make_lake()
+    with lake_lock(world.path):
+        assert main(["run", "--source", f"native:{world.landing}", "--once", "--lake", str(world.path)]) == 1
+    assert "being written by process" in capsys.readouterr().err
+
+
+def test_another_policy_is_refused_and_says_what_to_do(make_lake, capsys, tmp_path):
+    world = make_lake()
+    world.drop("1.jsonl", [{"event_id": "a", "timestamp": "2026-01-01T00:00:00Z", "identifiers": {"user_id": "u"}}])
+    world.once()
+    (tmp_path / "other.yaml").write_text("namespaces: {user_id: {strength: unique, priority: 1}}\n")
+    source = f"native:{world.landing}"
+    policy = str(tmp_path / "other.yaml")
+    assert main(["run", "--source", source, "--once", "--lake", str(world.path), "--policy", policy]) == 1
+    assert "another identity policy" in capsys.readouterr().err
+
+
+def test_a_missing_key_is_refused_and_not_replaced(make_lake, capsys):
+    world = make_lake()
+    world.drop("1.jsonl", [{"event_id": "a", "timestamp": "2026-01-01T00:00:00Z", "identifiers": {"user_id": "u"}}])
+    world.once()
+    key_path(world.path).unlink()
+    assert main(["run", "--source", f"native:{world.landing}", "--once", "--lake", str(world.path)]) == 1
+    assert "put it back" in capsys.readouterr().err and not key_path(world.path).exists()
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_running_stream_stops_cleanly_and_leaves_complete_tables(make_lake, events, number, tmp_path):
+    world = make_lake()
+    world.drop("1.jsonl", events.read_bytes())
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--json", "--source", f"native:{world.landing}"]
+    process = subprocess.Popen(
+        [*command, "--lake", str(world.path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["received"] == 80
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors.decode()
+    assert max(world.rows(BATCHES), key=lambda b: b["batch_id"])["kind"] == "compaction"
+    assert world.lake.open(PROFILES).count() == len(world.rows(PROFILES)) > 0
