@@ -34,7 +34,9 @@ FROM silver.identity_map_live m JOIN silver.identifiers i USING (node_id)
 _EVENT_OWNERS = """
 SELECT tenant, event_id, CASE WHEN owner_node_id < 0 THEN NULL ELSE canonical_id END AS canonical_id FROM gold.events
 """
-_EVENTS = "SELECT tenant, event_id, event_at, platform, anchor_node_id, user_node_id, node_ids FROM silver.events"
+_EVENTS = (
+    "SELECT tenant, event_id, event_at, platform, anchor_node_id, user_node_id, node_ids FROM silver.events"
+)
 _IDENTIFIERS = "SELECT tenant, node_id, namespace, value FROM silver.identifiers"
 
 

@@ -27,8 +27,8 @@ POLICY_FOLDER = Path(__file__).parent / "policies"
 
 # What trackers send when they have nothing to send; compared after trimming, without regard to case.
 SHIPPED_BLOCKED_VALUES: tuple[str, ...] = (
-    "", "0", "-1", "anonymous", "anon", "guest", "id", "distinct_id", "distinctid", "email", "nan", "nil", "none", "null",
-    "undefined", "unknown", "n/a", "not_authenticated", "[object object]", "true", "false",
+    "", "0", "-1", "anonymous", "anon", "guest", "id", "distinct_id", "distinctid", "email", "nan", "nil", "none",
+    "null", "undefined", "unknown", "n/a", "not_authenticated", "[object object]", "true", "false",
     "ffffffff-ffff-ffff-ffff-ffffffffffff",
 )  # fmt: skip
 # Nothing but zeros, dashes and the like: the all-zero uuid and advertising id, "00", "--".
@@ -98,7 +98,15 @@ class Policy:
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-_NAMESPACE_KEYS = {"strength", "priority", "limit", "normalize", "blocked_values", "blocked_patterns", "max_degree"}
+_NAMESPACE_KEYS = {
+    "strength",
+    "priority",
+    "limit",
+    "normalize",
+    "blocked_values",
+    "blocked_patterns",
+    "max_degree",
+}
 _POLICY_KEYS = {
     "namespaces", "blocked_values", "blocked_values_replace", "blocked_patterns", "max_degree", "shared_identifier",
     "anonymous_on_shared_device", "session_gap_minutes", "max_value_length", "default_phone_region",
@@ -117,7 +125,9 @@ def load_policy(path: Path | str | None = None) -> Policy:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
         where = getattr(e, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
-        raise PolicyError(f"policy file {file}{line} is not readable YAML; check its indentation and quotes") from None
+        raise PolicyError(
+            f"policy file {file}{line} is not readable YAML; check its indentation and quotes"
+        ) from None
     return policy_from_dict(raw, str(file))
 
 
@@ -133,10 +143,14 @@ def policy_from_dict(raw: Any, origin: str = "policy") -> Policy:
         raise refuse(unknown[0], f"is not a policy key; known are {', '.join(sorted(_POLICY_KEYS))}")
     spaces = raw.get("namespaces")
     if not isinstance(spaces, Mapping) or not spaces:
-        raise refuse("namespaces", "must name at least one namespace, such as user_id: {strength: unique, priority: 1}")
+        raise refuse(
+            "namespaces", "must name at least one namespace, such as user_id: {strength: unique, priority: 1}"
+        )
     parsed = [_namespace(str(name), body, refuse) for name, body in spaces.items()]
     if not any(n.is_linking for n in parsed):
-        raise refuse("namespaces", "none of them links; give at least one the strength unique, strong or device")
+        raise refuse(
+            "namespaces", "none of them links; give at least one the strength unique, strong or device"
+        )
 
     def one_of(key: str, allowed: tuple[str, ...]) -> str:
         value = raw.get(key, allowed[0])
@@ -157,7 +171,9 @@ def policy_from_dict(raw: Any, origin: str = "policy") -> Policy:
         max_degree=_positive(raw.get("max_degree", 1000), "max_degree", refuse),
         shared_identifier=one_of("shared_identifier", SHARED_IDENTIFIER),
         anonymous_on_shared_device=one_of("anonymous_on_shared_device", ANONYMOUS_ON_SHARED_DEVICE),
-        session_gap_minutes=_positive_number(raw.get("session_gap_minutes", 30), "session_gap_minutes", refuse),
+        session_gap_minutes=_positive_number(
+            raw.get("session_gap_minutes", 30), "session_gap_minutes", refuse
+        ),
         max_value_length=_positive(raw.get("max_value_length", 512), "max_value_length", refuse),
         default_phone_region=region,
         origin=origin,
@@ -179,7 +195,9 @@ def _namespace(name: str, body: Any, refuse: Any) -> Namespace:
     if limit is not None:
         limit = _positive(limit, f"{key}.limit", refuse)
         if strength not in ("unique", "strong") or (strength == "unique" and limit != 1):
-            raise refuse(f"{key}.limit", "only strong namespaces have a limit of their own; unique always means 1")
+            raise refuse(
+                f"{key}.limit", "only strong namespaces have a limit of their own; unique always means 1"
+            )
     normalize = body.get("normalize", "opaque")
     if normalize not in NORMALIZERS:
         raise refuse(f"{key}.normalize", f"must be one of {', '.join(NORMALIZERS)}")

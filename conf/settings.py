@@ -48,9 +48,13 @@ def load_settings(environment: str = "laptop") -> Settings:
     try:
         raw: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
-        raise SettingsError(f"environment {environment!r} does not exist; known are {known}, or give a YAML file") from None
+        raise SettingsError(
+            f"environment {environment!r} does not exist; known are {known}, or give a YAML file"
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise SettingsError(f"settings file {file} is not readable YAML; check its indentation and quotes") from None
+        raise SettingsError(
+            f"settings file {file} is not readable YAML; check its indentation and quotes"
+        ) from None
     if not isinstance(raw, dict):
         raise SettingsError(f"{file}: must be a mapping of settings")
     types = {f.name: type(getattr(Settings(), f.name)) for f in fields(Settings)}

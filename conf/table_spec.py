@@ -116,8 +116,13 @@ class TableSpec:
         """The hot part of an upserted table: the same columns and whether this row is a tombstone."""
         if self.write != "upsert":
             raise SpecError(f"{self.full_name} is not upserted and has no hot part")
-        columns = tuple(c if c.name in self.key or c.name == "updated_batch_id" else replace(c, nullable=True) for c in self.columns)
-        tombstone = ColumnSpec(DELETED, "boolean", "true: the row of this key is gone as of this batch", "provenance")
+        columns = tuple(
+            c if c.name in self.key or c.name == "updated_batch_id" else replace(c, nullable=True)
+            for c in self.columns
+        )
+        tombstone = ColumnSpec(
+            DELETED, "boolean", "true: the row of this key is gone as of this batch", "provenance"
+        )
         return TableSpec(
             self.schema,
             f"{self.name}_hot",
@@ -130,7 +135,9 @@ class TableSpec:
     @property
     def properties(self) -> dict[str, str]:
         """Delta table properties. No feature that only Spark can read; no statistics on personal data."""
-        indexed = [c.name for c in self.columns if not c.personal and c.type in _SCALARS and c.type != "binary"]
+        indexed = [
+            c.name for c in self.columns if not c.personal and c.type in _SCALARS and c.type != "binary"
+        ]
         return {
             "delta.dataSkippingStatsColumns": ",".join(indexed),
             "delta.checkpointInterval": "50",

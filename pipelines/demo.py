@@ -76,14 +76,19 @@ def run(folder: Path, persons: int, events: int, seed: int) -> int:
     started = time.monotonic()
     if folder.exists():
         if not (folder / MARKER).exists():
-            print(f"demo: the folder {folder} exists and is not an earlier demo; give another --folder", file=sys.stderr)
+            print(
+                f"demo: the folder {folder} exists and is not an earlier demo; give another --folder",
+                file=sys.stderr,
+            )
             return 2
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     (folder / MARKER).touch()
     landing, lake = folder / "events", folder / "lake"
     say(f"1  {events:,} events of {persons:,} people: web, mobile, desktop, support chat, AI agents")
-    made = generate(persons, events, seed, landing, truth=folder / "truth.jsonl", events_per_file=max(events // 16, 1))
+    made = generate(
+        persons, events, seed, landing, truth=folder / "truth.jsonl", events_per_file=max(events // 16, 1)
+    )
     several = made.persons_with_several_devices / made.persons
     say(f"   {several:.0%} of them on several devices, {made.anonymous_share:.0%} of events anonymous")
     say("2  bronze → silver → gold, with identity resolution in every batch")
@@ -126,7 +131,9 @@ def _counts(db: duckdb.DuckDBPyConnection) -> None:
     assert totals is not None
     received, valid, quarantined, duplicate = totals
     holds = "=" if received == valid + quarantined + duplicate else "≠"
-    say(f"   {received:,} received {holds} {valid:,} valid + {quarantined:,} quarantined + {duplicate:,} duplicate")
+    say(
+        f"   {received:,} received {holds} {valid:,} valid + {quarantined:,} quarantined + {duplicate:,} duplicate"
+    )
     for what, sql in (
         ("identifiers", "SELECT count(*) FROM silver.identity_map_live WHERE node_id > 0"),
         ("of them shared by several people, cut out before anything is joined",
@@ -148,8 +155,8 @@ def _people(db: duckdb.DuckDBPyConnection) -> None:
         assert facts is not None
         sessions, anonymous, before, logins, events, platforms = facts
         say(
-            f"\n   person {person}: {events} events, {sessions} sessions ({anonymous} anonymous, {before} of them before"
-            f" the first login), {logins} logins, on {platforms}"
+            f"\n   person {person}: {events} events, {sessions} sessions ({anonymous} anonymous,"
+            f" {before} of them before the first login), {logins} logins, on {platforms}"
         )
         for left, right, count, first, shared in db.execute(_EVIDENCE, [person, person]).fetchall():
             note = "  (shared with others; hers by strongest evidence)" if shared else ""

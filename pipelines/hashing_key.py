@@ -25,7 +25,9 @@ def load_key(lake: Path, has_data: bool, expected_fingerprint: str | None) -> by
         key = path.read_bytes()
     except FileNotFoundError:
         if has_data:
-            raise KeyProblem(f"the key file {path} is missing; put it back, the lake's node ids depend on it") from None
+            raise KeyProblem(
+                f"the key file {path} is missing; put it back, the lake's node ids depend on it"
+            ) from None
         path.parent.mkdir(parents=True, exist_ok=True)
         key = secrets.token_bytes(KEY_BYTES)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
@@ -35,9 +37,13 @@ def load_key(lake: Path, has_data: bool, expected_fingerprint: str | None) -> by
     except OSError as e:
         raise KeyProblem(f"the key file {path} cannot be read: {e.strerror}") from None
     if len(key) != KEY_BYTES:
-        raise KeyProblem(f"the key file {path} does not hold {KEY_BYTES} bytes; put back the lake's own key file")
+        raise KeyProblem(
+            f"the key file {path} does not hold {KEY_BYTES} bytes; put back the lake's own key file"
+        )
     if expected_fingerprint and fingerprint(key) != expected_fingerprint:
-        raise KeyProblem(f"the key file {path} is not the one this lake was made with; put back the lake's own key file")
+        raise KeyProblem(
+            f"the key file {path} is not the one this lake was made with; put back the lake's own key file"
+        )
     return key
 
 

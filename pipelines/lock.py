@@ -24,7 +24,9 @@ def lake_lock(lake: Path) -> Iterator[None]:
         except BlockingIOError:
             f.seek(0)
             owner = f.read().strip() or "unknown"
-            raise LakeLocked(f"the lake {lake} is being written by process {owner}; stop it or use another --lake") from None
+            raise LakeLocked(
+                f"the lake {lake} is being written by process {owner}; stop it or use another --lake"
+            ) from None
         f.truncate(0)
         f.write(str(os.getpid()))
         f.flush()

@@ -10,7 +10,6 @@ from pathlib import Path
 from transforms.framing import Frame, frame
 
 
-
 def land(inputs: Sequence[Path], folder: Path, records_per_file: int | None) -> int:
     """Put `inputs` into the landing `folder`, whole or in slices; returns how many files that makes.
 
@@ -21,7 +20,11 @@ def land(inputs: Sequence[Path], folder: Path, records_per_file: int | None) -> 
     count = 0
     for number, path in enumerate(inputs):
         name = f"{number:06d}-{path.name}"
-        parts = _slices(name, path.read_bytes(), records_per_file) if records_per_file else [(name, path.read_bytes())]
+        parts = (
+            _slices(name, path.read_bytes(), records_per_file)
+            if records_per_file
+            else [(name, path.read_bytes())]
+        )
         for part_name, content in parts:
             hidden = folder / f".{part_name}"
             hidden.write_bytes(content)
@@ -51,5 +54,5 @@ def _joined(group: tuple[Frame, ...], is_array: bool) -> bytes:
         return header + b"\n" + b"\n".join(f.payload.split(b"\n", 1)[1] for f in group) + b"\n"
     if is_array:
         return b"[" + b",".join(f.payload for f in group) + b"]"
-    lines = dict((f.ordinal, f.payload) for f in group)  # blank lines stay, for the records' numbers count them
+    lines = {f.ordinal: f.payload for f in group}  # blank lines stay, for the records' numbers count them
     return b"".join(lines.get(n, b"") + b"\n" for n in range(group[0].ordinal, group[-1].ordinal + 1))

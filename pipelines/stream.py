@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +62,9 @@ def run_stream(
     Holds the lake's lock. After a clean end hot parts are compacted, so gold.profiles is complete.
     """
     stop = stop or threading.Event()
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it would print a failed batch's stack, and we report it
+    logging.getLogger("py4j").setLevel(
+        logging.CRITICAL
+    )  # it would print a failed batch's stack, and we report it
     with lake_lock(lake_path):
         lake = Lake(lake_path)
         lake.create_missing(ALL)
@@ -82,7 +83,9 @@ def run_stream(
         processor = BatchProcessor(
             lake,
             make_writer(settings.writer, lake, spark, settings.spark_writer_from_rows),
-            RecordParser({s.mapping: load_mapping(s.mapping) for s in sources}, policy, key, settings.max_record_bytes),
+            RecordParser(
+                {s.mapping: load_mapping(s.mapping) for s in sources}, policy, key, settings.max_record_bytes
+            ),
             policy,
             choose_components(settings.engine, spark, settings.graphframes_from_edges),
             settings,
@@ -98,7 +101,9 @@ def run_stream(
             .option("checkpointLocation", str(checkpoint.folder))
             .foreachBatch(processor)
         )
-        trigger = {"availableNow": True} if once else {"processingTime": f"{settings.trigger_seconds} seconds"}
+        trigger = (
+            {"availableNow": True} if once else {"processingTime": f"{settings.trigger_seconds} seconds"}
+        )
         _until_done(writer.trigger(**trigger).start(), processor, stop)
         processor.compact()
         return StreamResult(totals["batches"], totals["received"])
@@ -107,14 +112,13 @@ def run_stream(
 def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threading.Event) -> None:
     """Wait for the end of the query; on `stop` let the running batch finish first."""
     try:
-        while query.isActive and not stop.is_set():
-            with suppress(InterruptedError):
-                query.awaitTermination(0.2)
+        while query.isActive and not stop.wait(0.1):
+            pass
         if query.isActive:
             with processor.between_batches():
                 query.stop()
-        if query.exception() is not None:
-            raise query.exception()
+        if (problem := query.exception()) is not None:
+            raise problem
     except StreamingQueryException as e:
         raise StreamFailed(_reason(processor, e)) from None
 

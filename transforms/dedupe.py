@@ -24,7 +24,11 @@ class Standing:
 
 
 def judge_duplicates(
-    event_key: np.ndarray, digest: np.ndarray, refused: np.ndarray, known_key: np.ndarray, known_digest: np.ndarray
+    event_key: np.ndarray,
+    digest: np.ndarray,
+    refused: np.ndarray,
+    known_key: np.ndarray,
+    known_digest: np.ndarray,
 ) -> Standing:
     """Records are in the order in which they count; `known_*` are the published events with one of these keys.
 

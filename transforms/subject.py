@@ -55,7 +55,9 @@ class IdentifierReader:
         self._policy = policy
         self._normalizer = Normalizer(policy)
         self._strengths = {n.name: n.strength for n in policy.namespaces}
-        self._known: dict[tuple[str, str, Any], Node | str] = {}
+        # tenant → namespace → raw value → node: three small look-ups cost less than one with a key to build.
+        self._known: dict[str, dict[str, dict[Any, Node]]] = {}
+        self._known_count = 0
 
     def subject(self, tenant: str, identifiers: Any, flags: list[str], ip: Any = None) -> Subject:
         """The subject's nodes; what does not count is named in `flags`. At most one more node than may
@@ -68,15 +70,16 @@ class IdentifierReader:
                 flags.append(WRONG_TYPE)
                 unknown = identifiers
             identifiers = {}
-        known, strengths = self._known, self._strengths
+        known, strengths = self._known_of(tenant), self._strengths
         is_repeatable = False
         if ip is not None and "ip_address" in strengths:
             is_repeatable = "ip_address" in identifiers
             self._add(tenant, "ip_address", ip, linking, weak, flags)
         for namespace, raw in identifiers.items():
             if type(raw) is str:
-                node = known.get((tenant, namespace, raw))
-                if type(node) is Node:
+                values = known.get(namespace)
+                node = None if values is None else values.get(raw)
+                if node is not None:
                     (weak if node[_STRENGTH] == "weak" else linking).append(node)
                     continue
             elif raw is None:
@@ -135,8 +138,8 @@ class IdentifierReader:
             raise Imprecise
         if kind is not str and kind is not int and kind is not float and kind is not Decimal:
             return WRONG_TYPE
-        wanted = (tenant, namespace, raw)
-        node = self._known.get(wanted)
+        values = self._known_of(tenant)[namespace]
+        node = values.get(raw)
         if node is not None:
             return node
         value, flag = self._normalizer.usable(raw, namespace)
@@ -145,10 +148,19 @@ class IdentifierReader:
         spaces = self._policy.by_name[namespace]
         node = self._hashed(tenant, namespace, value, spaces.priority, spaces.strength)
         if kind is not str or len(raw) <= _CACHED_LENGTH:
-            if len(self._known) >= _CACHE_SIZE:
-                self._known.clear()
-            self._known[wanted] = node
+            self._known_count += 1
+            values[raw] = node
         return node
+
+    def _known_of(self, tenant: str) -> dict[str, dict[Any, Node]]:
+        found = self._known.get(tenant)
+        if found is None or self._known_count >= _CACHE_SIZE:
+            # A tenant counts as well, or a million of them with nothing known would fill the memory.
+            if self._known_count >= _CACHE_SIZE:
+                self._known, self._known_count = {}, 0
+            self._known_count += 1 + len(self._strengths)
+            found = self._known[tenant] = {namespace: {} for namespace in self._strengths}
+        return found
 
     def _hashed(self, tenant: str, namespace: str, value: str, priority: int, strength: str) -> Node:
         identifier = encode(tenant, namespace, value)

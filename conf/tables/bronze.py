@@ -14,8 +14,15 @@ BRONZE_EVENTS = TableSpec(
         ColumnSpec("feed", "string", "`events`, or `control` for manual decisions"),
         c.ORIGIN,
         c.ORIGIN_ORDINAL,
-        ColumnSpec("payload_format", "string", "how the payload is to be read: `json`, `csv` or `unreadable`"),
-        ColumnSpec("payload", "binary", "the record's bytes; a CSV record is preceded by its file's header line", personal=True),
+        ColumnSpec(
+            "payload_format", "string", "how the payload is to be read: `json`, `csv` or `unreadable`"
+        ),
+        ColumnSpec(
+            "payload",
+            "binary",
+            "the record's bytes; a CSV record is preceded by its file's header line",
+            personal=True,
+        ),
         c.RECEIVED_AT,
         c.BATCH_ID,
     ),

@@ -14,7 +14,10 @@ PROFILES = TableSpec(
         c.CANONICAL_ID,
         ColumnSpec("is_identified", "boolean", "owns an identifier of a unique namespace"),
         ColumnSpec("platforms", "array<string>", "platforms used, sorted"),
-        *(ColumnSpec(f"has_used_{p}", "boolean", f"used {p.replace('_', ' ')} at least once") for p in PLATFORM_FLAGS),
+        *(
+            ColumnSpec(f"has_used_{p}", "boolean", f"used {p.replace('_', ' ')} at least once")
+            for p in PLATFORM_FLAGS
+        ),
         ColumnSpec("session_count", "long", "sessions"),
         ColumnSpec("anonymous_session_count", "long", "sessions without any authenticated event"),
         ColumnSpec(
@@ -28,7 +31,11 @@ PROFILES = TableSpec(
         ColumnSpec("first_seen_at", "timestamp", "first event"),
         ColumnSpec("last_seen_at", "timestamp", "last event"),
         ColumnSpec("first_login_at", "timestamp", "first authenticated event"),
-        ColumnSpec("last_login_at", "timestamp", "last login event, or first authenticated event of a later session without one"),
+        ColumnSpec(
+            "last_login_at",
+            "timestamp",
+            "last login event, or first authenticated event of a later session without one",
+        ),
         ColumnSpec("device_count", "long", "device_id identifiers"),
         ColumnSpec("cookie_count", "long", "cookie_id identifiers"),
         ColumnSpec("identifier_counts", "map<string,long>", "identifiers per namespace"),

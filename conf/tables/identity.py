@@ -12,7 +12,9 @@ IDENTIFIERS = TableSpec(
         c.NODE_ID,
         ColumnSpec("namespace", "string", "kind of identifier", nullable=False),
         ColumnSpec("value", "string", "normalised value", nullable=False, personal=True),
-        ColumnSpec("tie_hash", "long", "unkeyed hash that ends ties between pairs of equal standing", personal=True),
+        ColumnSpec(
+            "tie_hash", "long", "unkeyed hash that ends ties between pairs of equal standing", personal=True
+        ),
         c.BATCH_ID,
     ),
     ("node_id",),
@@ -53,9 +55,13 @@ IDENTITY_MAP = TableSpec(
             "label of the nodes connected right now, null for shared ones; a computation, not an identity",
             "provenance",
         ),
-        ColumnSpec("is_shared", "boolean", "seen with more persons than one may have; cut out before components"),
+        ColumnSpec(
+            "is_shared", "boolean", "seen with more persons than one may have; cut out before components"
+        ),
         ColumnSpec("is_hub", "boolean", "tied to more nodes than max_degree; stands alone"),
-        ColumnSpec("host_node_id", "long", "for a shared node, the node it is tied to most and whose person owns it"),
+        ColumnSpec(
+            "host_node_id", "long", "for a shared node, the node it is tied to most and whose person owns it"
+        ),
         ColumnSpec("first_canonical_id", "long", "the person it was first given to", "provenance"),
         ColumnSpec("since_at", "timestamp", "when it came to this person: the batch's time", "provenance"),
         c.UPDATED_BATCH_ID,
@@ -70,7 +76,9 @@ IDENTITY_REDIRECTS = TableSpec(
     "one retired canonical id and its live successor, in one step",
     (
         c.TENANT,
-        ColumnSpec("retired_canonical_id", "long", "an id that is nobody's now", "provenance", nullable=False),
+        ColumnSpec(
+            "retired_canonical_id", "long", "an id that is nobody's now", "provenance", nullable=False
+        ),
         c.CANONICAL_ID,
         c.UPDATED_BATCH_ID,
     ),
@@ -103,7 +111,9 @@ REJECTED_EDGES = TableSpec(
         c.TENANT,
         ColumnSpec("left_node_id", "long", "the smaller node of the refused pair", nullable=False),
         ColumnSpec("right_node_id", "long", "the larger node of the refused pair", nullable=False),
-        ColumnSpec("reason", "string", "`limit:<namespace>`: joining them would give one person too many of it"),
+        ColumnSpec(
+            "reason", "string", "`limit:<namespace>`: joining them would give one person too many of it"
+        ),
         ColumnSpec("limit_count", "long", "how many of that namespace a person may have"),
         ColumnSpec("blocking_left_node_id", "long", "a node of that namespace on the left side"),
         ColumnSpec("blocking_right_node_id", "long", "a node of that namespace on the right side"),

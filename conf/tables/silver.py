@@ -37,28 +37,45 @@ EVENTS = TableSpec(
     "one valid event, the first of its (tenant, event_id)",
     (
         c.TENANT,
-        ColumnSpec("event_id", "string", "unique in its tenant; made from the origin where the record has none", nullable=False),
+        ColumnSpec(
+            "event_id",
+            "string",
+            "unique in its tenant; made from the origin where the record has none",
+            nullable=False,
+        ),
         ColumnSpec("event_key", "long", "64-bit hash of (tenant, event_id), for look-ups", nullable=False),
-        ColumnSpec("content_digest", "long", "64-bit hash of the record's content, to tell a duplicate from a conflict"),
+        ColumnSpec(
+            "content_digest",
+            "long",
+            "64-bit hash of the record's content, to tell a duplicate from a conflict",
+        ),
         ColumnSpec("event_type", "string", "what happened: page_view, login, logout, identify, purchase, …"),
         ColumnSpec("event_name", "string", "the source's own name for it"),
         ColumnSpec("event_at", "timestamp", "when it happened, UTC", nullable=False),
         ColumnSpec("event_date", "date", "the UTC date of event_at", nullable=False),
         c.RECEIVED_AT,
         ColumnSpec("platform", "string", "web, mobile, desktop, support_chat, ai_agent, server, …"),
-        ColumnSpec("is_authenticated", "boolean", "carries an identifier of a unique namespace as its subject"),
+        ColumnSpec(
+            "is_authenticated", "boolean", "carries an identifier of a unique namespace as its subject"
+        ),
         ColumnSpec("user_node_id", "long", "the unique identifier that authenticates it, if any"),
         ColumnSpec("anchor_node_id", "long", "the node whose run of activity it belongs to", nullable=False),
         ColumnSpec("node_ids", "array<long>", "the subject's linking identifiers, best priority first"),
-        ColumnSpec("weak_node_ids", "array<long>", "the subject's weak identifiers; recorded, never link two persons"),
+        ColumnSpec(
+            "weak_node_ids", "array<long>", "the subject's weak identifiers; recorded, never link two persons"
+        ),
         ColumnSpec("actor_node_ids", "array<long>", "who acted for the subject; recorded, never link"),
         ColumnSpec("touch_source", "string", "campaign source"),
         ColumnSpec("touch_medium", "string", "campaign medium"),
         ColumnSpec("touch_campaign", "string", "campaign name"),
         ColumnSpec("touch_referrer", "string", "referring page", personal=True),
         ColumnSpec("flags", "array<string>", "what was left out of linking, and why"),
-        ColumnSpec("properties", "string", "the event's free properties and unknown fields, as JSON", personal=True),
-        ColumnSpec("context", "string", "the event's context without the network address, as JSON", personal=True),
+        ColumnSpec(
+            "properties", "string", "the event's free properties and unknown fields, as JSON", personal=True
+        ),
+        ColumnSpec(
+            "context", "string", "the event's context without the network address, as JSON", personal=True
+        ),
         c.SOURCE,
         c.ORIGIN,
         c.ORIGIN_ORDINAL,
@@ -84,7 +101,7 @@ SESSIONS = TableSpec(
         ColumnSpec(
             "owner_node_id",
             "long",
-            "whose session it is: its user, its anchor, the anchor's first user, or (negative) the anchor's unclaimed node",
+            "whose it is: its user, its anchor, the anchor's first user, or (negative) the anchor's unclaimed node",
             nullable=False,
         ),
         ColumnSpec("is_anonymous", "boolean", "no event in it is authenticated"),

@@ -60,7 +60,9 @@ def fold_activity(
         cut = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
 
     upserts = owned_changes(before, cut, policy, intent.batch_id)
-    replaced = np.isin(numpy_of(before["session_id"]), np.union1d(cut.removed, numpy_of(upserts["session_id"])))
+    replaced = np.isin(
+        numpy_of(before["session_id"]), np.union1d(cut.removed, numpy_of(upserts["session_id"]))
+    )
     state.sessions.replace(positions[replaced], upserts)
 
     unclaimed, gone = _unclaimed_nodes(anchors, minted_count, state, intent)

@@ -96,7 +96,11 @@ class BatchProcessor:
     ) -> None:
         self.lake, self.writer, self.parser, self.policy = lake, writer, parser, policy
         self.components, self.settings, self.stream = components, settings, stream
-        self.key_fingerprint, self.known_origins, self.on_published = key_fingerprint, known_origins, on_published
+        self.key_fingerprint, self.known_origins, self.on_published = (
+            key_fingerprint,
+            known_origins,
+            on_published,
+        )
         self.state: LakeState | None = None
         self.failure: Exception | None = None
         self._one_at_a_time = threading.Lock()
@@ -148,7 +152,9 @@ class BatchProcessor:
                 QUARANTINE: rows.quarantine_rows(received, standing, intent.batch_id),
                 EVENTS: rows.event_rows(valid, intent.batch_id),
             }
-            first_writes = [self._pool.submit(self._write, spec, table, txn) for spec, table in waiting.items()]
+            first_writes = [
+                self._pool.submit(self._write, spec, table, txn) for spec, table in waiting.items()
+            ]
         with steps("identity"):
             identified = identify(received, valid, state, self.policy, self.components, intent)
         with steps("activity"):
@@ -266,7 +272,9 @@ class BatchProcessor:
         self, identified: Identified, active: Active, state: LakeState, intent: Intent
     ) -> dict[TableSpec, pa.Table]:
         batch_id = intent.batch_id
-        map_upserts = pa.concat_tables([identified.map_upserts, rows.map_rows(active.unclaimed, state, batch_id)])
+        map_upserts = pa.concat_tables(
+            [identified.map_upserts, rows.map_rows(active.unclaimed, state, batch_id)]
+        )
         log = pa.concat_tables(
             [
                 identified.log,
@@ -283,10 +291,17 @@ class BatchProcessor:
         lifted = {"left_node_id": identified.lifted_left, "right_node_id": identified.lifted_right}
         return {
             IDENTIFIERS: identified.identifiers,
-            IDENTITY_EDGES.hot: rows.hot_rows(IDENTITY_EDGES, identified.edges, _no_keys(IDENTITY_EDGES), batch_id),
-            IDENTITY_MAP.hot: rows.hot_rows(IDENTITY_MAP, map_upserts, {"node_id": active.unclaimed_gone}, batch_id),
+            IDENTITY_EDGES.hot: rows.hot_rows(
+                IDENTITY_EDGES, identified.edges, _no_keys(IDENTITY_EDGES), batch_id
+            ),
+            IDENTITY_MAP.hot: rows.hot_rows(
+                IDENTITY_MAP, map_upserts, {"node_id": active.unclaimed_gone}, batch_id
+            ),
             IDENTITY_REDIRECTS.hot: rows.hot_rows(
-                IDENTITY_REDIRECTS, identified.redirects, {"retired_canonical_id": identified.reopened}, batch_id
+                IDENTITY_REDIRECTS,
+                identified.redirects,
+                {"retired_canonical_id": identified.reopened},
+                batch_id,
             ),
             IDENTITY_LOG: log,
             REJECTED_EDGES.hot: rows.hot_rows(REJECTED_EDGES, identified.refused, lifted, batch_id),

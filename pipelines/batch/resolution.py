@@ -43,7 +43,12 @@ class Identified:
 
 
 def identify(
-    received: pa.Table, valid: pa.Table, state: LakeState, policy: Policy, components: Components, intent: Intent
+    received: pa.Table,
+    valid: pa.Table,
+    state: LakeState,
+    policy: Policy,
+    components: Components,
+    intent: Intent,
 ) -> Identified:
     """Resolve the identifiers of `valid` events. `received` names the identifiers. Changes `state.identity`."""
     named = _named_identifiers(received)
@@ -57,7 +62,9 @@ def identify(
     )
     _refuse_collisions(seen, state)
     used = np.unique(
-        np.concatenate([numpy_of(pc.list_flatten(valid[c])) for c in ("node_ids", "weak_node_ids", "actor_node_ids")])
+        np.concatenate(
+            [numpy_of(pc.list_flatten(valid[c])) for c in ("node_ids", "weak_node_ids", "actor_node_ids")]
+        )
     )
     before = state.identity.nodes(used)
     unknown = used[~before.has(used)]
@@ -76,9 +83,7 @@ def identify(
         kind_codes(valid["event_type"]),
         numpy_of(valid["event_at"]),
     )
-    resolution = resolve(
-        seen, evidence, state.identity, policy, components, intent.batch_id, intent.batch_at
-    )
+    resolution = resolve(seen, evidence, state.identity, policy, components, intent.batch_id, intent.batch_at)
     edges = state.identity.with_prior(evidence)
     refused, lifted = changed_refusals(
         resolution.refusals, state.identity.refusals_of(resolution.judged), resolution.judged
@@ -140,4 +145,6 @@ def _refuse_collisions(seen: Nodes, state: LakeState) -> None:
     known = state.identity.nodes(seen.id)
     rows_of = seen.at(known.id)
     if not np.array_equal(known.tie, seen.tie[rows_of]):
-        raise HashCollision("an identifier of this batch has the node id of another one; nothing of it is published")
+        raise HashCollision(
+            "an identifier of this batch has the node id of another one; nothing of it is published"
+        )

@@ -28,7 +28,7 @@ Columns = dict[str, np.ndarray | pa.Array | pa.ChunkedArray]
 
 
 def table_of(spec: TableSpec, columns: Columns, batch_id: int, count: int) -> pa.Table:
-    """Rows of `spec`: `columns` by name, the batch id filled in, timestamps from integer microseconds, the rest null."""
+    """Rows of `spec`: `columns` by name, the batch id filled in, instants from integer microseconds, the rest null."""
     arrays = []
     for field in spec.arrow:
         if field.name in ("batch_id", "updated_batch_id"):

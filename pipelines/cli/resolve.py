@@ -23,16 +23,32 @@ from transforms.framing import format_of
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     p = subparsers.add_parser("resolve", help="resolve a file of events", description=__doc__)
-    p.add_argument("input", nargs="+", type=Path, help="event files (.jsonl .ndjson .json .csv .parquet, gzip of each)")
-    p.add_argument("--output", type=Path, required=True, metavar="FILE", help="one line per identifier: its person")
-    p.add_argument("--events-output", type=Path, metavar="FILE", help="one line per event: its person and session")
-    p.add_argument("--rejected-output", type=Path, metavar="FILE", help="one line per refused pair, with the reason")
+    p.add_argument(
+        "input", nargs="+", type=Path, help="event files (.jsonl .ndjson .json .csv .parquet, gzip of each)"
+    )
+    p.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="one line per identifier: its person"
+    )
+    p.add_argument(
+        "--events-output", type=Path, metavar="FILE", help="one line per event: its person and session"
+    )
+    p.add_argument(
+        "--rejected-output", type=Path, metavar="FILE", help="one line per refused pair, with the reason"
+    )
     p.add_argument("--policy", metavar="FILE", help="identity policy (YAML); default: the shipped one")
-    p.add_argument("--source-format", default="native", metavar="NAME", help="source mapping; default: native")
+    p.add_argument(
+        "--source-format", default="native", metavar="NAME", help="source mapping; default: native"
+    )
     p.add_argument("--batch-size", type=int, metavar="N", help="records per batch; default: all at once")
-    p.add_argument("--engine", choices=CHOICES["engine"], default="auto", help="who solves the graph; default: auto")
-    p.add_argument("--lake", type=Path, metavar="DIR", help="resolve into this lake; default: one that is thrown away")
-    p.add_argument("--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file")
+    p.add_argument(
+        "--engine", choices=CHOICES["engine"], default="auto", help="who solves the graph; default: auto"
+    )
+    p.add_argument(
+        "--lake", type=Path, metavar="DIR", help="resolve into this lake; default: one that is thrown away"
+    )
+    p.add_argument(
+        "--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file"
+    )
     p.set_defaults(run=run)
 
 
@@ -49,7 +65,9 @@ def _run(args: argparse.Namespace, scratch: Path) -> int:
         if not path.is_file():
             raise SourceError(f"input {path} is not a file; give one or more files of events")
         if format_of(path.name)[0] is None:
-            raise SourceError(f"input {path}: unknown extension; use .jsonl, .ndjson, .json, .csv or .parquet, or .gz of it")
+            raise SourceError(
+                f"input {path}: unknown extension; use .jsonl, .ndjson, .json, .csv or .parquet, or .gz of it"
+            )
     if args.batch_size is not None and args.batch_size < 1:
         raise SourceError("--batch-size must be at least 1")
     policy = load_policy(args.policy)
@@ -73,5 +91,8 @@ def _run(args: argparse.Namespace, scratch: Path) -> int:
         write_events(lake, policy, args.events_output, names_are_members)
     if args.rejected_output:
         write_refusals(lake, args.rejected_output)
-    print(f"{count['identifiers']:,} identifiers of {count['persons']:,} persons in {args.output}", file=sys.stderr)
+    print(
+        f"{count['identifiers']:,} identifiers of {count['persons']:,} persons in {args.output}",
+        file=sys.stderr,
+    )
     return 0

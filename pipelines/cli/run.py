@@ -31,10 +31,14 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="MAPPING:FOLDER, such as native:events/ ; may be given several times",
     )
     p.add_argument("--once", action="store_true", help="publish everything that is there, then end")
-    p.add_argument("--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file")
+    p.add_argument(
+        "--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file"
+    )
     p.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default: lake/")
     p.add_argument("--policy", metavar="FILE", help="identity policy (YAML); default: the shipped one")
-    p.add_argument("--json", action="store_true", help="progress and summary as JSON lines on standard output")
+    p.add_argument(
+        "--json", action="store_true", help="progress and summary as JSON lines on standard output"
+    )
     p.set_defaults(run=run)
 
 
@@ -51,14 +55,24 @@ def _run(args: argparse.Namespace) -> int:
     policy, settings = load_policy(args.policy), load_settings(args.env)
     for source in sources:
         if ignored := ignored_names(source):
-            print(f"{source.mapping}: {len(ignored)} files are not picked up, such as {ignored[0]}", file=sys.stderr)
+            print(
+                f"{source.mapping}: {len(ignored)} files are not picked up, such as {ignored[0]}",
+                file=sys.stderr,
+            )
     spark = build_session("stitchlake", settings.master, driver_memory=settings.driver_memory)
     progress = Progress(as_json=args.json)
     if not args.once:
         progress.say(f"streaming into {args.lake}; Ctrl-C stops cleanly")
     with stop_signals() as stop:
         result = run_stream(
-            spark, args.lake, sources, policy, settings, once=args.once, stop=stop, on_published=progress.published
+            spark,
+            args.lake,
+            sources,
+            policy,
+            settings,
+            once=args.once,
+            stop=stop,
+            on_published=progress.published,
         )
     progress.done(result.batch_count, result.received_count, args.lake)
     return 0
@@ -90,7 +104,10 @@ class Progress:
         self.total += report.received
         if self.as_json:
             steps = {k: round(v, 4) for k, v in report.steps.items()}
-            print(json.dumps({**report.__dict__, "seconds": round(report.seconds, 4), "steps": steps}), flush=True)
+            print(
+                json.dumps({**report.__dict__, "seconds": round(report.seconds, 4), "steps": steps}),
+                flush=True,
+            )
             return
         self.say(
             f"batch {report.batch_id:>4}  {report.received:>8,} received = {report.valid:,} valid"
@@ -101,6 +118,9 @@ class Progress:
     def done(self, batches: int, received: int, lake: Path) -> None:
         seconds = time.monotonic() - self.started
         if self.as_json:
-            print(json.dumps({"batches": batches, "received": received, "seconds": round(seconds, 3)}), flush=True)
+            print(
+                json.dumps({"batches": batches, "received": received, "seconds": round(seconds, 3)}),
+                flush=True,
+            )
             return
         self.say(f"{received:,} records in {batches} batches, {seconds:.1f} s; the lake is {lake}")

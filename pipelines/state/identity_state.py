@@ -16,7 +16,13 @@ from transforms.identity.resolve import Resolution
 _LONG, _CODE, _FLAG = pa.int64(), pa.int16(), pa.bool_()
 NODES = pa.schema(
     [("id", _LONG), ("tenant", _CODE), ("namespace", _CODE), ("tie", _LONG), ("canonical", _LONG)]
-    + [("component", _LONG), ("first_canonical", _LONG), ("host", _LONG), ("is_shared", _FLAG), ("is_hub", _FLAG)]
+    + [
+        ("component", _LONG),
+        ("first_canonical", _LONG),
+        ("host", _LONG),
+        ("is_shared", _FLAG),
+        ("is_hub", _FLAG),
+    ]
     + [("since", _LONG)]
 )
 EDGES = pa.schema(

@@ -90,7 +90,11 @@ class KeyedRows:
         """Every live row. Costs the whole table: for rebuilds and tests."""
         names = columns or self.schema.names
         parts = [s.rows.select(names).filter(pa.array(s.alive)) for s in self._segments]
-        return pa.concat_tables(parts) if parts else pa.schema([self.schema.field(n) for n in names]).empty_table()
+        return (
+            pa.concat_tables(parts)
+            if parts
+            else pa.schema([self.schema.field(n) for n in names]).empty_table()
+        )
 
     def replace(self, dead: np.ndarray, rows: pa.Table) -> None:
         """Drop the rows at positions `dead` and add `rows`."""

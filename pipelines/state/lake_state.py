@@ -14,7 +14,15 @@ import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.table_spec import TableSpec
-from conf.tables import EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, IDENTITY_REDIRECTS, REJECTED_EDGES, SESSIONS
+from conf.tables import (
+    EVENTS,
+    IDENTIFIERS,
+    IDENTITY_EDGES,
+    IDENTITY_MAP,
+    IDENTITY_REDIRECTS,
+    REJECTED_EDGES,
+    SESSIONS,
+)
 from pipelines.state.identity_state import REDIRECTS, IdentityState
 from pipelines.state.keyed_rows import KeyedRows, numpy_of
 from transforms.identity.cluster import Refusals
@@ -53,9 +61,9 @@ class Codes:
         return np.array([self._code[n] for n in names], np.int16)
 
     def decode(self, codes: np.ndarray) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(self.names, pa.string())).cast(
-            pa.string()
-        )
+        return pa.DictionaryArray.from_arrays(
+            pa.array(codes.astype(np.int32)), pa.array(self.names, pa.string())
+        ).cast(pa.string())
 
 
 class LakeState:
@@ -131,4 +139,6 @@ class LakeState:
 
 
 def _redirects(rows: pa.Table) -> pa.Table:
-    return pa.table({"retired": rows["retired_canonical_id"], "successor": rows["canonical_id"]}, schema=REDIRECTS)
+    return pa.table(
+        {"retired": rows["retired_canonical_id"], "successor": rows["canonical_id"]}, schema=REDIRECTS
+    )

@@ -44,6 +44,10 @@ class Snapshot:
     def arrow(self, spec: TableSpec, columns: list[str] | None = None, live: bool = True) -> pa.Table:
         """A table's rows; of an upserted one its live rows, or with `live=False` its base alone."""
         names = list(columns or spec.names)
+        if spec is BATCHES:
+            # The row that publishes a batch cannot name the version that it becomes itself.
+            rows = self.lake.open(spec).to_pyarrow_dataset(schema=spec.arrow)
+            return rows.to_table(columns=names, filter=pc.field("batch_id") <= self.batch_id)
         if spec.write != "upsert" or not live:
             return self.dataset(spec).to_table(columns=names)
         wanted = [*names, *(k for k in spec.key if k not in names)]

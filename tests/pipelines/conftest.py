@@ -12,7 +12,16 @@ import pytest
 
 from conf.policy import load_policy
 from conf.settings import Settings
-from conf.tables import EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, PROFILES, QUARANTINE, REJECTED_EDGES, SESSIONS
+from conf.tables import (
+    EVENTS,
+    IDENTIFIERS,
+    IDENTITY_EDGES,
+    IDENTITY_MAP,
+    PROFILES,
+    QUARANTINE,
+    REJECTED_EDGES,
+    SESSIONS,
+)
 from pipelines.hashing_key import key_path
 from pipelines.sources import Source
 from pipelines.stream import StreamResult, run_stream

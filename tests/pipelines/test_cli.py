@@ -37,7 +37,8 @@ def test_resolve_answers_the_same_at_once_and_in_batches(spark, events, tmp_path
     whole = _resolved(events, tmp_path / "whole")
     assert _resolved(events, tmp_path / "cut", "--batch-size", "13") == whole
     people = [json.loads(line) for line in whole[0].splitlines()]
-    assert people and all(set(p) == {"tenant", "namespace", "value", "canonical_id"} for p in people)
+    assert people
+    assert all(set(p) == {"tenant", "namespace", "value", "canonical_id"} for p in people)
     named = {f"{p['namespace']}:{p['value']}" for p in people}
     assert {p["canonical_id"] for p in people} <= named
     assert whole[0].splitlines() == sorted(whole[0].splitlines())
@@ -58,7 +59,9 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, said, capsys, tm
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert said in error and "Traceback" not in error and len(error.strip().splitlines()) == 1
+    assert said in error
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_a_second_writer_is_refused(make_lake, capsys):
@@ -70,7 +73,9 @@ def test_a_second_writer_is_refused(make_lake, capsys):
 
 def test_another_policy_is_refused_and_says_what_to_do(make_lake, capsys, tmp_path):
     world = make_lake()
-    world.drop("1.jsonl", [{"event_id": "a", "timestamp": "2026-01-01T00:00:00Z", "identifiers": {"user_id": "u"}}])
+    world.drop(
+        "1.jsonl", [{"event_id": "a", "timestamp": "2026-01-01T00:00:00Z", "identifiers": {"user_id": "u"}}]
+    )
     world.once()
     (tmp_path / "other.yaml").write_text("namespaces: {user_id: {strength: unique, priority: 1}}\n")
     source = f"native:{world.landing}"
@@ -81,11 +86,14 @@ def test_another_policy_is_refused_and_says_what_to_do(make_lake, capsys, tmp_pa
 
 def test_a_missing_key_is_refused_and_not_replaced(make_lake, capsys):
     world = make_lake()
-    world.drop("1.jsonl", [{"event_id": "a", "timestamp": "2026-01-01T00:00:00Z", "identifiers": {"user_id": "u"}}])
+    world.drop(
+        "1.jsonl", [{"event_id": "a", "timestamp": "2026-01-01T00:00:00Z", "identifiers": {"user_id": "u"}}]
+    )
     world.once()
     key_path(world.path).unlink()
     assert main(["run", "--source", f"native:{world.landing}", "--once", "--lake", str(world.path)]) == 1
-    assert "put it back" in capsys.readouterr().err and not key_path(world.path).exists()
+    assert "put it back" in capsys.readouterr().err
+    assert not key_path(world.path).exists()
 
 
 @pytest.mark.spark
@@ -95,7 +103,10 @@ def test_a_running_stream_stops_cleanly_and_leaves_complete_tables(make_lake, ev
     world.drop("1.jsonl", events.read_bytes())
     command = [sys.executable, "-m", "pipelines.cli", "run", "--json", "--source", f"native:{world.landing}"]
     process = subprocess.Popen(
-        [*command, "--lake", str(world.path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        [*command, "--lake", str(world.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["received"] == 80

@@ -32,7 +32,9 @@ def test_a_stream_killed_five_times_ends_like_one_that_was_not(make_lake, tmp_pa
     clean.once()
 
     settings = tmp_path / "settings.yaml"
-    settings.write_text("max_files_per_trigger: 2\nengine: driver\nmaster: local[2]\ncompact_every_seconds: 2.0\n")
+    settings.write_text(
+        "max_files_per_trigger: 2\nengine: driver\nmaster: local[2]\ncompact_every_seconds: 2.0\n"
+    )
     command = [
         sys.executable, "-m", "pipelines.cli", "run", "--source", f"native:{killed.landing}", "--once",
         "--lake", str(killed.path), "--env", str(settings), "--json",

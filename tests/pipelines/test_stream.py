@@ -11,11 +11,22 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from conf.tables import ALL, BATCHES, BRONZE_EVENTS, IDENTITY_LOG, IDENTITY_REDIRECTS, PROFILES, QUARANTINE, SESSIONS
+from conf.tables import (
+    ALL,
+    BATCHES,
+    BRONZE_EVENTS,
+    IDENTITY_LOG,
+    IDENTITY_REDIRECTS,
+    PROFILES,
+    QUARANTINE,
+    SESSIONS,
+)
 from pipelines.generator import generate
 
 
-def event(event_id: str, minute: int, event_type: str = "page_view", platform: str = "web", **identifiers: str) -> dict:
+def event(
+    event_id: str, minute: int, event_type: str = "page_view", platform: str = "web", **identifiers: str
+) -> dict:
     return {
         "event_id": event_id,
         "event_type": event_type,
@@ -42,11 +53,14 @@ def test_an_anonymous_history_becomes_the_persons_at_login_across_devices(make_l
     assert world.people() == people("cookie_id:c1 device_id:d1 user_id:u1")
     (profile,) = world.rows(PROFILES)
     assert profile["canonical_id"] == older
-    assert profile["platforms"] == ["mobile", "web"] and profile["has_used_mobile"] is True
-    assert profile["anonymous_session_count_before_first_login"] == 2 and profile["login_count"] == 2
+    assert profile["platforms"] == ["mobile", "web"]
+    assert profile["has_used_mobile"] is True
+    assert profile["anonymous_session_count_before_first_login"] == 2
+    assert profile["login_count"] == 2
     assert [r["canonical_id"] for r in world.rows(IDENTITY_REDIRECTS)] == [older]
     causes = [r["cause"] for r in sorted(world.rows(IDENTITY_LOG), key=lambda r: r["batch_id"])]
-    assert causes[:3] == ["new", "new", "new"] and set(causes[3:]) == {"merge"}
+    assert causes[:3] == ["new", "new", "new"]
+    assert set(causes[3:]) == {"merge"}
 
 
 def test_running_again_with_nothing_new_publishes_nothing(make_lake):
@@ -74,7 +88,13 @@ def test_received_is_valid_plus_quarantined_plus_duplicate_and_nothing_is_lost(m
     assert sum(b["valid_count"] for b in batches) == 1
     assert sum(b["duplicate_count"] for b in batches) == 2
     reasons = sorted(r for row in world.rows(QUARANTINE) for r in row["reasons"])
-    assert {"conflicting_duplicate", "invalid_utf8", "malformed_json", "no_identifier", "not_an_object"} <= set(reasons)
+    assert {
+        "conflicting_duplicate",
+        "invalid_utf8",
+        "malformed_json",
+        "no_identifier",
+        "not_an_object",
+    } <= set(reasons)
 
 
 def test_every_file_format_gives_the_same_people(make_lake, tmp_path):
@@ -95,7 +115,9 @@ def test_every_file_format_gives_the_same_people(make_lake, tmp_path):
             pq.write_table(rows, tmp_path / "x.parquet")
             world.drop("x.parquet", (tmp_path / "x.parquet").read_bytes())
         world.once("flat")
-        found.append({name: rows for name, rows in world.contents().items() if name.startswith(("gold", "silver.id"))})
+        found.append(
+            {name: rows for name, rows in world.contents().items() if name.startswith(("gold", "silver.id"))}
+        )
         found[-1].pop("silver.identity_edges", None)
     assert all(f == found[0] for f in found)
 
@@ -138,7 +160,8 @@ def test_a_hundred_batches_give_what_one_gives(make_lake, generated, whole):
 
 def test_both_writer_engines_leave_the_same_tables(make_lake, generated):
     by_spark, by_delta_rs = (
-        _in_batches(make_lake, generated[:300], 1, writer=writer).contents() for writer in ("spark", "delta_rs")
+        _in_batches(make_lake, generated[:300], 1, writer=writer).contents()
+        for writer in ("spark", "delta_rs")
     )
     assert by_spark == by_delta_rs
 
@@ -169,4 +192,5 @@ def test_after_a_clean_end_the_tables_themselves_are_complete(make_lake, generat
     for spec in (PROFILES, SESSIONS):
         base = DeltaTable(str(world.lake.table_path(spec))).to_pyarrow_table()
         hot = DeltaTable(str(world.lake.table_path(spec.hot))).to_pyarrow_table()
-        assert base.num_rows == len(world.rows(spec)) and hot.num_rows == 0
+        assert base.num_rows == len(world.rows(spec))
+        assert hot.num_rows == 0

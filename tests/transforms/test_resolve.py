@@ -71,9 +71,13 @@ class World:
             np.array([facts[i][1] for i in ids.tolist()], np.int64),
         )
         zeros = np.zeros(len(lists), np.int16)
-        evidence = gather_evidence(pa.array(lists, pa.list_(pa.int64())), zeros, zeros, np.array(times, np.int64))
+        evidence = gather_evidence(
+            pa.array(lists, pa.list_(pa.int64())), zeros, zeros, np.array(times, np.int64)
+        )
         result = resolve(seen, evidence, self.state, self.policy, driver_components, self.batch, self.batch)
-        refused, lifted = changed_refusals(result.refusals, self.state.refusals_of(result.judged), result.judged)
+        refused, lifted = changed_refusals(
+            result.refusals, self.state.refusals_of(result.judged), result.judged
+        )
         self.state.apply(result, self.state.with_prior(evidence), refused, lifted)
         self.solved.append(result.solved_node_count)
         self.last = result
@@ -81,7 +85,10 @@ class World:
 
     def owner(self) -> dict[str, int]:
         rows = self.state._nodes.all_rows(["id", "canonical"])
-        return {self.names[n]: c for n, c in zip(rows["id"].to_pylist(), rows["canonical"].to_pylist(), strict=True)}
+        return {
+            self.names[n]: c
+            for n, c in zip(rows["id"].to_pylist(), rows["canonical"].to_pylist(), strict=True)
+        }
 
     def people(self) -> set[frozenset[str]]:
         groups = defaultdict(set)
@@ -173,11 +180,14 @@ def test_people_do_not_depend_on_the_hashing_key():
 def test_only_touched_components_are_solved():
     world = World().feed(*(f"u{i} d{i}" for i in range(1, 60)))
     world.feed("u70 d70")
-    assert world.solved[-1] <= 2 and len(world.last.nodes) == 2
+    assert world.solved[-1] <= 2
+    assert len(world.last.nodes) == 2
 
 
 WORDS = [f"{kind}{i}" for kind, count in (("u", 3), ("e", 3), ("d", 4), ("c", 3)) for i in range(count)]
-EVENTS = st.lists(st.lists(st.sampled_from(WORDS), min_size=2, max_size=2, unique=True).map(" ".join), max_size=20)
+EVENTS = st.lists(
+    st.lists(st.sampled_from(WORDS), min_size=2, max_size=2, unique=True).map(" ".join), max_size=20
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -210,4 +220,5 @@ def test_feeding_the_same_evidence_again_changes_nobody(shape):
     world = World().feed(*shape.split("|"))
     before = world.owner()
     world.feed(*shape.split("|"))
-    assert world.owner() == before and not len(world.last.nodes)
+    assert world.owner() == before
+    assert not len(world.last.nodes)

@@ -284,9 +284,8 @@ def test_a_late_login_inside_an_anonymous_beginning_needs_its_events() -> None:
 
 def test_sessions_between_two_changed_ones_are_read_because_they_separate_them() -> None:
     store = Store()
-    events = [event("a", 0, user=5), event("b", 10, user=6), event("c", 20, user=5), event("d", 30, user=6)]
-    store.add(events, 1)
-    store.add([event("e", -5, user=5), event("f", 40, user=6)], 2)
+    store.add([event("a", 0, user=5), event("b", 10, user=6), event("c", 20, user=5)], 1)
+    store.add([event("e", -5, user=5), event("f", 30, user=5)], 2)
     assert content(store.sessions) == expected(store.events)
 
 

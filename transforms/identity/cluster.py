@@ -1,7 +1,7 @@
 """Constrained clustering: a component that holds more than one person is divided by believing evidence in order.
 
-    u1 ─ phone ─ laptop ─ u2     every edge is plausible, all of them together are not: the least believed one that
-                                 would join u1 and u2 is refused, with the limit and the pair that stands in the way.
+u1 ─ phone ─ laptop ─ u2     every edge is plausible, all of them together are not: the least believed one that
+                             would join u1 and u2 is refused, with the limit and the pair that stands in the way.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ NO_REFUSALS = Refusals(_NONE, _NONE, _NONE, _NONE, _NONE)
 
 def limited_namespaces(policy: Policy) -> list[tuple[int, int]]:
     """(code, values a person may have) of every linking namespace that has a limit."""
-    return [(i, n.value_limit) for i, n in enumerate(policy.namespaces) if n.is_linking and n.value_limit is not None]
+    return [
+        (i, n.value_limit)
+        for i, n in enumerate(policy.namespaces)
+        if n.is_linking and n.value_limit is not None
+    ]
 
 
 def breaks_limit(group: np.ndarray, namespace: np.ndarray, group_count: int, policy: Policy) -> np.ndarray:
@@ -71,7 +75,9 @@ def constrained_clusters(nodes: Nodes, pairs: Evidence, policy: Policy) -> tuple
         if a == b:
             continue
         va, vb = values[a], values[b]
-        blocked = next((s for s, limit in limits if s in va and s in vb and len(va[s]) + len(vb[s]) > limit), None)
+        blocked = next(
+            (s for s, limit in limits if s in va and s in vb and len(va[s]) + len(vb[s]) > limit), None
+        )
         if blocked is not None:
             refused.append((row, blocked, _witness(va[blocked], nodes), _witness(vb[blocked], nodes)))
             continue
@@ -85,7 +91,11 @@ def constrained_clusters(nodes: Nodes, pairs: Evidence, policy: Policy) -> tuple
     labels = np.unique([root(i) for i in range(len(nodes))], return_inverse=True)[1]
     rows = np.array(refused, np.int64).reshape(-1, 4)
     return labels, Refusals(
-        pairs.left[rows[:, 0]], pairs.right[rows[:, 0]], rows[:, 1], nodes.id[rows[:, 2]], nodes.id[rows[:, 3]]
+        pairs.left[rows[:, 0]],
+        pairs.right[rows[:, 0]],
+        rows[:, 1],
+        nodes.id[rows[:, 2]],
+        nodes.id[rows[:, 3]],
     )
 
 

@@ -57,11 +57,15 @@ def pairs_of(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return row, np.minimum(x, y), np.maximum(x, y)
 
 
-def gather_evidence(lists: pa.ListArray, source: np.ndarray, kind: np.ndarray, event_at: np.ndarray) -> Evidence:
+def gather_evidence(
+    lists: pa.ListArray, source: np.ndarray, kind: np.ndarray, event_at: np.ndarray
+) -> Evidence:
     """One row per (pair, source, kind) of the events' linking identifiers, with count, first and last seen."""
     row, left, right = pairs_of(lists)
     return merge_evidence(
-        Evidence(left, right, source[row], kind[row], np.ones(len(row), np.int64), event_at[row], event_at[row])
+        Evidence(
+            left, right, source[row], kind[row], np.ones(len(row), np.int64), event_at[row], event_at[row]
+        )
     )
 
 
@@ -73,7 +77,10 @@ def merge_evidence(e: Evidence) -> Evidence:
     left, right, source, kind = e.left[order], e.right[order], e.source[order], e.kind[order]
     new = np.ones(len(order), bool)
     new[1:] = (
-        (left[1:] != left[:-1]) | (right[1:] != right[:-1]) | (source[1:] != source[:-1]) | (kind[1:] != kind[:-1])
+        (left[1:] != left[:-1])
+        | (right[1:] != right[:-1])
+        | (source[1:] != source[:-1])
+        | (kind[1:] != kind[:-1])
     )
     at = np.flatnonzero(new)
     return Evidence(

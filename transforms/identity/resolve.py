@@ -15,7 +15,13 @@ import numpy as np
 
 from conf.policy import Policy
 from transforms.identity.canonical import ORDINAL_BITS, CanonicalIds, assign_canonical_ids
-from transforms.identity.cluster import NO_REFUSALS, Refusals, breaks_limit, constrained_clusters, limited_namespaces
+from transforms.identity.cluster import (
+    NO_REFUSALS,
+    Refusals,
+    breaks_limit,
+    constrained_clusters,
+    limited_namespaces,
+)
 from transforms.identity.components import Components, driver_components
 from transforms.identity.evidence import Evidence, concat_evidence, per_pair
 from transforms.identity.nodes import Nodes, union_of
@@ -165,7 +171,9 @@ def _with_flags_of(around: Nodes, stored: Nodes, altered: np.ndarray) -> Nodes:
     return replace(stored, **columns)
 
 
-def _contract(now: Nodes, stored: Nodes, evidence: Evidence, pairs: Evidence, components: Components) -> np.ndarray:
+def _contract(
+    now: Nodes, stored: Nodes, evidence: Evidence, pairs: Evidence, components: Components
+) -> np.ndarray:
     """Group of each core node: present components, joined by the batch's edges and those of nodes just freed."""
     key = np.where(now.component > 0, now.component, -now.id)
     names, index = np.unique(key, return_inverse=True)
@@ -179,7 +187,12 @@ def _contract(now: Nodes, stored: Nodes, evidence: Evidence, pairs: Evidence, co
 
 
 def _solve_again(
-    core: Nodes, group: np.ndarray, again: np.ndarray, evidence: Evidence, lookup: IdentityLookup, policy: Policy
+    core: Nodes,
+    group: np.ndarray,
+    again: np.ndarray,
+    evidence: Evidence,
+    lookup: IdentityLookup,
+    policy: Policy,
 ) -> tuple[np.ndarray, np.ndarray, Refusals]:
     """(component, cluster) of each core node and the refusals: the groups marked `again` from their own edges."""
     component, cluster = group.copy(), group.copy()
@@ -214,7 +227,9 @@ def _attach_shared(now: Nodes, cluster: np.ndarray, policy: Policy) -> np.ndarra
         mine = given[now.namespace[given] == code]
         if not len(mine):
             continue
-        core_count = np.bincount(cluster[~now.is_shared & (now.namespace == code)], minlength=int(cluster.max()) + 1)
+        core_count = np.bincount(
+            cluster[~now.is_shared & (now.namespace == code)], minlength=int(cluster.max()) + 1
+        )
         mine = mine[np.lexsort((now.tie[mine], cluster[mine]))]
         _, start, inverse = np.unique(cluster[mine], return_index=True, return_inverse=True)
         place = np.arange(len(mine)) - start[inverse]
@@ -260,7 +275,9 @@ def _inside(pairs: Evidence, nodes: Nodes) -> Evidence:
 def _neighbours(ids: np.ndarray, pairs: Evidence) -> np.ndarray:
     if not len(ids):
         return np.empty(0, np.int64)
-    return np.unique(np.concatenate([pairs.right[np.isin(pairs.left, ids)], pairs.left[np.isin(pairs.right, ids)]]))
+    return np.unique(
+        np.concatenate([pairs.right[np.isin(pairs.left, ids)], pairs.left[np.isin(pairs.right, ids)]])
+    )
 
 
 def _with_neighbours(nodes: Nodes, pairs: Evidence, lookup: IdentityLookup) -> Nodes:

@@ -1,7 +1,7 @@
 """Shared identifiers: a kiosk, a family tablet, a support desk's address. They are cut before components.
 
-    u1 ── kiosk ── u2      the kiosk is seen directly with two user_ids and a person may have one: shared.
-                           Cut, it joins nobody; afterwards it is given to the one it knows best (its host).
+u1 ── kiosk ── u2      the kiosk is seen directly with two user_ids and a person may have one: shared.
+                       Cut, it joins nobody; afterwards it is given to the one it knows best (its host).
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from transforms.identity.nodes import Nodes
 from transforms.identity.order import believed_order
 
 
-def judge_shared(ids: np.ndarray, pairs: Evidence, nodes: Nodes, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
+def judge_shared(
+    ids: np.ndarray, pairs: Evidence, nodes: Nodes, policy: Policy
+) -> tuple[np.ndarray, np.ndarray]:
     """(is_shared, is_hub) of `ids`, from all the distinct pairs that touch them.
 
     A hub has more distinct neighbours than its namespace's max_degree. A device or strong node is shared when it is
