@@ -115,12 +115,14 @@ class RecordParser:
             try:
                 rows.append(self._row(found, here, transport_at))
             except Imprecise:
-                # Identity is read exactly; everything else stays what it is for every other record.
-                found = extractor.events(self._payloads.read(payload_format, payload), orjson.loads)[sub]
-                exact = extractor.events(self._payloads.read_exactly(payload_format, payload), loads_exactly)[
-                    sub
-                ]
-                rows.append(self._row((*exact[:2], *found[2:7], *exact[7:9], *found[9:]), here, transport_at))
+                # The event is read exactly; its free parts stay what they are for every other record.
+                free = extractor.events(self._payloads.read(payload_format, payload), orjson.loads)[sub]
+                exact = extractor.events(self._payloads.read_exactly(payload_format, payload), loads_exactly)
+                properties, context = free[-2:]
+                for name in ("ip", "ip_address"):
+                    if name in context:
+                        context[name] = exact[sub][-1].get(name)
+                rows.append(self._row((*exact[sub][:-2], properties, context), here, transport_at))
         return rows
 
     def _row(self, found: Found, place: tuple[str, ...], transport_at: int | None) -> tuple[Any, ...]:

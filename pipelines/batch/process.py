@@ -53,7 +53,7 @@ from pipelines.tables.writer import TableWriter, Txn
 from transforms.dedupe import Standing, judge_duplicates
 from transforms.identity.components import Components
 from transforms.parse import RecordParser
-from transforms.records import parsed
+from transforms.records import parsed_for_driver
 
 ALL_TENANTS = "*"
 APPENDED = tuple(spec for spec in ALL if spec.write != "upsert")
@@ -136,7 +136,7 @@ class BatchProcessor:
             return
         steps = Steps()
         with steps("parse"):
-            received = parsed(frame, self.parser, self.known_origins).toArrow()
+            received = parsed_for_driver(frame, self.parser, self.known_origins)
         if not received.num_rows:
             return
         with steps("judge"):

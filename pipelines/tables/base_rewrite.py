@@ -26,7 +26,7 @@ from conf.table_spec import TableSpec
 from pipelines.tables.live_rows import UPDATED, same_keys, upserts, without_keys_of
 from pipelines.tables.writer import conform
 
-ROWS_PER_FILE = 250_000
+ROWS_PER_FILE = 100_000  # small enough that recent rows, which change most, lie in few files
 ROWS_PER_READ = 32_768
 
 

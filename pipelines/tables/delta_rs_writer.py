@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from deltalake import (
     CommitProperties,
     DeltaTable,
@@ -89,20 +91,22 @@ class DeltaRsWriter:
         return self._committed(spec, commit)
 
     def forget_hot(self, spec: TableSpec, upto_batch_id: int) -> int:
+        folder = self._lake.table_path(spec.hot)
+
         def commit(table: DeltaTable) -> None:
-            files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-            first, last = f"min.{UPDATED}", f"max.{UPDATED}"
-            if any(f.get(first) is None or f.get(first) <= upto_batch_id < f[last] for f in files):
-                # A file with rows that stay, or without statistics, has to be read.
+            files = pa.table(table.get_add_actions()).select(["path", "size_bytes"]).to_pylist()
+            held = [_batches_in(folder / f["path"]) for f in files]
+            if any(first <= upto_batch_id < last for first, last in held):
+                # Only a file that somebody has joined from several batches has rows that stay.
                 table.delete(
                     f"{UPDATED} <= {upto_batch_id}",
                     writer_properties=PARQUET,
                     post_commithook_properties=AFTER_COMMIT,
                 )
                 return
-            gone = [f for f in files if f[last] <= upto_batch_id]
+            gone = [f for f, (_, last) in zip(files, held, strict=True) if last <= upto_batch_id]
             if gone:
-                # One commit for all: with a part of them gone, an older hot row of a key would hide its newer base row.
+                # One commit for all: with a part of them gone, an older hot row would hide its newer base row.
                 at = int(time.time() * 1000)
                 table.create_write_transaction(
                     [RemoveAction(f["path"], True, at, f["size_bytes"], {}) for f in gone],
@@ -135,3 +139,14 @@ class DeltaRsWriter:
                     opened.table = None  # whatever it holds, it is not known to be the table's state
                     raise
         raise AssertionError("unreachable")
+
+
+def _batches_in(file: Path) -> tuple[int, int]:
+    """The first and last batch with rows in a hot file, from its footer: the log's statistics end at the 32nd leaf."""
+    footer = pq.read_metadata(file)
+    at = next(i for i in range(footer.num_columns) if footer.schema.column(i).path == UPDATED)
+    parts = [footer.row_group(g).column(at).statistics for g in range(footer.num_row_groups)]
+    if any(part is None or not part.has_min_max for part in parts):
+        column = pq.read_table(file, columns=[UPDATED])[UPDATED]
+        return pc.min(column).as_py(), pc.max(column).as_py()
+    return min(part.min for part in parts), max(part.max for part in parts)

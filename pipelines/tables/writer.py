@@ -102,7 +102,10 @@ class AutoWriter:
 
 
 def make_writer(
-    choice: Choice | str, lake: Lake, spark: SparkSession | None = None, spark_from_rows: int = SPARK_FROM_ROWS
+    choice: Choice | str,
+    lake: Lake,
+    spark: SparkSession | None = None,
+    spark_from_rows: int = SPARK_FROM_ROWS,
 ) -> TableWriter:
     """The writer that the settings ask for. Without a Spark session, `auto` is delta-rs."""
     from pipelines.tables.delta_rs_writer import DeltaRsWriter

@@ -175,7 +175,7 @@ Step = st.one_of(
 )
 
 
-@given(steps=st.lists(Step, max_size=14), rows_per_file=st.sampled_from([1, 3, 250_000]))
+@given(steps=st.lists(Step, max_size=14), rows_per_file=st.sampled_from([1, 3, 100_000]))
 @settings(max_examples=40)
 def test_compaction_at_random_moments_never_changes_the_live_rows(steps, rows_per_file: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

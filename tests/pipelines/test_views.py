@@ -141,7 +141,7 @@ def test_a_cohort_query_states_its_question_and_finds_who_it_asks_for(lake: Lake
 
 
 def test_a_folder_with_a_curious_name_is_only_a_folder(tmp_path: Path) -> None:
-    lake = make_lake(tmp_path / "ada's [größter] lake 100%* ?")
+    lake = make_lake(tmp_path / "ada's größter lake 100%* ?")
     put(lake, PROFILES.hot, 1, {"canonical_id": 1})
     publish(lake, DeltaRsWriter(lake), 1)
     assert duck(lake).sql("SELECT count(*) FROM gold.profiles_live").fetchall() == [(1,)]

@@ -253,6 +253,24 @@ def test_integers_too_long_for_a_float_stay_two_persons(parse):
     assert [r["event_id"] for r in rows] == ["117829361234567890121", "117829361234567890122"]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"event_id": 1e300},
+        {"event_type": 2**64},
+        {"event_name": 1e30},
+        {"platform": 2**80},
+        {"tenant": 10**30},
+        {"timestamp": 1714564800.0, "event_id": 10**30},
+        {"context": {"ip": -(2**63) - 1}},
+        {"actor": {"agent_id": 2**70, "email": 2**70}},
+        {"properties": {"n": 2**70}, "event_id": 2**70},
+    ],
+)
+def test_long_numbers_anywhere_do_no_harm(parse, part):
+    assert parse(event(**part))[0]["reasons"] == []
+
+
 def test_nodes_differ_by_tenant_and_by_key(parse, make_parser):
     a = parse(event(tenant="a"))[0]["node_ids"]
     assert a == parse(event(tenant=" a "))[0]["node_ids"]
