@@ -86,10 +86,6 @@ class Policy:
         """Namespace name → small integer, stable for one policy."""
         return {n.name: i for i, n in enumerate(self.namespaces)}
 
-    @cached_property
-    def blocked_regex(self) -> re.Pattern[str]:
-        return re.compile("|".join(f"(?:{p})" for p in self.blocked_patterns) or r"(?!)")
-
     @property
     def fingerprint(self) -> str:
         facts = asdict(self)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from transforms.framing import Frame, frame
+from transforms.framing_csv import csv_split
 
 
 def land(inputs: Sequence[Path], folder: Path, records_per_file: int | None) -> int:
@@ -35,24 +35,29 @@ def land(inputs: Sequence[Path], folder: Path, records_per_file: int | None) -> 
 
 
 def _slices(name: str, content: bytes, records_per_file: int) -> Iterator[tuple[str, bytes]]:
-    bare = name.removesuffix(".gz")
-    stem, _, extension = bare.rpartition(".")
-    is_array = extension == "json" and content.lstrip()[:1] == b"["
-    frames = frame(name, content)
-    while group := tuple(islice(frames, records_per_file)):
-        first = group[0].ordinal
-        yield f"{stem}.rows{first:09d}.{_extension(extension, is_array)}", _joined(group, is_array)
+    stem, _, extension = name.removesuffix(".gz").rpartition(".")
+    frames = list(frame(name, content))
+    if any(f.payload_format == "unreadable" for f in frames):
+        yield name, content  # what cannot be read cannot be cut
+        return
+    for start in range(0, len(frames), records_per_file):
+        group = frames[start : start + records_per_file]
+        kind, joined = _joined(group)
+        if kind == "jsonl" and extension == "ndjson":
+            kind = extension
+        yield f"{stem}.rows{group[0].ordinal:09d}.{kind}", joined
 
 
-def _extension(extension: str, is_array: bool) -> str:
-    return extension if is_array or extension in ("csv", "ndjson", "jsonl") else "jsonl"
-
-
-def _joined(group: tuple[Frame, ...], is_array: bool) -> bytes:
+def _joined(group: list[Frame]) -> tuple[str, bytes]:
+    """(extension, content) of a file that frames into `group`."""
     if group[0].payload_format == "csv":
-        header = group[0].payload.split(b"\n", 1)[0]
-        return header + b"\n" + b"\n".join(f.payload.split(b"\n", 1)[1] for f in group) + b"\n"
-    if is_array:
-        return b"[" + b",".join(f.payload for f in group) + b"]"
-    lines = {f.ordinal: f.payload for f in group}  # blank lines stay, for the records' numbers count them
-    return b"".join(lines.get(n, b"") + b"\n" for n in range(group[0].ordinal, group[-1].ordinal + 1))
+        parts = [csv_split(f.payload.decode("utf-8", "surrogateescape")) for f in group]
+        lines = [parts[0][0], *(record for _, record in parts), ""]
+        return "csv", "\n".join(lines).encode("utf-8", "surrogateescape")
+    if any(b"\n" in f.payload for f in group):
+        return "json", b"[" + b",".join(f.payload for f in group) + b"]"
+    lines_by_number = {
+        f.ordinal: f.payload for f in group
+    }  # blank lines stay: the records' numbers count them
+    numbers = range(group[0].ordinal, group[-1].ordinal + 1)
+    return "jsonl", b"".join(lines_by_number.get(n, b"") + b"\n" for n in numbers)

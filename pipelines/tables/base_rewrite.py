@@ -98,9 +98,12 @@ def _write_files(folder: Path, spec: TableSpec, parts: Iterable[pa.Table]) -> li
                 count = 0
             writer.write_table(part.cast(spec.arrow))
             count += part.num_rows
-    finally:
         if writer is not None:
             writer.close()
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
     return files
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -102,7 +103,7 @@ def normal(namespace: str, value: str) -> str:
 
 
 def is_junk(policy, value: str) -> bool:
-    return value.lower() in policy.blocked_values or bool(policy.blocked_regex.match(value))
+    return value.lower() in policy.blocked_values or any(re.search(p, value) for p in policy.blocked_patterns)
 
 
 def of_first_person(items: pa.Table) -> pa.Table:
