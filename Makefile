@@ -44,6 +44,14 @@ test-fast: $(STAMP) ## Run the tests that need no JVM, in seconds
 test-slow: setup ## Run the slow tests
 	@$(PY) -m pytest -m slow $(ARGS)
 
+.PHONY: accuracy
+accuracy: setup ## Hold people against the generator's truth, beside three simpler ways
+	@$(PY) -m benchmarks.truth $(ARGS)
+
+.PHONY: warm-batch
+warm-batch: setup ## Time small batches on a stream with a million events of history
+	@$(PY) -m benchmarks.warm_batch $(ARGS)
+
 .PHONY: lint
 lint: $(STAMP) ## Check style, format, types and the direction of imports
 	@$(PY) -m ruff check .

@@ -53,7 +53,7 @@ JOIN silver.identity_map_live b ON b.node_id = e.right_node_id
 JOIN silver.identifiers l ON l.node_id = e.left_node_id
 JOIN silver.identifiers r ON r.node_id = e.right_node_id
 WHERE a.canonical_id = ? AND b.canonical_id = ?
-GROUP BY ALL ORDER BY 4, 1, 2 LIMIT 6
+GROUP BY ALL ORDER BY 4, 1, 2
 """
 
 
@@ -158,9 +158,22 @@ def _people(db: duckdb.DuckDBPyConnection) -> None:
             f"\n   person {person}: {events} events, {sessions} sessions ({anonymous} anonymous,"
             f" {before} of them before the first login), {logins} logins, on {platforms}"
         )
-        for left, right, count, first, shared in db.execute(_EVIDENCE, [person, person]).fetchall():
+        for left, right, count, first, shared in _joining(db.execute(_EVIDENCE, [person, person]).fetchall()):
             note = "  (shared with others; hers by strongest evidence)" if shared else ""
             say(f"     {left}  ─  {right}   seen together {count}×, first {first:%Y-%m-%d %H:%M}{note}")
+
+
+def _joining(evidence: list[tuple]) -> list[tuple]:
+    """Of a person's evidence, in the order of time, what joined something that was apart until then."""
+    group: dict[str, set[str]] = {}
+    joining = []
+    for row in evidence:
+        left, right = group.setdefault(row[0], {row[0]}), group.setdefault(row[1], {row[1]})
+        if left is not right:
+            left |= right
+            group.update(dict.fromkeys(right, left))
+            joining.append(row)
+    return joining
 
 
 def _cohorts(db: duckdb.DuckDBPyConnection) -> None:

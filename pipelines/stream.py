@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,26 @@ from conf.settings import Settings
 from conf.source_mapping import load_mapping
 from conf.tables import ALL, BRONZE_EVENTS
 from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import read_intent
-from pipelines.batch.process import INTENT, BatchProcessor, BatchReport
+from pipelines.batch.intent import IntentConflict, read_intent
+from pipelines.batch.process import INTENT, BatchProcessor, BatchReport, ConservationError
+from pipelines.batch.resolution import HashCollision
 from pipelines.checkpoint import Checkpoint, open_checkpoint
 from pipelines.components_graphframes import choose_components
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import lake_lock
 from pipelines.sources import Source, read_stream
-from pipelines.tables.lake import Lake
+from pipelines.tables.lake import Lake, SchemaMismatch
 from pipelines.tables.snapshot import Snapshot, published
-from pipelines.tables.writer import make_writer
+from pipelines.tables.writer import RowsRefused, make_writer
 from transforms.parse import RecordParser
+from transforms.sessions import SessionsError
 
 
 class StreamFailed(RuntimeError):
     """A batch could not be published; the lake is as it was after the batch before."""
+
+
+OUR_OWN = (ConservationError, HashCollision, IntentConflict, RowsRefused, SchemaMismatch, SessionsError)
 
 
 class PolicyChanged(RuntimeError):
@@ -124,10 +130,16 @@ def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threadin
 
 
 def _reason(processor: BatchProcessor, error: Exception) -> str:
-    """What went wrong, without Spark's plan and without anybody's data."""
-    if processor.failure is not None:
-        return f"{type(processor.failure).__name__}: {processor.failure}".splitlines()[0]
-    return str(error).splitlines()[0]
+    """What went wrong, without Spark's plan and without anybody's data.
+
+    Our own errors are written to be shown. Others may quote a value, so only their kind and place are told.
+    """
+    problem: BaseException = processor.failure or error
+    if isinstance(problem, OUR_OWN):
+        return str(problem)
+    at = traceback.extract_tb(problem.__traceback__)
+    place = f" at {Path(at[-1].filename).name}:{at[-1].lineno}" if at else ""
+    return f"a batch could not be published: {type(problem).__name__}{place}; nothing of it is visible, run again"
 
 
 def _refuse_other_policy(snapshot: Snapshot | None, policy: Policy) -> None:

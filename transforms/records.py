@@ -43,7 +43,7 @@ def parsed_for_driver(
     wanted = df.select("source", "mapping", "feed", "path", "content", "transport_at")
     parse = parsing(parser, known_origins)
 
-    def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def pack(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for rows in parse(batches):
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, PARSED_SCHEMA) as stream:

@@ -15,9 +15,10 @@ from pipelines.java import JavaMissing
 from pipelines.lock import LakeLocked
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
+from pipelines.tables.lake import SchemaMismatch
 
 USAGE = (PolicyError, SettingsError, MappingError, SourceError)
-FAILURES = (JavaMissing, LakeLocked, KeyProblem, IntentConflict, PolicyChanged, StreamFailed)
+FAILURES = (JavaMissing, LakeLocked, KeyProblem, IntentConflict, PolicyChanged, SchemaMismatch, StreamFailed)
 
 
 class Exit(Exception):

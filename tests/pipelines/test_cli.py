@@ -96,6 +96,27 @@ def test_a_missing_key_is_refused_and_not_replaced(make_lake, capsys):
     assert not key_path(world.path).exists()
 
 
+def test_a_failed_batch_is_one_line_without_data_and_the_next_run_completes_it(make_lake, capfd, monkeypatch):
+    world = make_lake()
+    world.drop(
+        "1.jsonl", [{"event_id": "a", "timestamp": "2026-01-01T00:00:00Z", "identifiers": {"user_id": "u"}}]
+    )
+
+    def fail(*_: object) -> None:
+        raise ValueError("somebody@example.com")
+
+    command = ["run", "--source", f"native:{world.landing}", "--once", "--lake", str(world.path)]
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.batch.process.identify", fail)
+        assert main(command) == 1
+    said = capfd.readouterr()
+    assert "could not be published: ValueError" in said.err
+    assert "somebody" not in said.err + said.out
+    assert "Traceback" not in said.err
+    assert main(command) == 0
+    assert world.people() == {frozenset({"user_id:u"})}
+
+
 @pytest.mark.spark
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_running_stream_stops_cleanly_and_leaves_complete_tables(make_lake, events, number, tmp_path):
