@@ -19,16 +19,18 @@ from conf.source_mapping import load_mapping
 from conf.tables import ALL, BRONZE_EVENTS
 from pipelines.batch.discard import discard_unpublished
 from pipelines.batch.intent import IntentConflict, read_intent
-from pipelines.batch.process import INTENT, BatchProcessor, BatchReport, ConservationError
+from pipelines.batch.process import INTENT, BatchProcessor, BatchReport
 from pipelines.batch.resolution import HashCollision
 from pipelines.checkpoint import Checkpoint, open_checkpoint
 from pipelines.components_graphframes import choose_components
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import lake_lock
 from pipelines.sources import Source, read_stream
+from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake, SchemaMismatch
 from pipelines.tables.snapshot import Snapshot, published
-from pipelines.tables.writer import RowsRefused, make_writer
+from pipelines.tables.writer import RowsRefused
+from quality.standing import ConservationError
 from transforms.parse import RecordParser
 from transforms.sessions import SessionsError
 

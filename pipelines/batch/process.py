@@ -7,7 +7,6 @@ row in ops.batches comes last. Repeating a published batch does nothing; repeati
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -41,6 +40,7 @@ from conf.tables import (
 from pipelines.batch import rows
 from pipelines.batch.activity import Active, fold_activity
 from pipelines.batch.intent import Intent, record_intent
+from pipelines.batch.publish import Publication, batch_row, compaction_row
 from pipelines.batch.resolution import Identified, identify
 from pipelines.batch.steps import Steps
 from pipelines.fingerprint import code_fingerprint
@@ -50,18 +50,13 @@ from pipelines.tables.compaction import compact_files, compact_hot
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import published
 from pipelines.tables.writer import TableWriter, Txn
-from transforms.dedupe import Standing, judge_duplicates
+from quality.standing import Standing, judge_duplicates, require_conservation
 from transforms.identity.components import Components
 from transforms.parse import RecordParser
 from transforms.records import parsed_for_driver
 
-ALL_TENANTS = "*"
 APPENDED = tuple(spec for spec in ALL if spec.write != "upsert")
 INTENT = "_stitchlake/intent.json"
-
-
-class ConservationError(RuntimeError):
-    """received ≠ valid + quarantined + duplicate: the line stops before anything is published."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +171,9 @@ class BatchProcessor:
                 write.result()
         state.event_keys.replace(np.empty(0, np.int64), valid.select(["event_key", "content_digest"]))
         with steps("publish"):
-            self._publish(standing, received, identified, active, intent, steps, txn)
+            publication = self._publication("batch", intent.batch_id, intent.batch_at, steps)
+            row = batch_row(publication, stream_batch_id, received, standing, identified, active)
+            self.writer.append(BATCHES, row, txn)
         state.is_dirty = False
         self._last_batch_id, self._done_stream_batch_id = intent.batch_id, stream_batch_id
         self._published_versions = dict(self._versions)
@@ -233,7 +230,8 @@ class BatchProcessor:
                 versions[spec.full_name] = compact_files(self.lake, spec)
         if versions != self._versions:
             self._versions = versions
-            self._append_batch_row("compaction", batch_id, time.time_ns() // 1000, {}, {}, steps.seconds, txn)
+            publication = self._publication("compaction", batch_id, time.time_ns() // 1000, steps)
+            self.writer.append(BATCHES, compaction_row(publication), txn)
             self._last_batch_id = batch_id
             self._published_versions = dict(self._versions)
         self._compacted_at, self._hot_rows = time.monotonic(), 0
@@ -247,9 +245,7 @@ class BatchProcessor:
         standing = judge_duplicates(
             key, digest, refused, numpy_of(known["event_key"]), numpy_of(known["content_digest"])
         )
-        counted = standing.valid.sum() + standing.quarantined.sum() + standing.duplicate.sum()
-        if counted != received.num_rows:
-            raise ConservationError(f"{received.num_rows} records received, {counted} accounted for")
+        require_conservation(received.num_rows, standing)
         return standing
 
     def _intent(self, received: pa.Table, stream_batch_id: int) -> Intent:
@@ -314,72 +310,17 @@ class BatchProcessor:
             self._hot_rows += table.num_rows if spec.is_hot else 0
             self._versions[spec.full_name] = self.writer.append(spec, table, txn)
 
-    def _publish(
-        self,
-        standing: Standing,
-        received: pa.Table,
-        identified: Identified,
-        active: Active,
-        intent: Intent,
-        steps: Steps,
-        txn: Txn,
-    ) -> None:
-        flags = pc.value_counts(pc.list_flatten(received["flags"]))
-        counts = {f"flag_{f['values']}": f["counts"] for f in flags.to_pylist()}
-        reasons = pc.value_counts(pc.list_flatten(received["reasons"]))
-        counts |= {f"reason_{r['values']}": r["counts"] for r in reasons.to_pylist()}
-        causes, times = np.unique(identified.resolution.cause.astype(str), return_counts=True)
-        counts |= {f"nodes_{c}": int(n) for c, n in zip(causes, times, strict=True) if c}
-        counts |= {
-            "solved_node_count": identified.resolution.solved_node_count,
-            "touched_person_count": active.person_count,
-            "changed_session_count": active.sessions.num_rows,
-            "conflicting_duplicate_count": int(standing.conflicting.sum()),
-        }
-        self._append_batch_row(
-            "batch",
-            intent.batch_id,
-            intent.batch_at,
-            {
-                "stream_batch_id": np.array([txn.version]),
-                "received_count": np.array([received.num_rows]),
-                "valid_count": np.array([standing.valid.sum()]),
-                "quarantined_count": np.array([standing.quarantined.sum()]),
-                "duplicate_count": np.array([standing.duplicate.sum()]),
-                "inputs": pa.array([_inputs(received)]),
-            },
-            counts,
-            steps.seconds,
-            txn,
+    def _publication(self, kind: str, batch_id: int, started_at: int, steps: Steps) -> Publication:
+        return Publication(
+            stream=self.stream,
+            kind=kind,
+            batch_id=batch_id,
+            started_at=started_at,
+            table_versions=dict(self._versions),
+            step_seconds=dict(steps.seconds),
+            policy_fingerprint=self.policy.fingerprint,
+            key_fingerprint=self.key_fingerprint,
         )
-
-    def _append_batch_row(
-        self,
-        kind: str,
-        batch_id: int,
-        started_at: int,
-        columns: rows.Columns,
-        counts: Mapping[str, int],
-        seconds: Mapping[str, float],
-        txn: Txn,
-    ) -> None:
-        zero = np.array([0])
-        row: rows.Columns = {
-            "tenant": pa.array([ALL_TENANTS]),
-            "stream": pa.array([self.stream]),
-            "kind": pa.array([kind]),
-            **{f"{c}_count": zero for c in ("received", "valid", "quarantined", "duplicate")},
-            **columns,
-            "metrics": _map(counts, pa.int64()),
-            "step_seconds": _map(seconds, pa.float64()),
-            "table_versions": _map(self._versions, pa.int64()),
-            "policy_fingerprint": pa.array([self.policy.fingerprint]),
-            "code_fingerprint": pa.array([code_fingerprint()]),
-            "key_fingerprint": pa.array([self.key_fingerprint]),
-            "started_at": np.array([started_at]),
-            "published_at": np.array([time.time_ns() // 1000]),
-        }
-        self.writer.append(BATCHES, rows.table_of(BATCHES, row, batch_id, 1), txn)
 
     def _fetch_events(self, windows: pa.Table) -> pa.Table:
         """Published events of the windows' anchors between the earliest start and the latest end."""
@@ -412,18 +353,3 @@ def _in_order(received: pa.Table) -> pa.Table:
 
 def _no_keys(spec: TableSpec) -> rows.Columns:
     return {k: pa.array([], spec.arrow.field(k).type) for k in spec.key}
-
-
-def _map(values: Mapping[str, float], value_type: pa.DataType) -> pa.Array:
-    items = [(k, v) for k, v in sorted(values.items())]
-    return pa.array([items], pa.map_(pa.string(), value_type))
-
-
-def _inputs(received: pa.Table) -> str:
-    groups = received.group_by(["source", "origin"]).aggregate(
-        [("origin_ordinal", "min"), ("origin_ordinal", "max"), ("origin_ordinal", "count")]
-    )
-    names = ("source", "origin", "first", "last", "records")
-    columns = ("source", "origin", "origin_ordinal_min", "origin_ordinal_max", "origin_ordinal_count")
-    lists = [groups[c].to_pylist() for c in columns]
-    return json.dumps([dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)])

@@ -19,7 +19,7 @@ from conf.tables import (
     REJECTED_EDGES,
 )
 from pipelines.state.lake_state import LakeState
-from transforms.dedupe import CONFLICT, Standing
+from quality.standing import CONFLICT, Standing
 from transforms.identity.cluster import Refusals
 from transforms.identity.evidence import Evidence
 from transforms.identity.nodes import Nodes

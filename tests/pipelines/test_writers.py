@@ -15,9 +15,10 @@ from conf.tables import ALL, BATCHES, BY_NAME, EVENTS, IDENTITY_LOG, PROFILES, Q
 from pipelines.tables import delta_rs_writer
 from pipelines.tables.compaction import compact_files
 from pipelines.tables.delta_rs_writer import DeltaRsWriter
+from pipelines.tables.engines import AutoWriter, make_writer
 from pipelines.tables.lake import Lake
 from pipelines.tables.spark_writer import SparkWriter
-from pipelines.tables.writer import AutoWriter, RowsRefused, TableWriter, Txn, conform, make_writer
+from pipelines.tables.writer import RowsRefused, TableWriter, Txn, conform
 from tests.pipelines.lake_rows import make_lake, minute, plain, rows_of
 
 if TYPE_CHECKING:

@@ -9,6 +9,10 @@ import numpy as np
 CONFLICT = "conflicting_duplicate"
 
 
+class ConservationError(RuntimeError):
+    """received ≠ valid + quarantined + duplicate: the line stops before anything is published."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """Three masks over a batch's records; exactly one holds for each: received = valid + quarantined + duplicate."""
@@ -53,3 +57,13 @@ def judge_duplicates(
     duplicate[rows] = ~wins & same
     conflicting[rows] = ~wins & ~same
     return Standing(valid, duplicate, conflicting, refused.copy())
+
+
+def require_conservation(received_count: int, standing: Standing) -> None:
+    """ConservationError unless every received record has exactly one standing."""
+    times = standing.valid.astype(np.int8) + standing.quarantined + standing.duplicate
+    if len(times) != received_count or (times != 1).any():
+        raise ConservationError(
+            f"{received_count} records received, {int((times == 1).sum())} of them accounted for exactly once; "
+            "nothing of this batch is published"
+        )

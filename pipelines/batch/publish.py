@@ -1,0 +1,107 @@
+"""The row that publishes: what a batch was, what it cost, and the version of every table."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.tables import BATCHES
+from pipelines.batch import rows
+from pipelines.batch.activity import Active
+from pipelines.batch.resolution import Identified
+from pipelines.fingerprint import code_fingerprint
+from quality.standing import Standing
+
+ALL_TENANTS = "*"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One row of ops.batches to be. `started_at` in microseconds; counts are 0 for a compaction."""
+
+    stream: str
+    kind: str
+    batch_id: int
+    started_at: int
+    table_versions: Mapping[str, int]
+    step_seconds: Mapping[str, float]
+    policy_fingerprint: str
+    key_fingerprint: str
+
+
+def compaction_row(publication: Publication) -> pa.Table:
+    """A row without records: hot parts were folded in, and the tables have other versions."""
+    return _row(publication, {}, {})
+
+
+def batch_row(
+    publication: Publication,
+    stream_batch_id: int,
+    received: pa.Table,
+    standing: Standing,
+    identified: Identified,
+    active: Active,
+) -> pa.Table:
+    columns: rows.Columns = {
+        "stream_batch_id": np.array([stream_batch_id]),
+        "received_count": np.array([received.num_rows]),
+        "valid_count": np.array([standing.valid.sum()]),
+        "quarantined_count": np.array([standing.quarantined.sum()]),
+        "duplicate_count": np.array([standing.duplicate.sum()]),
+        "inputs": pa.array([_inputs(received)]),
+    }
+    causes, times = np.unique(identified.resolution.cause.astype(str), return_counts=True)
+    metrics = {
+        **_counted("flag", received["flags"]),
+        **_counted("reason", received["reasons"]),
+        **{f"nodes_{cause}": int(n) for cause, n in zip(causes, times, strict=True) if cause},
+        "solved_node_count": identified.resolution.solved_node_count,
+        "touched_person_count": active.person_count,
+        "changed_session_count": active.sessions.num_rows,
+        "conflicting_duplicate_count": int(standing.conflicting.sum()),
+    }
+    return _row(publication, columns, metrics)
+
+
+def _row(publication: Publication, columns: rows.Columns, metrics: Mapping[str, int]) -> pa.Table:
+    row: rows.Columns = {
+        "tenant": pa.array([ALL_TENANTS]),
+        "stream": pa.array([publication.stream]),
+        "kind": pa.array([publication.kind]),
+        **{f"{count}_count": np.array([0]) for count in ("received", "valid", "quarantined", "duplicate")},
+        **columns,
+        "metrics": _map(metrics, pa.int64()),
+        "step_seconds": _map(publication.step_seconds, pa.float64()),
+        "table_versions": _map(publication.table_versions, pa.int64()),
+        "policy_fingerprint": pa.array([publication.policy_fingerprint]),
+        "code_fingerprint": pa.array([code_fingerprint()]),
+        "key_fingerprint": pa.array([publication.key_fingerprint]),
+        "started_at": np.array([publication.started_at]),
+        "published_at": np.array([time.time_ns() // 1000]),
+    }
+    return rows.table_of(BATCHES, row, publication.batch_id, 1)
+
+
+def _counted(prefix: str, lists: pa.ChunkedArray) -> dict[str, int]:
+    found = pc.value_counts(pc.list_flatten(lists)).to_pylist()
+    return {f"{prefix}_{row['values']}": row["counts"] for row in found}
+
+
+def _map(values: Mapping[str, float], value_type: pa.DataType) -> pa.Array:
+    return pa.array([sorted(values.items())], pa.map_(pa.string(), value_type))
+
+
+def _inputs(received: pa.Table) -> str:
+    groups = received.group_by(["source", "origin"]).aggregate(
+        [("origin_ordinal", "min"), ("origin_ordinal", "max"), ("origin_ordinal", "count")]
+    )
+    names = ("source", "origin", "first", "last", "records")
+    columns = ("source", "origin", "origin_ordinal_min", "origin_ordinal_max", "origin_ordinal_count")
+    lists = [groups[c].to_pylist() for c in columns]
+    return json.dumps([dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)])
