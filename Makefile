@@ -38,7 +38,7 @@ test: setup ## Run the test suite, all but the slow tests
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## Run the tests that need no JVM, in seconds
-	@$(PY) -m pytest -m "not spark and not slow" $(ARGS)
+	@STITCHLAKE_QUICK_TESTS=1 $(PY) -m pytest -n auto -m "not spark and not slow and not thorough" $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup ## Run the slow tests

@@ -27,6 +27,7 @@ from benchmarks.accuracy import (
 from benchmarks.pairs import Assignment, Truth, event_scores, pair_scores, read_truth, score, whole_persons
 from conf.policy import load_policy
 from pipelines.generator import generate
+from tests.examples import examples
 
 TENANT = "default"
 AT = datetime(2026, 1, 5, tzinfo=UTC)
@@ -192,7 +193,7 @@ def test_one_split_person_costs_recall_by_the_pairs_torn_apart(tiny):
     assert scores.by_group["connected"].pair_recall == pytest.approx(1 / 3)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=20), st.sets(st.integers(0, 4)))
 def test_counting_overlaps_gives_what_listing_every_pair_gives(items, counted_persons):
     persons, clusters = (np.array([item[side] for item in items], dtype=np.int64) for side in (0, 1))

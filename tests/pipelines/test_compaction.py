@@ -21,6 +21,7 @@ from pipelines.tables.lake import Lake
 from pipelines.tables.live_rows import newest_rows, upserts, without_keys_of
 from pipelines.tables.spark_writer import SparkWriter
 from pipelines.tables.writer import TableWriter, Txn
+from tests.examples import examples
 from tests.pipelines.lake_rows import make_lake, plain, rows_of
 
 if TYPE_CHECKING:
@@ -175,8 +176,9 @@ Step = st.one_of(
 )
 
 
+@pytest.mark.thorough
 @given(steps=st.lists(Step, max_size=14), rows_per_file=st.sampled_from([1, 3, 100_000]))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_compaction_at_random_moments_never_changes_the_live_rows(steps, rows_per_file: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(base_rewrite, "ROWS_PER_FILE", rows_per_file)

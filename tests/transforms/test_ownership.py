@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from conf.policy import ANONYMOUS_ON_SHARED_DEVICE, Policy, policy_from_dict
 from conf.tables.silver import EVENTS, SESSIONS
+from tests.examples import examples
 from transforms.ownership import (
     anchor_facts,
     anchor_users,
@@ -227,7 +228,7 @@ def keyed(sessions: pa.Table) -> dict[int, Row]:
     return {r["session_id"]: r for r in sessions.to_pylist()}
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(batches(), st.sampled_from(ANONYMOUS_ON_SHARED_DEVICE))
 def test_owners_kept_batch_by_batch_are_those_of_all_events_at_once(
     parts: list[list[Row]], rule: str

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from conf.policy import load_policy
 from conf.tables.gold import PLATFORM_FLAGS, PROFILES
 from conf.tables.silver import SESSIONS
+from tests.examples import examples
 from transforms.profiles import fold_profiles
 
 POLICY = load_policy()
@@ -243,7 +244,7 @@ SOME_NODES = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(some_sessions(), SOME_NODES)
 def test_the_fold_says_what_plain_python_says_and_persons_do_not_touch_each_other(
     sessions: list[Row], nodes: list[Row]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from conf.policy import Policy, policy_from_dict
 from pipelines.state.identity_state import IdentityState
+from tests.examples import examples
 from transforms.identity.components import driver_components
 from transforms.identity.evidence import gather_evidence
 from transforms.identity.nodes import new_nodes
@@ -190,7 +191,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(EVENTS, st.randoms(use_true_random=False), st.integers(1, 6))
 def test_any_order_and_any_batching_give_the_same_people_and_refusals(events, random, parts):
     at = list(range(len(events)))
@@ -207,7 +208,7 @@ def test_any_order_and_any_batching_give_the_same_people_and_refusals(events, ra
     assert all(successor in live and retired not in live for retired, successor in split.redirects().items())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(EVENTS)
 def test_no_person_exceeds_a_limit(events):
     for group in World().feed(*events).people():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from conf.policy import load_policy
 from conf.tables.silver import EVENTS, SESSIONS
+from tests.examples import examples
 from transforms.session_reach import closure, neighbourhood, overlapping
 from transforms.sessions import (
     CutResult,
@@ -362,7 +363,7 @@ def batched_events(draw: st.DrawFn) -> list[list[Row]]:
     return [batches[b] for b in sorted(batches)]
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     batched_events(),
     st.sampled_from(["closure", "two readings", "everything"]),
