@@ -38,6 +38,7 @@ def test_what_pyproject_pins_is_what_the_lock_installs() -> None:
     assert {name: LOCKED.get(name) for name in DIRECT} == DIRECT
 
 
+@pytest.mark.thorough
 def test_everything_installed_agrees_with_everything_else() -> None:
     checked = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
