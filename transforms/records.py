@@ -38,7 +38,7 @@ def parsed_for_driver(
     """The rows of `parsed`, in the driver.
 
     Spark carries each portion as one opaque value: taking 30 columns of every record apart into rows and putting them
-    together again would cost as much as parsing them.
+    together again is work that nobody needs.
     """
     wanted = df.select("source", "mapping", "feed", "path", "content", "transport_at")
     parse = parsing(parser, known_origins)
