@@ -163,12 +163,20 @@ def _last_login_owners(sessions: pa.Table) -> Longs:
     return np.where(user != NO_USER, user, np.where(first_user[row] != NO_USER, latest, anchor))
 
 
-def owned_changes(existing: pa.Table, result: CutResult, policy: Policy, batch_id: int) -> pa.Table:
+def owned_changes(
+    existing: pa.Table,
+    result: CutResult,
+    policy: Policy,
+    batch_id: int,
+    assigned: pa.Table | None = None,
+) -> pa.Table:
     """One row is one session to write: cut anew or changed, and those whose owner alone is another than before.
 
-    `existing`: all sessions of the anchors of the batch, before the cut.
+    `existing`: all sessions of the anchors of the batch, before the cut; `assigned`: see `as_decided`.
     """
     owned = assign_owners(after_cut(existing, result), policy)
+    if assigned is not None and assigned.num_rows:
+        owned = as_decided(owned, assigned)
     kept = owned.num_rows - result.upserts.num_rows
     before = existing.filter(
         pa.array(np.isin(longs(existing["session_id"]), longs(owned["session_id"])[:kept]))
@@ -178,6 +186,18 @@ def owned_changes(existing: pa.Table, result: CutResult, policy: Policy, batch_i
     place = SESSIONS.names.index("updated_batch_id")
     batch = pa.array(np.full(written.num_rows, batch_id, np.int64))
     return written.set_column(place, SESSIONS.arrow.field(place), batch)
+
+
+def as_decided(sessions: pa.Table, assigned: pa.Table) -> pa.Table:
+    """The same rows, with the owners that somebody has decided: of a session of `anchor_node_id` that starts between
+    `start_at` and `end_at` (microseconds, both included) it is `owner_node_id`. A later row of `assigned` counts more.
+    """
+    anchor, start = longs(sessions["anchor_node_id"]), longs(sessions["start_at"])
+    owners = longs(sessions["owner_node_id"]).copy()
+    columns = ("anchor_node_id", "start_at", "end_at", "owner_node_id")
+    for at, first, last, owner in zip(*(assigned[c].to_pylist() for c in columns), strict=True):
+        owners[(anchor == at) & (start >= first) & (start <= last)] = owner
+    return _with_owners(sessions, owners)
 
 
 def _in_order(sessions: pa.Table) -> Longs:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
 from conf.source_mapping import SourceMapping
 from transforms.canonical_json import canonical
+from transforms.control import CONTROL, read_decision
 from transforms.extract import Extractor, Found
 from transforms.hashing import digest, encode, event_key
 from transforms.instants import NO_TIMESTAMP, instant
@@ -83,13 +84,17 @@ class RecordParser:
     def _part(self, records: Records, seen: set[int]) -> pa.RecordBatch:
         rows: list[tuple[Any, ...]] = []
         places: list[int] = []
-        for at, (source, mapping, _, origin, ordinal, payload_format, payload, transport_at) in enumerate(
+        for at, (source, mapping, feed, origin, ordinal, payload_format, payload, transport_at) in enumerate(
             zip(*records, strict=True)
         ):
-            extractor = self._extractors[mapping]
             place = (source, origin, str(ordinal))
             try:
-                new = self._record(extractor, payload_format, payload, place, transport_at)
+                if feed == CONTROL:
+                    new = [self._decision(payload_format, payload, transport_at)]
+                else:
+                    new = self._record(
+                        self._extractors[mapping], payload_format, payload, place, transport_at
+                    )
             except Refused as refused:
                 new = [_refusal([str(refused)], transport_at)]
             except Exception:  # one record must not stop the batch, nor its contents reach a log
@@ -124,6 +129,27 @@ class RecordParser:
                         context[name] = exact[sub][-1].get(name)
                 rows.append(self._row((*exact[sub][:-2], properties, context), here, transport_at))
         return rows
+
+    def _decision(self, payload_format: str, payload: bytes, transport_at: int | None) -> tuple[Any, ...]:
+        """The row of a record of the control feed: no event, but what somebody has decided."""
+        read = read_decision(self._payloads.read(payload_format, payload), self._identifiers)
+        no_event, no_touch, no_nodes = (None,) * 6, (None,) * 4, (_NONE,) * 3
+        return (
+            read.tenant,
+            transport_at,
+            _NONE,
+            read.decision_id,
+            event_key(read.tenant, read.decision_id),
+            digest(read.content),
+            *no_event,
+            *no_nodes,
+            *no_touch,
+            _NONE,
+            None,
+            None,
+            read.content.decode(),
+            read.nodes,
+        )
 
     def _row(self, found: Found, place: tuple[str, ...], transport_at: int | None) -> tuple[Any, ...]:
         (
@@ -222,6 +248,7 @@ class RecordParser:
             flags or _NONE,
             properties_json or None,
             context_json or None,
+            None,
             linking + weak + acting if weak or acting else linking,
         )
 
@@ -251,4 +278,4 @@ def _refusal(
     """The row of a record that cannot be used: what could be read of its place, and why."""
     no_event, no_touch, no_nodes = (None,) * 8, (None,) * 4, (_NONE,) * 3
     place = (tenant, received_at, reasons, event_id)
-    return (*place, *no_event, *no_nodes, *no_touch, flags or _NONE, None, None, _NONE)
+    return (*place, *no_event, *no_nodes, *no_touch, flags or _NONE, None, None, None, _NONE)

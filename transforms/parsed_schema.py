@@ -33,12 +33,15 @@ _REUSED_THEN = (
 IDENTIFIER = "struct<node_id:long,namespace:string,value:string,tie_hash:long>"
 
 # `reasons` empty: acceptable. Otherwise the columns of the event are null and its lists empty.
+# `decision`: of a record of the control feed, what it decides, as JSON with nodes in place of identifiers; such a row
+# has no event, and its lists of nodes are empty.
 # `identifiers`: the nodes of acceptable rows, each at its first occurrence in the batch of rows only.
 PARSED_SCHEMA: pa.Schema = pa.schema(
     [
         *(pa.field(name, arrow_type(_TYPES[name])) for name in _REUSED_FIRST),
         pa.field("reasons", arrow_type("array<string>")),
         *(pa.field(name, arrow_type(_TYPES[name])) for name in _REUSED_THEN),
+        pa.field("decision", arrow_type("string")),
         pa.field("identifiers", arrow_type(f"array<{IDENTIFIER}>")),
     ]
 )
@@ -66,7 +69,7 @@ MADE = (
     "tenant", "received_at", "reasons", "event_id", "event_key", "content_digest", "event_type", "event_name",
     "event_at", "platform", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids", "actor_node_ids",
     "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "flags", "properties", "context",
-    "identifiers",
+    "decision", "identifiers",
 )  # fmt: skip
 
 

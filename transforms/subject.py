@@ -6,7 +6,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
+from conf.policy import LINKING, MAX_LINKING_IDENTIFIERS, Policy
 from transforms.hashing import digest, encode, keyed_node_id
 from transforms.normalize import WRONG_TYPE, Normalizer, number_text
 
@@ -112,6 +112,13 @@ class IdentifierReader:
                 if node is not None:
                     nodes.append(node)
         return sorted(_once(nodes)) if len(nodes) > 1 else nodes
+
+    def linking_node(self, tenant: str, namespace: Any, value: Any) -> Node | None:
+        """The node of one identifier of a linking namespace; None for any other, and for what does not count."""
+        if self._strengths.get(namespace) not in LINKING or value is None:
+            return None
+        node = self._node(tenant, namespace, value)
+        return node if type(node) is Node else None
 
     def _add(
         self, tenant: str, namespace: str, raw: Any, linking: list[Node], weak: list[Node], flags: list[str]

@@ -5,6 +5,7 @@ from conf.tables.bronze import BRONZE_EVENTS
 from conf.tables.gold import PROFILES
 from conf.tables.identity import (
     IDENTIFIERS,
+    IDENTITY_DECISIONS,
     IDENTITY_EDGES,
     IDENTITY_LOG,
     IDENTITY_MAP,
@@ -20,6 +21,7 @@ WRITE_ORDER: tuple[TableSpec, ...] = (
     QUARANTINE,
     EVENTS,
     IDENTIFIERS,
+    IDENTITY_DECISIONS,
     IDENTITY_EDGES,
     IDENTITY_MAP,
     IDENTITY_REDIRECTS,
@@ -40,6 +42,7 @@ __all__ = [
     "BY_NAME",
     "EVENTS",
     "IDENTIFIERS",
+    "IDENTITY_DECISIONS",
     "IDENTITY_EDGES",
     "IDENTITY_LOG",
     "IDENTITY_MAP",

@@ -96,7 +96,7 @@ IDENTITY_LOG = TableSpec(
         c.NODE_ID,
         ColumnSpec("from_canonical_id", "long", "whose it was; null when the node is new", "provenance"),
         ColumnSpec("to_canonical_id", "long", "whose it is now", "provenance", nullable=False),
-        ColumnSpec("cause", "string", "new, merge, split, shared, moved, undo", "provenance"),
+        ColumnSpec("cause", "string", "new, merge, split, shared, decision, moved", "provenance"),
         ColumnSpec("logged_at", "timestamp", "the batch's time", "provenance"),
     ),
     ("batch_id", "node_id"),
@@ -112,13 +112,54 @@ REJECTED_EDGES = TableSpec(
         ColumnSpec("left_node_id", "long", "the smaller node of the refused pair", nullable=False),
         ColumnSpec("right_node_id", "long", "the larger node of the refused pair", nullable=False),
         ColumnSpec(
-            "reason", "string", "`limit:<namespace>`: joining them would give one person too many of it"
+            "reason",
+            "string",
+            "`limit:<namespace>`: joining them would give one person too many of it; `decision`: somebody decided it",
         ),
-        ColumnSpec("limit_count", "long", "how many of that namespace a person may have"),
+        ColumnSpec(
+            "limit_count", "long", "how many of that namespace a person may have; null for a decision"
+        ),
         ColumnSpec("blocking_left_node_id", "long", "a node of that namespace on the left side"),
         ColumnSpec("blocking_right_node_id", "long", "a node of that namespace on the right side"),
         c.UPDATED_BATCH_ID,
     ),
     ("left_node_id", "right_node_id"),
+    "upsert",
+)
+
+IDENTITY_DECISIONS = TableSpec(
+    "silver",
+    "identity_decisions",
+    "one manual decision: merge, split, keep_apart, assign or undo, in force or not",
+    (
+        c.TENANT,
+        ColumnSpec("decision_id", "string", "the decision's own id", nullable=False),
+        ColumnSpec("decision", "string", "merge, split, keep_apart, assign or undo", nullable=False),
+        ColumnSpec("is_in_force", "boolean", "false once a later decision has undone it", nullable=False),
+        ColumnSpec(
+            "joins",
+            "array<struct<left_node_id:long,right_node_id:long>>",
+            "pairs of nodes that are one person, whatever the evidence",
+        ),
+        ColumnSpec(
+            "sides",
+            "array<struct<node_id:long,side:long>>",
+            "nodes that are kept apart: no person holds one of side 0 and one of side 1",
+        ),
+        ColumnSpec("anchor_node_id", "long", "of an assigned session: its anchor"),
+        ColumnSpec("start_at", "timestamp", "of an assigned session: it starts no earlier"),
+        ColumnSpec("end_at", "timestamp", "of an assigned session: it starts no later"),
+        ColumnSpec("owner_node_id", "long", "of an assigned session: whose it is; null for nobody's"),
+        ColumnSpec("undoes", "string", "the decision that it takes back"),
+        ColumnSpec("author", "string", "who decided", personal=True),
+        ColumnSpec("stated_reason", "string", "why", personal=True),
+        ColumnSpec("decided_at", "timestamp", "when, by the decider's clock", nullable=False),
+        ColumnSpec("event_key", "long", "64-bit hash of (tenant, decision_id), for look-ups", nullable=False),
+        ColumnSpec("content_digest", "long", "64-bit hash of the decision's content"),
+        ColumnSpec("batch_id", "long", "the batch that brought it", "provenance", nullable=False),
+        ColumnSpec("batch_ordinal", "long", "its place among that batch's decisions", "provenance"),
+        c.UPDATED_BATCH_ID,
+    ),
+    ("tenant", "decision_id"),
     "upsert",
 )

@@ -47,10 +47,14 @@ def fold_activity(
     policy: Policy,
     intent: Intent,
     fetch_events: FetchEvents,
+    decided_anchors: np.ndarray,
 ) -> Active:
-    """Cut and own the sessions that `valid` events touch, then fold every touched person. Changes the state."""
+    """Cut and own the sessions that `valid` events touch, then fold every touched person. Changes the state.
+
+    Sessions of `decided_anchors` may have another owner now, though nothing happened in them.
+    """
     gap_us = session_gap_us(policy)
-    anchors = np.unique(numpy_of(valid["anchor_node_id"]))
+    anchors = np.union1d(numpy_of(valid["anchor_node_id"]), decided_anchors)
     positions = np.sort(state.sessions.find("anchor_node_id", anchors))
     before = state.sessions.take(positions)
     near = closure(before, valid, gap_us)
@@ -59,7 +63,8 @@ def fold_activity(
         expanded = fetch_events(cut.expansions).select(EVENT_COLUMNS).cast(valid.select(EVENT_COLUMNS).schema)
         cut = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
 
-    upserts = owned_changes(before, cut, policy, intent.batch_id)
+    assigned = state.identity.decisions.assignments_of(anchors)
+    upserts = owned_changes(before, cut, policy, intent.batch_id, assigned)
     replaced = np.isin(
         numpy_of(before["session_id"]), np.union1d(cut.removed, numpy_of(upserts["session_id"]))
     )

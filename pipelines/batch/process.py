@@ -27,6 +27,7 @@ from conf.tables import (
     BRONZE_EVENTS,
     EVENTS,
     IDENTIFIERS,
+    IDENTITY_DECISIONS,
     IDENTITY_EDGES,
     IDENTITY_LOG,
     IDENTITY_MAP,
@@ -51,7 +52,9 @@ from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import published
 from pipelines.tables.writer import TableWriter, Txn
 from quality.standing import Standing, judge_duplicates, require_conservation
+from transforms.control import decision_of
 from transforms.identity.components import Components
+from transforms.identity.decisions import Decision
 from transforms.parse import RecordParser
 from transforms.records import parsed_for_driver
 
@@ -111,9 +114,13 @@ class BatchProcessor:
 
     def __call__(self, frame: DataFrame, stream_batch_id: int) -> None:
         """Spark's foreachBatch entry. Raises to stop the line; what was written is completed by the next attempt."""
+        self.process(lambda: parsed_for_driver(frame, self.parser, self.known_origins), stream_batch_id)
+
+    def process(self, parsed: Callable[[], pa.Table], stream_batch_id: int) -> None:
+        """Process one batch of records, in PARSED_SCHEMA, that `parsed` hands over."""
         with self._one_at_a_time:
             try:
-                self._process(frame, stream_batch_id)
+                self._process(parsed, stream_batch_id)
                 if self._is_compaction_due():
                     self._compact()
             except Exception as e:
@@ -124,20 +131,22 @@ class BatchProcessor:
         """Held as a context manager: no batch runs meanwhile."""
         return self._one_at_a_time
 
-    def _process(self, frame: DataFrame, stream_batch_id: int) -> None:
+    def _process(self, parsed: Callable[[], pa.Table], stream_batch_id: int) -> None:
         started = time.perf_counter()
         state = self.ready_state()
         if stream_batch_id <= self._done_stream_batch_id:
             return
         steps = Steps()
         with steps("parse"):
-            received = parsed_for_driver(frame, self.parser, self.known_origins)
+            received = parsed()
         if not received.num_rows:
             return
         with steps("judge"):
             received = _in_order(received)
             standing = self._judge(received, state)
-            valid = received.filter(pa.array(standing.valid))
+            accepted = received.filter(pa.array(standing.valid))
+            is_decision = accepted["decision"].is_valid()
+            valid, control = accepted.filter(pc.invert(is_decision)), accepted.filter(is_decision)
         intent = record_intent(self.lake.path / INTENT, self._intent(received, stream_batch_id))
         state.is_dirty = True
         txn = Txn(self.stream, stream_batch_id)
@@ -151,7 +160,8 @@ class BatchProcessor:
                 self._pool.submit(self._write, spec, table, txn) for spec, table in waiting.items()
             ]
         with steps("identity"):
-            identified = identify(received, valid, state, self.policy, self.components, intent)
+            decided = _decisions(control, intent.batch_id)
+            identified = identify(received, valid, decided, state, self.policy, self.components, intent)
         with steps("activity"):
             active = fold_activity(
                 valid,
@@ -162,6 +172,7 @@ class BatchProcessor:
                 self.policy,
                 intent,
                 self._fetch_events,
+                identified.decided_anchors,
             )
         with steps("write"):
             for write in first_writes:
@@ -169,7 +180,7 @@ class BatchProcessor:
             later = self._table_rows(identified, active, state, intent)
             for write in [self._pool.submit(self._write, spec, table, txn) for spec, table in later.items()]:
                 write.result()
-        state.event_keys.replace(np.empty(0, np.int64), valid.select(["event_key", "content_digest"]))
+        state.event_keys.replace(np.empty(0, np.int64), accepted.select(["event_key", "content_digest"]))
         with steps("publish"):
             publication = self._publication("batch", intent.batch_id, intent.batch_at, steps)
             row = batch_row(publication, stream_batch_id, received, standing, identified, active)
@@ -287,6 +298,9 @@ class BatchProcessor:
         lifted = {"left_node_id": identified.lifted_left, "right_node_id": identified.lifted_right}
         return {
             IDENTIFIERS: identified.identifiers,
+            IDENTITY_DECISIONS.hot: rows.hot_rows(
+                IDENTITY_DECISIONS, identified.decisions, _no_keys(IDENTITY_DECISIONS), batch_id
+            ),
             IDENTITY_EDGES.hot: rows.hot_rows(
                 IDENTITY_EDGES, identified.edges, _no_keys(IDENTITY_EDGES), batch_id
             ),
@@ -349,6 +363,16 @@ def _in_order(received: pa.Table) -> pa.Table:
     """Records in the order in which they count: by source, origin and place in it."""
     by = [("source", "ascending"), ("origin", "ascending"), ("origin_ordinal", "ascending")]
     return received.combine_chunks().sort_by(by).combine_chunks()
+
+
+def _decisions(control: pa.Table, batch_id: int) -> list[Decision]:
+    """The decisions of a batch's control records, in their order."""
+    columns = ("tenant", "event_id", "decision", "event_key", "content_digest")
+    records = zip(*(control[c].to_pylist() for c in columns), strict=True)
+    return [
+        decision_of(tenant, decision_id, content, key, digest, sequence=(batch_id, place))
+        for place, (tenant, decision_id, content, key, digest) in enumerate(records)
+    ]
 
 
 def _no_keys(spec: TableSpec) -> rows.Columns:

@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 from conf.policy import Policy
 from pipelines.batch import rows
 from pipelines.batch.intent import Intent
+from pipelines.state.decision_rows import decisions_to_rows
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from transforms.identity.cluster import limited_namespaces
 from transforms.identity.components import Components
+from transforms.identity.decisions import Decision
 from transforms.identity.evidence import gather_evidence, kind_codes
-from transforms.identity.nodes import Nodes, new_nodes
+from transforms.identity.nodes import Nodes, new_nodes, union_of
 from transforms.identity.refusals import changed_refusals
 from transforms.identity.resolve import Resolution, resolve
 
@@ -40,19 +42,27 @@ class Identified:
     lifted_right: np.ndarray
     resolution: Resolution
     touched_persons: np.ndarray
+    decisions: pa.Table
+    decided_anchors: np.ndarray
 
 
 def identify(
     received: pa.Table,
     valid: pa.Table,
+    decided: list[Decision],
     state: LakeState,
     policy: Policy,
     components: Components,
     intent: Intent,
 ) -> Identified:
-    """Resolve the identifiers of `valid` events. `received` names the identifiers. Changes `state.identity`."""
+    """Resolve the identifiers of `valid` events under what has been `decided` in this batch and before.
+
+    `received` names the identifiers. Changes `state.identity`.
+    """
     named = _named_identifiers(received)
-    ids = np.unique(numpy_of(pc.list_flatten(valid["node_ids"])))
+    change = state.identity.decisions.put(decided)
+    decided_nodes = np.array(sorted({n for d in decided for n in (*d.nodes, d.anchor) if n}), np.int64)
+    ids = np.union1d(numpy_of(pc.list_flatten(valid["node_ids"])), decided_nodes)
     at = np.searchsorted(named.id, ids)
     seen = new_nodes(
         ids,
@@ -61,11 +71,8 @@ def identify(
         named.tie[at],
     )
     _refuse_collisions(seen, state)
-    used = np.unique(
-        np.concatenate(
-            [numpy_of(pc.list_flatten(valid[c])) for c in ("node_ids", "weak_node_ids", "actor_node_ids")]
-        )
-    )
+    columns = ("node_ids", "weak_node_ids", "actor_node_ids")
+    used = np.unique(np.concatenate([decided_nodes, *(numpy_of(pc.list_flatten(valid[c])) for c in columns)]))
     before = state.identity.nodes(used)
     unknown = used[~before.has(used)]
     is_other = ~np.isin(unknown, ids)
@@ -83,7 +90,18 @@ def identify(
         kind_codes(valid["event_type"]),
         numpy_of(valid["event_at"]),
     )
-    resolution = resolve(seen, evidence, state.identity, policy, components, intent.batch_id, intent.batch_at)
+    # Nodes of an undone decision are touched too, though nothing in this batch names them.
+    seen = union_of(seen, state.identity.nodes(change.nodes))
+    resolution = resolve(
+        seen,
+        evidence,
+        state.identity,
+        policy,
+        components,
+        intent.batch_id,
+        intent.batch_at,
+        change.nodes,
+    )
     edges = state.identity.with_prior(evidence)
     refused, lifted = changed_refusals(
         resolution.refusals, state.identity.refusals_of(resolution.judged), resolution.judged
@@ -112,6 +130,8 @@ def identify(
         lifted_right=lifted.right,
         resolution=resolution,
         touched_persons=np.unique(touched[touched > 0]),
+        decisions=decisions_to_rows(change.rows, intent.batch_id),
+        decided_anchors=change.anchors,
     )
 
 

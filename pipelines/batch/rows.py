@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from conf.table_spec import DELETED, TableSpec
 from conf.tables import (
@@ -20,7 +19,7 @@ from conf.tables import (
 )
 from pipelines.state.lake_state import LakeState
 from quality.standing import CONFLICT, Standing
-from transforms.identity.cluster import Refusals
+from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import Evidence
 from transforms.identity.nodes import Nodes
 
@@ -134,12 +133,16 @@ def refusal_rows(refusals: Refusals, state: LakeState, limits: dict[int, int], b
         "tenant": state.tenants.decode(left.tenant[left.at(refusals.left)]),
         "left_node_id": refusals.left,
         "right_node_id": refusals.right,
-        "reason": pc.binary_join_element_wise("limit", state.namespaces.decode(refusals.namespace), ":"),
-        "limit_count": np.array([limits[s] for s in refusals.namespace.tolist()], np.int64),
+        "reason": pa.array([_refusal_reason(s, state) for s in refusals.namespace.tolist()], pa.string()),
+        "limit_count": pa.array([limits.get(s) for s in refusals.namespace.tolist()], pa.int64()),
         "blocking_left_node_id": refusals.blocking_left,
         "blocking_right_node_id": refusals.blocking_right,
     }
     return table_of(REJECTED_EDGES, columns, batch_id, len(refusals))
+
+
+def _refusal_reason(namespace: int, state: LakeState) -> str:
+    return "decision" if namespace == BY_DECISION else f"limit:{state.namespaces.names[namespace]}"
 
 
 def _by_name(rows: pa.Table) -> Columns:

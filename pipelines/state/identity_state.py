@@ -7,9 +7,11 @@ from dataclasses import fields
 import numpy as np
 import pyarrow as pa
 
+from pipelines.state.decision_state import DecisionState
 from pipelines.state.keyed_rows import KeyedRows, numpy_of
+from transforms.identity.apart import Sides
 from transforms.identity.cluster import Refusals
-from transforms.identity.evidence import Evidence, concat_evidence, merge_evidence
+from transforms.identity.evidence import OBSERVED_CODE, Evidence, concat_evidence, merge_evidence
 from transforms.identity.nodes import Nodes
 from transforms.identity.resolve import Resolution
 
@@ -31,6 +33,8 @@ EDGES = pa.schema(
 )
 REDIRECTS = pa.schema([("retired", _LONG), ("successor", _LONG)])
 REFUSALS = pa.schema([(f.name, _LONG) for f in fields(Refusals)])
+# Pairs of an `alias` event: few, and asked for on their own.
+WISHES = pa.schema([("left", _LONG), ("right", _LONG), ("pair", _LONG)])
 
 
 class IdentityState:
@@ -41,10 +45,13 @@ class IdentityState:
         self._edges = KeyedRows(EDGES, ("pair", "left", "right"))
         self._redirects = KeyedRows(REDIRECTS, ("retired", "successor"))
         self._refusals = KeyedRows(REFUSALS, ("left", "right"))
+        self._wishes = KeyedRows(WISHES, ("left", "right", "pair"))
+        self.decisions = DecisionState()
 
     def load(self, nodes: Nodes, edges: Evidence, redirects: pa.Table, refusals: Refusals) -> None:
         self._nodes.load(_table(nodes, NODES))
         self._edges.load(_edge_table(edges))
+        self._wishes.load(_wish_table(edges))
         self._redirects.load(redirects)
         self._refusals.load(_table(refusals, REFUSALS))
 
@@ -65,8 +72,20 @@ class IdentityState:
         return _nodes(self._nodes.rows("host", ids[ids > 0]))
 
     def edges_of(self, ids: np.ndarray) -> Evidence:
+        """Every edge row with an end in `ids`, each once; merges that somebody decided are among them."""
         at = np.union1d(self._edges.find("left", ids), self._edges.find("right", ids))
-        return _evidence(self._edges.take(at))
+        return concat_evidence(_evidence(self._edges.take(at)), self.decisions.merges_of(ids))
+
+    def wishes_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        at = np.union1d(self._wishes.find("left", ids), self._wishes.find("right", ids))
+        rows, merges = self._wishes.take(at), self.decisions.merges_of(ids)
+        return (
+            np.concatenate([numpy_of(rows["left"]), merges.left]),
+            np.concatenate([numpy_of(rows["right"]), merges.right]),
+        )
+
+    def sides_of(self, ids: np.ndarray) -> Sides:
+        return self.decisions.sides_of(ids)
 
     def redirects_to(self, canonical_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = self._redirects.rows("successor", canonical_ids)
@@ -90,6 +109,8 @@ class IdentityState:
         old = self._edges.find("pair", _pair_key(edges.left, edges.right))
         same = np.isin(_row_key(_evidence_in_order(self._edges, old)), _row_key(edges))
         self._edges.replace(old[same], _edge_table(edges))
+        wishes = _wish_table(edges)
+        self._wishes.replace(self._wishes.find("pair", numpy_of(wishes["pair"])), wishes)
         ids = resolution.ids
         self._redirects.replace(
             self._redirects.find("retired", np.union1d(ids.retired, ids.reopened)),
@@ -136,6 +157,12 @@ def _edge_table(e: Evidence) -> pa.Table:
     columns = {f.name: getattr(e, f.name) for f in fields(Evidence)}
     columns["pair"] = _pair_key(e.left, e.right)
     return pa.table([pa.array(columns[n], EDGES.field(n).type) for n in EDGES.names], schema=EDGES)
+
+
+def _wish_table(e: Evidence) -> pa.Table:
+    asked = e.kind > OBSERVED_CODE
+    left, right = e.left[asked], e.right[asked]
+    return pa.table([pa.array(left), pa.array(right), pa.array(_pair_key(left, right))], schema=WISHES)
 
 
 def _pair_key(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -17,15 +17,17 @@ from conf.table_spec import TableSpec
 from conf.tables import (
     EVENTS,
     IDENTIFIERS,
+    IDENTITY_DECISIONS,
     IDENTITY_EDGES,
     IDENTITY_MAP,
     IDENTITY_REDIRECTS,
     REJECTED_EDGES,
     SESSIONS,
 )
+from pipelines.state.decision_rows import rows_to_decisions
 from pipelines.state.identity_state import REDIRECTS, IdentityState
 from pipelines.state.keyed_rows import KeyedRows, numpy_of
-from transforms.identity.cluster import Refusals
+from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import KINDS, Evidence
 from transforms.identity.nodes import Nodes
 
@@ -113,7 +115,10 @@ class LakeState:
         )
         state.other_identifiers.load(pa.table({"id": np.setdiff1d(known, ids)}))
         state.sessions.load(snapshot.arrow(SESSIONS))
-        state.event_keys.load(snapshot.arrow(EVENTS, ["event_key", "content_digest"]))
+        decided = snapshot.arrow(IDENTITY_DECISIONS)
+        state.identity.decisions.load(rows_to_decisions(decided))
+        keys = [t.select(EVENT_KEYS.names) for t in (snapshot.arrow(EVENTS, EVENT_KEYS.names), decided)]
+        state.event_keys.load(pa.concat_tables([k.cast(EVENT_KEYS) for k in keys]))
         return state
 
     def _evidence(self, rows: pa.Table) -> Evidence:
@@ -128,14 +133,20 @@ class LakeState:
         )
 
     def _refusals(self, rows: pa.Table) -> Refusals:
+        is_limit = pc.starts_with(rows["reason"], "limit:").to_numpy()
         spaces = pc.replace_substring(rows["reason"], "limit:", "")
         return Refusals(
             left=numpy_of(rows["left_node_id"]),
             right=numpy_of(rows["right_node_id"]),
-            namespace=self.namespaces.encode(spaces).astype(np.int64),
+            namespace=self._limit_codes(spaces, is_limit),
             blocking_left=numpy_of(rows["blocking_left_node_id"]),
             blocking_right=numpy_of(rows["blocking_right_node_id"]),
         )
+
+    def _limit_codes(self, spaces: pa.ChunkedArray, is_limit: np.ndarray) -> np.ndarray:
+        codes = np.full(len(is_limit), BY_DECISION, np.int64)
+        codes[is_limit] = self.namespaces.encode(spaces.filter(pa.array(is_limit)))
+        return codes
 
 
 def _redirects(rows: pa.Table) -> pa.Table:

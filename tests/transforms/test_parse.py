@@ -94,6 +94,7 @@ def test_a_full_record_fills_every_column(parse):
         "flags": [],
         "properties": '{"a":[null],"b":1,"shop":"north"}',
         "context": '{"campaign":{"source":"g"},"page":{"referrer":"https://x.example/"}}',
+        "decision": None,
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections import defaultdict
 
+import networkx as nx
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,8 +17,9 @@ from conf.policy import Policy, policy_from_dict
 from pipelines.state.identity_state import IdentityState
 from tests.examples import examples
 from transforms.identity.components import driver_components
+from transforms.identity.decisions import Decision
 from transforms.identity.evidence import gather_evidence
-from transforms.identity.nodes import new_nodes
+from transforms.identity.nodes import new_nodes, union_of
 from transforms.identity.refusals import changed_refusals
 from transforms.identity.resolve import resolve
 
@@ -44,7 +46,7 @@ def tie_hash(word: str) -> int:
 
 
 class World:
-    """A resolver with its memory, fed with events written as `u1 d1 c1`."""
+    """A resolver with its memory, fed with events written as `u1 d1 c1`; `u1 = u2` is an alias event."""
 
     def __init__(self, policy: Policy = POLICY, key: bytes = b"k" * 32) -> None:
         self.policy, self.key, self.state, self.batch = policy, key, IdentityState(), 0
@@ -52,18 +54,37 @@ class World:
         self.solved: list[int] = []
 
     def feed(self, *events: str, at: list[int] | None = None) -> World:
+        return self._resolve(events, at, [])
+
+    def decide(self, kind: str, text: str) -> World:
+        """`merge` and `keep_apart` are written `u1 c1 | u2`, `undo` as the number of the decision, from 0."""
+        parts = [[self._node(w) for w in part.split()] for part in text.split("|")]
+        number = len(self.state.decisions)
+        known = {"tenant": "t", "decision_id": str(number), "kind": kind, "decided_at": number}
+        if kind == "merge":
+            known["joins"] = tuple((a, b) for a in parts[0] for b in parts[1])
+        elif kind == "undo":
+            known["undoes"] = text
+        else:
+            known["sides"] = tuple((n, side) for side, part in enumerate(parts) for n in part)
+        return self._resolve((), None, [Decision(sequence=(self.batch + 1, 0), **known)])
+
+    def _node(self, word: str) -> int:
+        n = node_id(self.key, word)
+        if word[0] in SHORT:
+            self.names[n] = word
+        return n
+
+    def _resolve(self, events: tuple[str, ...], at: list[int] | None, decisions: list[Decision]) -> World:
         self.batch += 1
-        lists, times, facts = [], [], {}
+        change = self.state.decisions.put(decisions)
+        lists, times, kinds = [], [], []
         for i, event in enumerate(events):
-            ids = []
-            for word in dict.fromkeys(event.split()):
-                space = SHORT[word[0]]
-                n = node_id(self.key, word)
-                self.names[n] = word
-                facts[n] = (self.policy.code_of[space], tie_hash(word))
-                ids.append(n)
-            lists.append(ids)
+            lists.append([self._node(word) for word in dict.fromkeys(event.split()) if word != "="])
             times.append(at[i] if at else i)
+            kinds.append(int("=" in event))
+        named = {n for ids in lists for n in ids} | {n for d in decisions for n in d.nodes}
+        facts = {n: (self.policy.code_of[SHORT[self.names[n][0]]], tie_hash(self.names[n])) for n in named}
         ids = np.array(sorted(facts), np.int64)
         seen = new_nodes(
             ids,
@@ -71,11 +92,23 @@ class World:
             np.array([facts[i][0] for i in ids.tolist()], np.int16),
             np.array([facts[i][1] for i in ids.tolist()], np.int64),
         )
-        zeros = np.zeros(len(lists), np.int16)
         evidence = gather_evidence(
-            pa.array(lists, pa.list_(pa.int64())), zeros, zeros, np.array(times, np.int64)
+            pa.array(lists, pa.list_(pa.int64())),
+            np.zeros(len(lists), np.int16),
+            np.array(kinds, np.int16),
+            np.array(times, np.int64),
         )
-        result = resolve(seen, evidence, self.state, self.policy, driver_components, self.batch, self.batch)
+        seen = union_of(seen, self.state.nodes(change.nodes))
+        result = resolve(
+            seen,
+            evidence,
+            self.state,
+            self.policy,
+            driver_components,
+            self.batch,
+            self.batch,
+            change.nodes,
+        )
         refused, lifted = changed_refusals(
             result.refusals, self.state.refusals_of(result.judged), result.judged
         )
@@ -185,9 +218,74 @@ def test_only_touched_components_are_solved():
     assert len(world.last.nodes) == 2
 
 
+def test_an_alias_of_two_users_makes_them_one_person_and_one_value():
+    world = World().feed("u1 d1", "u2 d2").feed("u1 = u2")
+    assert world.people() == people("u1 d1 u2 d2")
+    assert not world.refused()
+
+
+def test_values_joined_by_an_alias_no_longer_make_a_device_shared():
+    world = World().feed("u1 d1", "u1 d1", "u2 d1", "d1 c1", "u2 d2")
+    assert world.people() == people("u1 d1", "u2 d2", "c1")
+    world.feed("u1 = u2")
+    assert world.people() == people("u1 u2 d1 d2 c1")
+
+
+def test_an_alias_lifts_the_refusals_that_it_answers():
+    world = World().feed("u1 d1", "u1 d1", "u2 d2", "u2 d2", "d1 d2")
+    assert world.refused() == {("d1", "d2")}
+    world.feed("u1 = u2")
+    assert world.refused() == set()
+    assert world.people() == people("u1 d1 u2 d2")
+
+
+def test_an_alias_through_a_device_does_not_join_the_values_of_strangers():
+    world = World().feed("u1 = d1", "u2 = d1")
+    assert len([g for g in world.people() if {"u1", "u2"} <= g]) == 0
+
+
+def test_a_decided_merge_outranks_limits_and_undo_gives_everybody_back():
+    world = World().feed("u1 d1", "u2 d2", "u2 c2")
+    before = world.owner()
+    world.decide("merge", "u1 | u2")
+    assert world.people() == people("u1 d1 u2 d2 c2")
+    world.decide("undo", "0")
+    assert world.people() == people("u1 d1", "u2 d2 c2")
+    assert world.owner() == before
+    world.decide("undo", "1")
+    assert world.people() == people("u1 d1 u2 d2 c2")
+
+
+def test_what_is_kept_apart_stays_apart_whatever_comes():
+    world = World().feed("c1 d1").decide("keep_apart", "c1 | d1")
+    assert world.people() == people("c1", "d1")
+    world.feed("c1 d1", "c1 e1", "e1 d1")
+    assert not any({"c1", "d1"} <= g for g in world.people())
+    world.decide("undo", "0")
+    assert world.people() == people("c1 d1 e1")
+
+
+def test_a_shared_device_kept_apart_from_its_hosts_person_stands_alone():
+    world = World().feed("u1 d1", "u1 d1", "u2 d1").decide("keep_apart", "u1 | d1")
+    assert world.people() == people("u1", "d1", "u2")
+
+
+def test_a_hub_goes_to_whom_somebody_has_decided():
+    world = World().feed(*(f"d{i} c1" for i in range(1, 8))).decide("merge", "c1 | d3")
+    assert people("c1 d3") <= world.people()
+    world.decide("undo", "0")
+    assert people("c1", "d3") <= world.people()
+
+
 WORDS = [f"{kind}{i}" for kind, count in (("u", 3), ("e", 3), ("d", 4), ("c", 3)) for i in range(count)]
+PAIRS = st.lists(st.sampled_from(WORDS), min_size=2, max_size=2, unique=True)
 EVENTS = st.lists(
-    st.lists(st.sampled_from(WORDS), min_size=2, max_size=2, unique=True).map(" ".join), max_size=20
+    st.one_of(PAIRS.map(" ".join), PAIRS.map(" ".join), PAIRS.map(" ".join), PAIRS.map(" = ".join)),
+    max_size=20,
+)
+DECISIONS = st.lists(
+    st.tuples(st.sampled_from(["merge", "keep_apart", "undo"]), PAIRS.map(" | ".join), st.integers(0, 5)),
+    max_size=4,
 )
 
 
@@ -208,12 +306,69 @@ def test_any_order_and_any_batching_give_the_same_people_and_refusals(events, ra
     assert all(successor in live and retired not in live for retired, successor in split.redirects().items())
 
 
-@settings(max_examples=examples(60), deadline=None)
-@given(EVENTS)
-def test_no_person_exceeds_a_limit(events):
-    for group in World().feed(*events).people():
-        assert sum(w[0] == "u" for w in group) <= 1
-        assert sum(w[0] == "e" for w in group) <= 2
+@settings(max_examples=examples(150), deadline=None)
+@given(EVENTS, DECISIONS, st.randoms(use_true_random=False))
+def test_decisions_give_the_same_people_before_between_and_after_the_events(events, decisions, random):
+    """Broken on purpose by leaving `decided` out of the groups that are solved again in resolve(): seen to fail."""
+    at = list(range(len(events)))
+    early = decided(World(), decisions).feed(*events, at=at)
+    late = decided(World().feed(*events, at=at), decisions)
+    order = at.copy()
+    random.shuffle(order)
+    cut = random.randint(0, len(events))
+    between = decided(World().feed(*(events[i] for i in order[:cut]), at=order[:cut]), decisions)
+    between.feed(*(events[i] for i in order[cut:]), at=order[cut:])
+    assert early.people() == late.people() == between.people()
+    assert early.refused() == late.refused() == between.refused()
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(EVENTS, DECISIONS)
+def test_decisions_and_their_undo_are_the_identity(events, decisions):
+    plain = World().feed(*events)
+    world = World().feed(*events)
+    names = {w for _, text, _ in decisions for w in text.split() if w != "|"}
+    world.feed(*sorted(names))
+    before = world.owner()
+    decided(world, decisions)
+    for number in reversed(range(len(world.state.decisions))):
+        world.decide("undo", str(number))
+    assert world.owner() == before
+    assert world.refused() == plain.refused()
+
+
+def decided(world: World, decisions: list[tuple[str, str, int]]) -> World:
+    for kind, text, number in decisions:
+        world.decide(kind, str(number) if kind == "undo" else text)
+    return world
+
+
+def values(world: World, group: frozenset[str], kind: str) -> int:
+    """How many values of a namespace a group holds; what an alias or a merge has joined counts as one."""
+    mine = sorted(w for w in group if w[0] == kind)
+    joined = nx.Graph()
+    joined.add_nodes_from(mine)
+    ids = np.array(sorted(node_id(world.key, w) for w in mine), np.int64)
+    left, right = world.state.wishes_of(ids)
+    names = world.names
+    joined.add_edges_from(
+        (names[a], names[b])
+        for a, b in zip(left.tolist(), right.tolist(), strict=True)
+        if names[a][0] == names[b][0] == kind
+    )
+    return sum(1 for c in nx.connected_components(joined) if c & group)
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(EVENTS, DECISIONS)
+def test_no_person_exceeds_a_limit_or_holds_both_sides_of_a_decision(events, decisions):
+    world = decided(World().feed(*events), decisions)
+    for group in world.people():
+        assert values(world, group, "u") <= 1
+        assert values(world, group, "e") <= 2
+        rows = world.state.sides_of(np.array(sorted(node_id(world.key, w) for w in group), np.int64))
+        sides = set(zip(rows.decision.tolist(), rows.side.tolist(), strict=True))
+        assert not any((decision, 1 - side) in sides for decision, side in sides)
 
 
 @pytest.mark.parametrize("shape", ["u1 d1|d1 c1|c1 c2", "u1 e1|u2 e2"])

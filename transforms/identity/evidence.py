@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-OBSERVED, ALIAS = "observed", "alias"
-KINDS: tuple[str, ...] = (OBSERVED, ALIAS)
+OBSERVED, ALIAS, MERGE = "observed", "alias", "merge"
+# In the order of belief, the last one most: seen together, asked for by an event, decided by a person.
+KINDS: tuple[str, ...] = (OBSERVED, ALIAS, MERGE)
+OBSERVED_CODE, ALIAS_CODE, MERGE_CODE = range(len(KINDS))
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def concat_evidence(*parts: Evidence) -> Evidence:
 
 
 def per_pair(e: Evidence) -> Evidence:
-    """Evidence over all sources and kinds: one row per pair; `kind` is the strongest (alias over observed)."""
+    """Evidence over all sources and kinds: one row per pair; `kind` is the strongest."""
     if not len(e):
         return e
     order = np.lexsort((e.right, e.left))

@@ -14,20 +14,25 @@ from typing import Protocol
 import numpy as np
 
 from conf.policy import Policy
+from transforms.identity.apart import Sides, opposed
 from transforms.identity.canonical import ORDINAL_BITS, CanonicalIds, assign_canonical_ids
 from transforms.identity.cluster import (
     NO_REFUSALS,
     Refusals,
-    breaks_limit,
     constrained_clusters,
+    is_no_person,
     limited_namespaces,
 )
 from transforms.identity.components import Components, driver_components
-from transforms.identity.evidence import Evidence, concat_evidence, per_pair
+from transforms.identity.evidence import OBSERVED_CODE, Evidence, concat_evidence, per_pair
+from transforms.identity.joined import Joined, joined_values
 from transforms.identity.nodes import Nodes, union_of
 from transforms.identity.shared import choose_hosts, judge_shared
 
-MERGE, SPLIT, SHARED, NEW = "merge", "split", "shared", "new"
+MERGE, SPLIT, SHARED, NEW, DECISION = "merge", "split", "shared", "new", "decision"
+
+
+NO_NODES = np.empty(0, np.int64)
 
 
 class IdentityLookup(Protocol):
@@ -41,6 +46,12 @@ class IdentityLookup(Protocol):
 
     def redirects_to(self, canonical_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(retired, successor) of the redirects that point to one of `canonical_ids`."""
+
+    def wishes_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(left, right) of the pairs that an event or a person asked to be one, with an end in `ids`."""
+
+    def sides_of(self, ids: np.ndarray) -> Sides:
+        """On which sides of the decisions in force that keep nodes apart `ids` are."""
 
 
 @dataclass(frozen=True)
@@ -69,27 +80,34 @@ def resolve(
     components: Components,
     batch_id: int,
     batch_at: int,
+    decided: np.ndarray = NO_NODES,
 ) -> Resolution:
     """Resolve the linking nodes `seen` in a batch (rows of `new_nodes`, sorted by id) and its aggregated `evidence`.
 
-    `batch_at` (microseconds) is the batch's time; `components` the engine that solves the contracted graph.
+    `batch_at` (microseconds) is the batch's time; `components` the engine that solves the contracted graph. `decided`:
+    the nodes, all of them in `seen`, of manual decisions that came into force or were undone; `lookup` knows them.
     """
     touched = union_of(lookup.nodes(seen.id), seen)
-    around, pairs, altered = _cut_shared(touched, evidence, lookup, policy)
+    wished = _wished(seen, evidence, decided, lookup, policy)
+    around, pairs, altered = _cut_shared(touched, evidence, wished, decided, lookup, policy)
     stored = _read_touched(touched, around, altered, pairs, lookup)
     now = _with_flags_of(around, stored, altered)
 
     core = np.flatnonzero(~now.is_shared)
     newly_shared = now.is_shared & ~stored.is_shared
-    group = _contract(now.select(core), stored.select(core), evidence, pairs, components)
-    again = breaks_limit(group, now.namespace[core], int(group.max(initial=-1)) + 1, policy)[group]
+    cores = now.select(core)
+    group = _contract(cores, stored.select(core), evidence, pairs, decided, components)
+    joined = joined_values(now.id, seen, evidence, lookup, policy)
+    sides = lookup.sides_of(now.id)
+    again = is_no_person(cores, group, int(group.max(initial=-1)) + 1, joined, sides, policy)[group]
     again |= np.isin(stored.component[core], stored.component[newly_shared]) & (stored.component[core] > 0)
+    again |= np.isin(cores.id, np.union1d(wished, decided))
     again = np.isin(group, group[again])
-    component, cluster, refusals = _solve_again(now.select(core), group, again, evidence, lookup, policy)
+    component, cluster, refusals = _solve_again(cores, group, again, evidence, joined, sides, lookup, policy)
 
     of_component, of_cluster = np.full(len(now), -1, np.int64), np.full(len(now), -1, np.int64)
     of_component[core], of_cluster[core] = component, cluster
-    of_cluster = _attach_shared(now, of_cluster, policy)
+    of_cluster = _attach_shared(now, of_cluster, joined, sides, policy)
     redirects = lookup.redirects_to(np.unique(now.canonical[now.canonical > 0]))
     ids = assign_canonical_ids(of_cluster, now.canonical, now.first_canonical, now.tie, redirects, batch_id)
     after = _named(now, ids.canonical, of_component, batch_at)
@@ -98,7 +116,7 @@ def resolve(
     return Resolution(
         nodes=after.select(changed),
         was=now.canonical[changed],
-        cause=_cause(now.canonical, after, vanished)[changed],
+        cause=_cause(now.canonical, after, vanished, stored.component, decided)[changed],
         ids=ids,
         vanished=vanished,
         refusals=refusals,
@@ -108,21 +126,44 @@ def resolve(
     )
 
 
+def _wished(
+    seen: Nodes, evidence: Evidence, decided: np.ndarray, lookup: IdentityLookup, policy: Policy
+) -> np.ndarray:
+    """Nodes whose value is another than before: what this batch's wishes and decisions join, or part."""
+    asks = evidence.kind > OBSERVED_CODE
+    ends = np.unique(np.concatenate([evidence.left[asks], evidence.right[asks], decided]))
+    if not len(ends):
+        return ends
+    joined = joined_values(ends, seen, evidence, lookup, policy)
+    return joined.with_siblings(np.union1d(np.intersect1d(ends, joined.member), decided))
+
+
 def _cut_shared(
-    touched: Nodes, evidence: Evidence, lookup: IdentityLookup, policy: Policy
+    touched: Nodes,
+    evidence: Evidence,
+    wished: np.ndarray,
+    decided: np.ndarray,
+    lookup: IdentityLookup,
+    policy: Policy,
 ) -> tuple[Nodes, Evidence, np.ndarray]:
     """(nodes, pairs, altered): the touched nodes and their neighbours with is_shared, is_hub and host as they are
     now; every pair that touches a judged node; the ids that were judged.
 
-    A hub is not asked for its thousands of edges again: its edges stay, so it stays a hub.
+    Neighbours of `wished` nodes are judged too: what they met counts as other values than before. A hub is not asked
+    for its thousands of edges again: its edges stay, so it stays a hub.
     """
-    asked = touched.id[~touched.is_hub]
+    asked = np.union1d(touched.id[~touched.is_hub], decided)
+    if len(wished):
+        beside = concat_evidence(lookup.edges_of(wished), evidence)
+        beside_them = lookup.nodes(_neighbours(wished, beside))
+        asked = np.union1d(asked, beside_them.id[~beside_them.is_hub])
     pairs = per_pair(concat_evidence(lookup.edges_of(asked), evidence))
     nodes = _with_neighbours(touched, pairs, lookup)
+    joined = joined_values(nodes.id, touched, evidence, lookup, policy)
     before = nodes.is_shared
     is_shared, is_hub = before.copy(), nodes.is_hub.copy()
     rows = nodes.at(asked)
-    is_shared[rows], is_hub[rows] = judge_shared(asked, pairs, nodes, policy)
+    is_shared[rows], is_hub[rows] = judge_shared(asked, pairs, nodes, joined, policy)
     nodes = replace(nodes, is_shared=is_shared, is_hub=is_hub)
 
     # A shared neighbour of a node whose standing changed may have to look for another host.
@@ -172,12 +213,18 @@ def _with_flags_of(around: Nodes, stored: Nodes, altered: np.ndarray) -> Nodes:
 
 
 def _contract(
-    now: Nodes, stored: Nodes, evidence: Evidence, pairs: Evidence, components: Components
+    now: Nodes,
+    stored: Nodes,
+    evidence: Evidence,
+    pairs: Evidence,
+    decided: np.ndarray,
+    components: Components,
 ) -> np.ndarray:
-    """Group of each core node: present components, joined by the batch's edges and those of nodes just freed."""
+    """Group of each core node: present components, joined by the batch's edges and those of nodes just freed or
+    decided about."""
     key = np.where(now.component > 0, now.component, -now.id)
     names, index = np.unique(key, return_inverse=True)
-    freed = now.id[stored.is_shared]
+    freed = np.union1d(now.id[stored.is_shared], decided)
     more = np.isin(pairs.left, freed) | np.isin(pairs.right, freed)
     left = np.concatenate([evidence.left, pairs.left[more]])
     right = np.concatenate([evidence.right, pairs.right[more]])
@@ -191,6 +238,8 @@ def _solve_again(
     group: np.ndarray,
     again: np.ndarray,
     evidence: Evidence,
+    joined: Joined,
+    sides: Sides,
     lookup: IdentityLookup,
     policy: Policy,
 ) -> tuple[np.ndarray, np.ndarray, Refusals]:
@@ -204,18 +253,20 @@ def _solve_again(
     offset = int(group.max()) + 1
     component[again] = parts + offset
     cluster[again] = parts + offset
-    broken = breaks_limit(parts, nodes.namespace, int(parts.max()) + 1, policy)[parts]
+    broken = is_no_person(nodes, parts, int(parts.max()) + 1, joined, sides, policy)[parts]
     if not broken.any():
         return component, cluster, NO_REFUSALS
     crowd = nodes.select(broken)
-    labels, refusals = constrained_clusters(crowd, _inside(pairs, crowd), policy)
+    labels, refusals = constrained_clusters(crowd, _inside(pairs, crowd), joined, sides, policy)
     cluster[np.flatnonzero(again)[broken]] = labels + offset + int(parts.max()) + 1
     return component, cluster, refusals
 
 
-def _attach_shared(now: Nodes, cluster: np.ndarray, policy: Policy) -> np.ndarray:
-    """Clusters with shared nodes given to their hosts' persons; those without a host, or that would break a limit
-    there, stand alone. Numbered 0 … n-1."""
+def _attach_shared(
+    now: Nodes, cluster: np.ndarray, joined: Joined, sides: Sides, policy: Policy
+) -> np.ndarray:
+    """Clusters with shared nodes given to their hosts' persons; those without a host, or that would break a limit or
+    a decision there, stand alone. Numbered 0 … n-1."""
     cluster = cluster.copy()
     shared = np.flatnonzero(now.is_shared)
     given = shared[now.host[shared] > 0]
@@ -227,14 +278,19 @@ def _attach_shared(now: Nodes, cluster: np.ndarray, policy: Policy) -> np.ndarra
         mine = given[now.namespace[given] == code]
         if not len(mine):
             continue
-        core_count = np.bincount(
-            cluster[~now.is_shared & (now.namespace == code)], minlength=int(cluster.max()) + 1
-        )
+        core = np.flatnonzero(~now.is_shared & (now.namespace == code))
+        held = np.unique(np.stack([cluster[core], joined.of(now.id[core])], axis=1), axis=0)[:, 0]
+        core_count = np.bincount(held, minlength=int(cluster.max()) + 1)
         mine = mine[np.lexsort((now.tie[mine], cluster[mine]))]
         _, start, inverse = np.unique(cluster[mine], return_index=True, return_inverse=True)
         place = np.arange(len(mine)) - start[inverse]
         over = mine[core_count[cluster[mine]] + place >= limit]
         cluster[over] = cluster.max() + 1 + np.arange(len(over))
+    stands = sides.per_node(now.id)
+    for row in sorted((int(r) for r in given if int(r) in stands), key=lambda r: int(now.tie[r])):
+        others = (i for i in stands if i != row and cluster[i] == cluster[row])
+        if any(opposed(stands[row], stands[i]) for i in others):
+            cluster[row] = cluster.max() + 1
     return np.unique(cluster, return_inverse=True)[1]
 
 
@@ -251,9 +307,16 @@ def _named(now: Nodes, canonical: np.ndarray, component: np.ndarray, batch_at: i
     )
 
 
-def _cause(was: np.ndarray, after: Nodes, vanished: np.ndarray) -> np.ndarray:
+def _cause(
+    was: np.ndarray, after: Nodes, vanished: np.ndarray, component: np.ndarray, decided: np.ndarray
+) -> np.ndarray:
     cause = np.where(after.is_shared, SHARED, SPLIT).astype(object)
     cause[np.isin(was, vanished)] = MERGE
+    rows = np.isin(after.id, decided)
+    beside = (np.isin(component, component[rows]) & (component > 0)) | np.isin(
+        after.component, after.component[rows & (after.component > 0)]
+    )
+    cause[rows | beside] = DECISION
     cause[was == 0] = NEW
     cause[was == after.canonical] = ""
     return cause

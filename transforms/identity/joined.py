@@ -1,0 +1,87 @@
+"""Joined values: values of one namespace that an `alias` event or a manual merge has declared to be one.
+
+u1 ─alias─ u2 ─merge─ u3      three user_ids, one value: a person may have them all, and a laptop that is seen with
+                              u1 and u3 has met one person. What devices they share does not join values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from conf.policy import Policy
+from transforms.identity.components import driver_components
+from transforms.identity.evidence import OBSERVED_CODE, Evidence
+from transforms.identity.nodes import Nodes, union_of
+
+_NONE = np.empty(0, np.int64)
+
+
+class WishLookup(Protocol):
+    """The part of the resolver's look-up that joined values are read from."""
+
+    def nodes(self, ids: np.ndarray) -> Nodes: ...
+    def wishes_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(left, right) of the pairs that somebody asked to be one, with an end in `ids`."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """`member` (sorted) → `label`: one label per value. Nodes that are not members are values of their own."""
+
+    member: np.ndarray
+    label: np.ndarray
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """The value that each node stands for, as the id of one of the nodes that do."""
+        if not len(self.member):
+            return ids
+        at = np.minimum(np.searchsorted(self.member, ids), len(self.member) - 1)
+        return np.where(self.member[at] == ids, self.label[at], ids)
+
+    def with_siblings(self, ids: np.ndarray) -> np.ndarray:
+        """`ids` and every node that stands for the same value as one of them, sorted."""
+        return np.union1d(ids, self.member[np.isin(self.label, self.of(ids))])
+
+
+NOTHING_JOINED = Joined(_NONE, _NONE)
+
+
+def joined_values(
+    ids: np.ndarray, seen: Nodes, evidence: Evidence, lookup: WishLookup, policy: Policy
+) -> Joined:
+    """What `ids`, and the wishes of a batch, are joined to, however many steps away.
+
+    `seen` and `evidence` are the batch's own nodes and pairs, which the look-up does not know yet.
+    """
+    limited = np.array([n.is_linking and n.value_limit is not None for n in policy.namespaces])
+    wished = evidence.kind > OBSERVED_CODE
+    own = (evidence.left[wished], evidence.right[wished])
+    lefts, rights = [], []
+    known = np.unique(ids)
+    frontier = np.union1d(known, np.concatenate(own)) if len(own[0]) else known
+    known = frontier
+    while len(frontier):
+        stored = lookup.wishes_of(frontier)
+        mine = np.isin(own[0], frontier) | np.isin(own[1], frontier)
+        left, right = np.concatenate([stored[0], own[0][mine]]), np.concatenate([stored[1], own[1][mine]])
+        if not len(left):
+            break
+        ends = np.union1d(left, right)
+        nodes = union_of(lookup.nodes(ends), seen)
+        left_space, right_space = nodes.namespace[nodes.at(left)], nodes.namespace[nodes.at(right)]
+        same = (left_space == right_space) & limited[left_space]
+        lefts.append(left[same])
+        rights.append(right[same])
+        ends = np.union1d(left[same], right[same])
+        frontier = np.setdiff1d(ends, known)
+        known = np.union1d(known, ends)
+    if not lefts or not sum(map(len, lefts)):
+        return NOTHING_JOINED
+    left, right = np.concatenate(lefts), np.concatenate(rights)
+    member = np.union1d(left, right)
+    group = driver_components(len(member), np.searchsorted(member, left), np.searchsorted(member, right))
+    _, first = np.unique(group, return_index=True)
+    return Joined(member, member[first][group])
