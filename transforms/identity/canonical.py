@@ -51,8 +51,8 @@ def assign_canonical_ids(
     winner = np.full(count, np.iinfo(np.int64).max)
     is_live = np.isin(known, live)
     np.minimum.at(winner, home[is_live], known[is_live])
-    unnamed = winner == np.iinfo(np.int64).max
-    reopens = ~is_live & ~lost & unnamed[home]
+    # A retired id is the oldest of a person only where the nodes that first carried it are by themselves again.
+    reopens = ~is_live & ~lost
     np.minimum.at(winner, home[reopens], known[reopens])
     fresh = np.flatnonzero(winner == np.iinfo(np.int64).max)
     fresh = fresh[np.argsort(cluster_tie[fresh], kind="stable")]
