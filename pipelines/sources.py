@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.source_mapping import MappingError, load_mapping, shipped_mappings
+from transforms.control import CONTROL
 from transforms.framing import FORMATS, format_of
 
 MAX_FILE_BYTES = 2**31 - 1  # what Spark can hold of one file
@@ -137,7 +138,7 @@ def _read_folder(spark: SparkSession, source: Source, max_files_per_trigger: int
         .select(
             F.lit(source.name).alias("source"),
             F.lit(source.mapping).alias("mapping"),
-            F.lit("events").alias("feed"),
+            F.lit(CONTROL if source.mapping == CONTROL else "events").alias("feed"),
             F.lit(source.kind).alias("kind"),
             "path",
             "content",

@@ -23,6 +23,7 @@ from pipelines.batch.process import INTENT, BatchProcessor, BatchReport
 from pipelines.batch.resolution import HashCollision
 from pipelines.checkpoint import Checkpoint, open_checkpoint
 from pipelines.components_graphframes import choose_components
+from pipelines.decisions.inbox import control_source, decided_origins, settle
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import lake_lock
 from pipelines.sources import Source, read_stream
@@ -79,7 +80,9 @@ def run_stream(
         snapshot = published(lake)
         _refuse_other_policy(snapshot, policy)
         key = load_key(lake_path, snapshot is not None, snapshot.row["key_fingerprint"] if snapshot else None)
-        checkpoint = open_checkpoint(lake_path, tuple(s.name for s in sources))
+        inputs = [*sources, control_source(lake_path)]
+        checkpoint = open_checkpoint(lake_path, tuple(s.name for s in inputs))
+        settle(lake, checkpoint.stream)
         known = _known_origins(lake, checkpoint)
         totals = {"batches": 0, "received": 0}
 
@@ -103,7 +106,7 @@ def run_stream(
             count,
         )
         processor.ready_state()
-        frame = read_stream(spark, sources, settings.max_files_per_trigger)
+        frame = read_stream(spark, inputs, settings.max_files_per_trigger)
         writer = (
             frame.writeStream.queryName("stitchlake")
             .option("checkpointLocation", str(checkpoint.folder))
@@ -158,7 +161,7 @@ def _known_origins(lake: Lake, checkpoint: Checkpoint) -> frozenset[tuple[str, s
     An attempt that an earlier stream left unfinished is taken back first: its input is read again by the new one.
     """
     if not checkpoint.is_new:
-        return frozenset()
+        return decided_origins(lake)  # decisions may have been published while no stream ran
     snapshot = published(lake)
     intent = read_intent(lake.path / INTENT)
     last = snapshot.batch_id if snapshot else 0

@@ -10,6 +10,9 @@ from conf.policy import PolicyError
 from conf.settings import SettingsError
 from conf.source_mapping import MappingError
 from pipelines.batch.intent import IntentConflict
+from pipelines.decisions.inbox import DecisionProblem
+from pipelines.decisions.persons import NobodyFound
+from pipelines.decisions.records import Refused
 from pipelines.hashing_key import KeyProblem
 from pipelines.java import JavaMissing
 from pipelines.lock import LakeLocked
@@ -17,8 +20,24 @@ from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
 from pipelines.tables.lake import SchemaMismatch
 
-USAGE = (PolicyError, SettingsError, MappingError, SourceError)
-FAILURES = (JavaMissing, LakeLocked, KeyProblem, IntentConflict, PolicyChanged, SchemaMismatch, StreamFailed)
+
+class BadUsage(ValueError):
+    """Arguments that do not go together; the message says what to write instead."""
+
+
+USAGE = (BadUsage, PolicyError, SettingsError, MappingError, SourceError)
+FAILURES = (
+    DecisionProblem,
+    JavaMissing,
+    LakeLocked,
+    NobodyFound,
+    Refused,
+    KeyProblem,
+    IntentConflict,
+    PolicyChanged,
+    SchemaMismatch,
+    StreamFailed,
+)
 
 
 class Exit(Exception):

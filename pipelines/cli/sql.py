@@ -166,7 +166,7 @@ def _not_reading(what: str) -> QueryRefused:
 def _write(names: Sequence[str], rows: Sequence[tuple], shape: str) -> None:
     if shape == "json":
         for row in rows:
-            print(json.dumps(dict(zip(names, row, strict=True)), default=_plain, ensure_ascii=False))
+            print(json.dumps(dict(zip(names, row, strict=True)), default=plain, ensure_ascii=False))
     elif shape == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
@@ -209,11 +209,11 @@ def _cell(value: Any, empty: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple | dict):
-        return json.dumps(value, default=_plain, ensure_ascii=False)
-    return str(_plain(value)) if isinstance(value, date | bytes | bytearray) else str(value)
+        return json.dumps(value, default=plain, ensure_ascii=False)
+    return str(plain(value)) if isinstance(value, date | bytes | bytearray) else str(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON has no word for: instants in ISO 8601 with Z, bytes in base64, Spark's rows as objects."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z") if value.tzinfo else value.isoformat() + "Z"

@@ -1,0 +1,1 @@
+"""Manual decisions: put on record, applied, listed, explained."""

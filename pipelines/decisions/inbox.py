@@ -1,0 +1,180 @@
+"""The control inbox: a folder inside the lake that every stream reads beside its sources.
+
+A decision is a file of one JSON record, put there by rename. A running stream takes it with its next batch; where no
+stream runs, `apply_waiting` takes the lake's lock and makes a batch of what is waiting, without Spark.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.policy import Policy
+from conf.settings import Settings
+from conf.tables import ALL, BRONZE_EVENTS, IDENTITY_DECISIONS
+from pipelines.batch.discard import discard_unpublished
+from pipelines.batch.intent import read_intent
+from pipelines.batch.process import INTENT, BatchProcessor
+from pipelines.hashing_key import fingerprint, load_key
+from pipelines.lock import LakeLocked, lake_lock
+from pipelines.sources import Source
+from pipelines.tables.engines import make_writer
+from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import published
+from transforms.control import CONTROL
+from transforms.identity.components import driver_components
+from transforms.parse import RecordParser
+from transforms.records import parsing
+
+DIRECT = "control-"  # every direct batch is an application of its own: nothing ever continues it
+
+
+class DecisionProblem(RuntimeError):
+    """A decision that cannot be taken, or is not in the tables yet; the message says what to do."""
+
+
+def control_source(lake: Path) -> Source:
+    """The inbox as a source of the lake's stream. Makes the folder."""
+    folder = lake.absolute() / "_stitchlake" / "control"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Source(CONTROL, str(folder), "file", CONTROL)
+
+
+def put(lake: Path, record: dict[str, object]) -> str:
+    """Put a decision on record. Returns its id."""
+    folder = Path(control_source(lake).location)
+    decision_id = str(record.get("decision_id") or uuid.uuid4())
+    name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # decisions count in the order of their names
+    hidden = folder / f".{name}"
+    hidden.write_bytes(orjson.dumps({**record, "decision_id": decision_id}))
+    hidden.rename(folder / name)
+    return decision_id
+
+
+def apply(
+    lake: Path,
+    policy: Policy,
+    settings: Settings,
+    record: dict[str, object],
+    patience_seconds: float = 60.0,
+    say: Callable[[str], None] = lambda text: None,
+) -> str:
+    """Put a decision on record and wait until it is published, by the running stream or by a batch of our own.
+
+    Returns the decision's id. DecisionProblem when it is still waiting after `patience_seconds`.
+    """
+    decision_id = put(lake, record)
+    until = time.monotonic() + patience_seconds
+    said = False
+    while True:
+        try:
+            apply_waiting(lake, policy, settings)
+        except LakeLocked:
+            if not said:
+                say("a stream writes this lake: the decision goes with its next batch …")
+                said = True
+        if _is_published(Lake(lake), decision_id):
+            return decision_id
+        if time.monotonic() > until:
+            raise DecisionProblem(
+                f"decision {decision_id} is on record but not published yet; the stream takes it with its next batch"
+            )
+        time.sleep(0.2)
+
+
+def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
+    """Publish the decisions that wait in the inbox as one batch; returns how many.
+
+    LakeLocked when a stream runs; DecisionProblem when it has left a half-written batch.
+    """
+    with lake_lock(lake_path):
+        lake = Lake(lake_path)
+        lake.create_missing(ALL)
+        snapshot = published(lake)
+        if snapshot is None:
+            raise DecisionProblem(
+                f"the lake {lake_path} has no published batch yet; there is nobody to decide about"
+            )
+        if snapshot.row["policy_fingerprint"] != policy.fingerprint:
+            raise DecisionProblem("this lake's persons were made under another policy; give it with --policy")
+        if not settle(lake, None):
+            raise DecisionProblem(
+                "the stream's last batch is half-written; run the stream once, it takes the decision along"
+            )
+        key = load_key(lake_path, True, snapshot.row["key_fingerprint"])
+        parser = RecordParser({}, policy, key, settings.max_record_bytes)
+        waiting = _waiting(control_source(lake_path), decided_origins(lake))
+        if not waiting.num_rows:
+            return 0
+        rows = pa.Table.from_batches(parsing(parser)(waiting.to_batches()))
+        processor = BatchProcessor(
+            lake,
+            make_writer("delta_rs", lake),
+            parser,
+            policy,
+            driver_components,
+            settings,
+            f"{DIRECT}{uuid.uuid4().hex}",
+            fingerprint(key),
+        )
+        processor.process(lambda: rows, 0)
+        processor.compact()
+        return rows.num_rows
+
+
+def settle(lake: Lake, stream: str | None) -> bool:
+    """Take back the half-written attempt of a direct batch, which nothing will continue.
+
+    False when the half-written attempt is of another stream than `stream`: that one has to complete it.
+    """
+    snapshot, intent = published(lake), read_intent(lake.path / INTENT)
+    last = snapshot.batch_id if snapshot else 0
+    if intent is None or intent.batch_id <= last or intent.stream == stream:
+        return True
+    if intent.stream.startswith(DIRECT):
+        discard_unpublished(lake, last)
+        return True
+    return False
+
+
+def decided_origins(lake: Lake) -> frozenset[tuple[str, str]]:
+    """(source, origin) of the control records that are published."""
+    snapshot = published(lake)
+    if snapshot is None:
+        return frozenset()
+    rows = snapshot.dataset(BRONZE_EVENTS).to_table(
+        columns=["source", "origin"], filter=pc.field("feed") == CONTROL
+    )
+    return frozenset(zip(rows["source"].to_pylist(), rows["origin"].to_pylist(), strict=True))
+
+
+def _waiting(source: Source, known: frozenset[tuple[str, str]]) -> pa.Table:
+    """The inbox's files that are not published, as the rows that a stream would read them as."""
+    files = sorted(f for f in Path(source.location).glob("*.json") if not f.name.startswith("."))
+    files = [f for f in files if (source.name, f.name) not in known]
+    return pa.table(
+        {
+            "source": pa.array([source.name] * len(files), pa.string()),
+            "mapping": pa.array([source.mapping] * len(files), pa.string()),
+            "feed": pa.array([CONTROL] * len(files), pa.string()),
+            "path": pa.array([f.name for f in files], pa.string()),
+            "content": pa.array([f.read_bytes() for f in files], pa.binary()),
+            "transport_at": pa.array(
+                [f.stat().st_mtime_ns // 1000 for f in files], pa.timestamp("us", tz="UTC")
+            ),
+        }
+    )
+
+
+def _is_published(lake: Lake, decision_id: str) -> bool:
+    snapshot = published(lake)
+    if snapshot is None:
+        return False
+    known = snapshot.arrow(IDENTITY_DECISIONS, ["decision_id"])["decision_id"]
+    return pc.is_in(pa.scalar(decision_id), value_set=known.combine_chunks()).as_py()
