@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import duckdb
@@ -114,7 +115,7 @@ def explain_pair(
     nodes = shortest_path(
         ((e["left_node_id"], e["right_node_id"], e["evidence_count"]) for e in usable), *ends
     )
-    path = [_step(usable, *pair) for pair in zip(nodes, nodes[1:], strict=False)] if nodes else []
+    path = [_step(usable, *pair) for pair in itertools.pairwise(nodes)] if nodes else []
     found: dict[str, Any] = {
         "is_one_person": is_one,
         "canonical_ids": wanted,
@@ -125,7 +126,7 @@ def explain_pair(
         refusals = _rows(db, _REFUSALS, [wanted, wanted])
         refused = {(r["left_node_id"], r["right_node_id"]) for r in refusals}
         between = {a.canonical_id, b.canonical_id}
-        on_path = {pair for pair in zip(nodes, nodes[1:], strict=False)} if nodes else set()
+        on_path = set(itertools.pairwise(nodes)) if nodes else set()
         found["refusals"] = [
             _refusal(r)
             for r in refusals
