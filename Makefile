@@ -48,6 +48,14 @@ test-slow: setup ## Run the slow tests
 accuracy: setup ## Hold people against the generator's truth, beside three simpler ways
 	@$(PY) -m benchmarks.truth $(ARGS)
 
+.PHONY: trust
+trust: setup ## Shared devices and junk ids: precision, recall, and how often identifiers change hands
+	@$(PY) -m benchmarks.trust $(ARGS)
+
+.PHONY: resolve-large
+resolve-large: setup ## Time `stitchlake resolve` on 50,000 records with 200,000 identifiers
+	@$(PY) -m benchmarks.resolve_large $(ARGS)
+
 .PHONY: warm-batch
 warm-batch: setup ## Time small batches on a stream with a million events of history
 	@$(PY) -m benchmarks.warm_batch $(ARGS)

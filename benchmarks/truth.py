@@ -7,7 +7,6 @@ whose evidence is complete is not exactly right.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from dataclasses import replace
@@ -17,6 +16,7 @@ import pyarrow as pa
 
 from benchmarks.accuracy import Measurement, as_rows, measure, measure_baselines, report
 from benchmarks.pairs import Assignment, read_truth
+from benchmarks.record import record
 from conf.policy import load_policy
 from conf.settings import load_settings
 from pipelines.generator import generate
@@ -25,19 +25,18 @@ from pipelines.session import build_session
 from pipelines.sources import Source
 from pipelines.stream import run_stream
 
-RESULTS = Path(__file__).parent / "results" / "latest.jsonl"
-_OWNERS = """
+OWNERS = """
 SELECT i.tenant, i.namespace, i.value, m.canonical_id
 FROM silver.identity_map_live m JOIN silver.identifiers i USING (node_id)
 """
 # What a shared device saw when nobody was logged in is nobody's: null, and not a person of its own.
-_EVENT_OWNERS = """
+EVENT_OWNERS = """
 SELECT tenant, event_id, CASE WHEN owner_node_id < 0 THEN NULL ELSE canonical_id END AS canonical_id FROM gold.events
 """
-_EVENTS = (
+EVENTS = (
     "SELECT tenant, event_id, event_at, platform, anchor_node_id, user_node_id, node_ids FROM silver.events"
 )
-_IDENTIFIERS = "SELECT tenant, node_id, namespace, value FROM silver.identifiers"
+IDENTIFIERS = "SELECT tenant, node_id, namespace, value FROM silver.identifiers"
 
 
 def measure_lake(lake: Path, truth_file: Path) -> list[Measurement]:
@@ -50,10 +49,10 @@ def measure_lake(lake: Path, truth_file: Path) -> list[Measurement]:
 
         ours = measure(
             truth,
-            Assignment("stitchlake", rows(_OWNERS), rows(_EVENT_OWNERS)),
+            Assignment("stitchlake", rows(OWNERS), rows(EVENT_OWNERS)),
             rows("SELECT * FROM gold.profiles_live"),
         )
-        return [ours, *measure_baselines(truth, rows(_EVENTS), rows(_IDENTIFIERS))]
+        return [ours, *measure_baselines(truth, rows(EVENTS), rows(IDENTIFIERS))]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,10 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         run_stream(spark, folder / "lake", [source], load_policy(), settings, once=True)
         measured = measure_lake(folder / "lake", folder / "truth.jsonl")
     print(report(measured))
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", encoding="utf-8") as f:
-        for row in as_rows(measured):
-            f.write(json.dumps({**row, "conditions": vars(args)}) + "\n")
+    record("accuracy.", [{**row, "conditions": vars(args)} for row in as_rows(measured)])
     exact = measured[0].exact
     return 0 if exact is not None and exact.is_exact else 1
 

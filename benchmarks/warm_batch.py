@@ -7,7 +7,6 @@ Conservation is checked in every batch; a figure without it would not count.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -17,7 +16,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.truth import RESULTS
+from benchmarks.record import record
 from conf.policy import load_policy
 from conf.settings import load_settings
 from pipelines.batch.process import BatchReport
@@ -102,14 +101,23 @@ def _measure(args: argparse.Namespace, folder: Path) -> int:
     rows = [
         ("warm_batch.median", median, "s", TARGET_SECONDS),
         ("warm_batch.worst", worst, "s", TARGET_SECONDS),
-        ("backlog.events_per_minute", rate, "events/min", None),
+        ("warm_batch.backlog_events_per_minute", rate, "events/min", None),
     ]
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as f:
-        for name, value, unit, target in rows:
-            passed = None if target is None else value <= target
-            row = {"name": name, "value": round(value, 4), "unit": unit, "target": target, "passed": passed}
-            f.write(json.dumps({**row, "baseline": None, "conditions": conditions}) + "\n")
+    record(
+        "warm_batch.",
+        [
+            {
+                "name": name,
+                "value": round(value, 4),
+                "unit": unit,
+                "target": target,
+                "passed": None if target is None else value <= target,
+                "baseline": None,
+                "conditions": conditions,
+            }
+            for name, value, unit, target in rows
+        ],
+    )
     return 0 if median <= TARGET_SECONDS else 1
 
 

@@ -45,6 +45,15 @@ def test_resolve_answers_the_same_at_once_and_in_batches(spark, events, tmp_path
     assert {"tenant", "event_id", "canonical_id", "session_id"} == set(json.loads(whole[1].splitlines()[0]))
 
 
+@pytest.mark.slow  # 344 batches
+def test_resolve_answers_the_same_for_300_records_one_seven_and_all_at_a_time(spark, tmp_path):
+    generate(60, 300, seed=8, out=tmp_path / "in")
+    (file,) = (tmp_path / "in").iterdir()
+    whole = _resolved(file, tmp_path / "whole")
+    assert _resolved(file, tmp_path / "seven", "--batch-size", "7") == whole
+    assert _resolved(file, tmp_path / "one", "--batch-size", "1") == whole
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

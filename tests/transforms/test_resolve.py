@@ -130,6 +130,13 @@ class World:
             groups[canonical].add(name)
         return {frozenset(g) for g in groups.values()}
 
+    def components(self) -> set[frozenset[str]]:
+        rows = self.state._nodes.all_rows(["id", "component"])
+        groups = defaultdict(set)
+        for n, component in zip(rows["id"].to_pylist(), rows["component"].to_pylist(), strict=True):
+            groups[component or -n].add(self.names[n])
+        return {frozenset(g) for g in groups.values()}
+
     def redirects(self) -> dict[int, int]:
         rows = self.state._redirects.all_rows()
         return dict(zip(rows["retired"].to_pylist(), rows["successor"].to_pylist(), strict=True))
@@ -284,6 +291,51 @@ def test_a_hub_goes_to_whom_somebody_has_decided():
     assert people("c1 d3") <= world.people()
     world.decide("undo", "0")
     assert people("c1", "d3") <= world.people()
+
+
+class CountingState(IdentityState):
+    """Counts the rows that the resolver reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows_read = 0
+
+    def __getattribute__(self, name):
+        found = super().__getattribute__(name)
+        if name in ("nodes", "edges_of", "nodes_of_components", "nodes_hosted_by"):
+
+            def counted(*args):
+                rows = found(*args)
+                self.rows_read += len(rows)
+                return rows
+
+            return counted
+        return found
+
+
+def test_a_kiosk_of_ten_thousand_users_costs_nothing_where_it_is_not_touched():
+    """Solved nodes and rows read, not seconds: seen to fail when hubs are asked for their edges again."""
+    with_kiosk, without = World(), World()
+    for world in (with_kiosk, without):
+        world.state = CountingState()
+    with_kiosk.feed(*(f"u{i} d0" for i in range(10_000)))
+    for world in (with_kiosk, without):
+        world.feed("u99999 d9", "u99999 c9")
+        world.state.rows_read = 0
+        world.feed("u99999 c8")
+    assert with_kiosk.solved[-1] == without.solved[-1]
+    assert with_kiosk.state.rows_read == without.state.rows_read
+    with_kiosk.state.rows_read = 0
+    with_kiosk.feed("u5 d0", "u5 c5")
+    assert with_kiosk.state.rows_read < 100
+
+
+def test_no_batch_solves_more_than_the_components_that_it_touches():
+    world = World().feed(*(f"u{i} d{i}" for i in range(40)), "d1 d2", "d3 d4")
+    components = world.components()
+    touched = {"u1", "d7", "c50"}
+    world.feed("u1 c50", "d7 c50")
+    assert world.solved[-1] <= sum(len(c | touched) for c in components if c & touched)
 
 
 WORDS = [f"{kind}{i}" for kind, count in (("u", 3), ("e", 3), ("d", 4), ("c", 3)) for i in range(count)]
