@@ -1,4 +1,4 @@
-"""How long does `stitchlake resolve` take for 50,000 records with 200,000 identifiers, start-up included?
+"""How long does `stitchlake resolve` take for 50,000 records with at least 200,000 identifiers, start-up included?
 
 `python -m benchmarks.resolve_large` runs the command as a user would, holds its people against networkx over the same
 records, and adds to benchmarks/results/latest.jsonl. Exit code 1 above the target, or when a person is wrong.
@@ -25,7 +25,7 @@ TARGET_SECONDS = 120.0
 
 
 def write_records(path: Path, records: int, seed: int) -> set[frozenset[str]]:
-    """Records of four identifiers each, most of them new, some seen before; returns the people that they make."""
+    """Records of five identifiers each, most of them new, some seen before; returns the people that they make."""
     rng = Random(seed)
     graph = nx.Graph()
     with path.open("wb") as f:
@@ -36,6 +36,7 @@ def write_records(path: Path, records: int, seed: int) -> set[frozenset[str]]:
                 "email": f"m{person}@example.com",
                 "device_id": f"d{n}",
                 "cookie_id": f"c{n}",
+                "visitor_id": f"v{n}",
             }
             # The ring holds records together; at most five e-mails a person, so one each.
             nx.add_cycle(graph, [f"{space}:{value}" for space, value in names.items()])
