@@ -13,6 +13,7 @@ Nobody's sessions go to the anchor's unclaimed node, minus the anchor's, and to 
     anonymous  a     a     a     a     a     a        until_shared: A  A  A  A  -anchor  -anchor
                                       └ starts after B's first authenticated event
 
+Users that an `alias` event or a manual merge has declared to be one (`joined`) are one user here too.
 Users of an anchor are in the order of their first sessions, so of their first authenticated events; two at the same
 instant in the order of their event ids. Never in the order of node ids, which are keyed and differ between lakes.
 """
@@ -26,6 +27,7 @@ import pyarrow.compute as pc
 from conf.policy import Policy
 from conf.tables.silver import SESSIONS
 from transforms.grouped import LATEST, Longs, changes, conformed, longs, nullable, places, previous, whole
+from transforms.identity.joined import NOTHING_JOINED, Joined
 from transforms.sessions import CutResult, after_cut
 from transforms.spans import NO_USER
 
@@ -60,7 +62,7 @@ def anchor_users(sessions: pa.Table) -> pa.Table:
     )
 
 
-def anchor_facts(sessions: pa.Table) -> pa.Table:
+def anchor_facts(sessions: pa.Table, joined: Joined = NOTHING_JOINED) -> pa.Table:
     """One row is one anchor, ascending; `sessions` holds all of its sessions."""
     anchors = np.unique(longs(sessions["anchor_node_id"]))
     used = sessions.filter(pc.is_valid(sessions["user_node_id"]))
@@ -72,13 +74,14 @@ def anchor_facts(sessions: pa.Table) -> pa.Table:
     starts = np.flatnonzero(changes(anchor))
     first_user = np.full(len(anchors), NO_USER, np.int64)
     first_user[row[starts]] = user[starts]
-    other = np.flatnonzero(user != first_user[row])
+    label = joined.of(user)
+    other = np.flatnonzero(label != joined.of(first_user)[row])
     second_at = np.full(len(anchors), LATEST, np.int64)
     second = other[changes(anchor[other])] if len(other) else other
     second_at[row[second]] = at[second]
 
-    by_user = np.lexsort((user, row))
-    distinct = row[by_user][changes(row[by_user], user[by_user])]
+    by_user = np.lexsort((label, row))
+    distinct = row[by_user][changes(row[by_user], label[by_user])]
     columns = [
         pa.array(anchors),
         pa.array(np.bincount(distinct, minlength=len(anchors)).astype(np.int64)),
@@ -114,11 +117,12 @@ def _judging(facts: pa.Table) -> tuple[Longs, Longs, Longs]:
     )
 
 
-def assign_owners(sessions: pa.Table, policy: Policy) -> pa.Table:
+def assign_owners(sessions: pa.Table, policy: Policy, joined: Joined = NOTHING_JOINED) -> pa.Table:
     """The same rows with their owner_node_id; `sessions` holds all sessions of the anchors to be judged."""
+    facts = anchor_facts(sessions, joined)
     if needs_all_sessions(policy):
-        return _with_owners(sessions, _last_login_owners(sessions))
-    return owners_from_facts(sessions, anchor_facts(sessions), policy)
+        return _with_owners(sessions, _last_login_owners(sessions, facts))
+    return owners_from_facts(sessions, facts, policy)
 
 
 def owners_from_facts(sessions: pa.Table, facts: pa.Table, policy: Policy) -> pa.Table:
@@ -149,11 +153,11 @@ def owners_from_facts(sessions: pa.Table, facts: pa.Table, policy: Policy) -> pa
     return _with_owners(sessions, np.where(user != NO_USER, user, np.where(is_shared, shared, anchor)))
 
 
-def _last_login_owners(sessions: pa.Table) -> Longs:
+def _last_login_owners(sessions: pa.Table, facts: pa.Table) -> Longs:
     order = _in_order(sessions)
     anchor = longs(sessions["anchor_node_id"])
     user = longs(sessions["user_node_id"], NO_USER)
-    _, first_user, _ = _judging(facts := anchor_facts(sessions))
+    _, first_user, _ = _judging(facts)
     row = np.searchsorted(longs(facts["anchor_node_id"]), anchor)
     in_order, here = user[order], anchor[order]
     last = previous(in_order != NO_USER)
@@ -169,12 +173,13 @@ def owned_changes(
     policy: Policy,
     batch_id: int,
     assigned: pa.Table | None = None,
+    joined: Joined = NOTHING_JOINED,
 ) -> pa.Table:
     """One row is one session to write: cut anew or changed, and those whose owner alone is another than before.
 
     `existing`: all sessions of the anchors of the batch, before the cut; `assigned`: see `as_decided`.
     """
-    owned = assign_owners(after_cut(existing, result), policy)
+    owned = assign_owners(after_cut(existing, result), policy, joined)
     if assigned is not None and assigned.num_rows:
         owned = as_decided(owned, assigned)
     kept = owned.num_rows - result.upserts.num_rows

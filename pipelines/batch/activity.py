@@ -15,6 +15,8 @@ from pipelines.batch.intent import Intent
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from transforms.identity.canonical import ORDINAL_BITS
+from transforms.identity.evidence import NO_EVIDENCE
+from transforms.identity.joined import joined_values
 from transforms.identity.nodes import Nodes
 from transforms.ownership import owned_changes
 from transforms.profiles import fold_profiles
@@ -48,13 +50,18 @@ def fold_activity(
     intent: Intent,
     fetch_events: FetchEvents,
     decided_anchors: np.ndarray,
+    rejoined: np.ndarray,
 ) -> Active:
     """Cut and own the sessions that `valid` events touch, then fold every touched person. Changes the state.
 
-    Sessions of `decided_anchors` may have another owner now, though nothing happened in them.
+    Sessions of `decided_anchors`, and of anchors that `rejoined` users were seen at, may have another owner now,
+    though nothing happened in them.
     """
     gap_us = session_gap_us(policy)
-    anchors = np.union1d(numpy_of(valid["anchor_node_id"]), decided_anchors)
+    seen_at = state.sessions.rows("owner_node_id", rejoined, ["anchor_node_id"])["anchor_node_id"]
+    anchors = np.unique(
+        np.concatenate([numpy_of(valid["anchor_node_id"]), decided_anchors, numpy_of(seen_at)])
+    )
     positions = np.sort(state.sessions.find("anchor_node_id", anchors))
     before = state.sessions.take(positions)
     near = closure(before, valid, gap_us)
@@ -64,7 +71,9 @@ def fold_activity(
         cut = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
 
     assigned = state.identity.decisions.assignments_of(anchors)
-    upserts = owned_changes(before, cut, policy, intent.batch_id, assigned)
+    users = np.union1d(numpy_of(before["user_node_id"]), numpy_of(valid["user_node_id"]))
+    joined = joined_values(users, state.identity.nodes(users), NO_EVIDENCE, state.identity, policy)
+    upserts = owned_changes(before, cut, policy, intent.batch_id, assigned, joined)
     replaced = np.isin(
         numpy_of(before["session_id"]), np.union1d(cut.removed, numpy_of(upserts["session_id"]))
     )

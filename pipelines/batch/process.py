@@ -173,6 +173,7 @@ class BatchProcessor:
                 intent,
                 self._fetch_events,
                 identified.decided_anchors,
+                identified.resolution.rejoined,
             )
         with steps("write"):
             for write in first_writes:

@@ -115,6 +115,27 @@ def test_a_session_given_to_somebody_else_counts_for_her_until_undone(world, cap
     )
 
 
+def test_an_alias_makes_a_shared_device_one_users_again_anonymous_sessions_included(make_lake):
+    world = make_lake()
+    first = [
+        event("a", 0, "login", device_id="d1", user_id="old"),
+        event("b", 100, "login", device_id="d1", user_id="new"),
+        event("c", 200, device_id="d1"),
+    ]
+    alias = {**event("d", 300, "alias"), "identifiers": {"user_id": ["old", "new"]}}
+    world.drop("1.jsonl", first)
+    world.once()
+    assert any(r["owner_node_id"] < 0 for r in world.rows(SESSIONS))
+    world.drop("2.jsonl", [alias])
+    world.once()
+    assert world.people() == people("device_id:d1 user_id:old user_id:new")
+    assert all(r["owner_node_id"] > 0 for r in world.rows(SESSIONS))
+    at_once = make_lake()
+    at_once.drop("1.jsonl", [alias, *first])
+    at_once.once()
+    assert at_once.contents() == world.contents()
+
+
 def test_a_running_stream_takes_a_decision_with_its_next_batch(world, capsys):
     stop = threading.Event()
     source = Source("native", str(world.landing), "file", "native:test")

@@ -34,6 +34,10 @@ class Evidence:
         return len(self.left)
 
 
+_NONE, _NO_CODES = np.empty(0, np.int64), np.empty(0, np.int16)
+NO_EVIDENCE = Evidence(_NONE, _NONE, _NO_CODES, _NO_CODES, _NONE, _NONE, _NONE)
+
+
 def kind_codes(event_type: pa.ChunkedArray) -> np.ndarray:
     """0 where identifiers were merely seen together, 1 where the event asks for a merge (`alias`)."""
     return pc.fill_null(pc.equal(event_type, "alias"), False).to_numpy(zero_copy_only=False).astype(np.int16)

@@ -58,7 +58,8 @@ class IdentityLookup(Protocol):
 class Resolution:
     """What a batch changes. `nodes` are the rows to write and `was` the canonical ids they had (0: new), aligned;
     `cause` says why each changed owner ("" where it did not). `judged` are the nodes whose refusals were decided
-    anew: refusals between them that are not in `refusals` are no longer in force.
+    anew: refusals between them that are not in `refusals` are no longer in force. `rejoined`: nodes that stand for
+    another value than before.
     """
 
     nodes: Nodes
@@ -70,6 +71,7 @@ class Resolution:
     judged: np.ndarray
     minted_count: int
     solved_node_count: int
+    rejoined: np.ndarray
 
 
 def resolve(
@@ -123,6 +125,7 @@ def resolve(
         judged=np.union1d(now.id[core][again], now.id[newly_shared]),
         minted_count=int((np.unique(ids.canonical) >> ORDINAL_BITS == batch_id).sum()),
         solved_node_count=int(again.sum()),
+        rejoined=wished,
     )
 
 
