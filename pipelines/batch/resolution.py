@@ -19,6 +19,7 @@ from transforms.identity.evidence import gather_evidence, kind_codes
 from transforms.identity.nodes import Nodes, new_nodes
 from transforms.identity.refusals import changed_refusals
 from transforms.identity.resolve import Resolution, resolve
+from transforms.identity.shared import without_weak_pairs
 
 
 class HashCollision(RuntimeError):
@@ -83,6 +84,7 @@ def identify(
         kind_codes(valid["event_type"]),
         numpy_of(valid["event_at"]),
     )
+    evidence = without_weak_pairs(evidence, seen, policy)
     resolution = resolve(seen, evidence, state.identity, policy, components, intent.batch_id, intent.batch_at)
     edges = state.identity.with_prior(evidence)
     refused, lifted = changed_refusals(
