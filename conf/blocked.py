@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,16 @@ def shipped_blocked() -> tuple[BlockedValue, ...]:
 
 
 def _entries(raw: dict[str, Any]) -> list[BlockedValue]:
-    rest = {"namespaces": tuple(raw.get("namespaces", ())), "sources": tuple(raw["sources"])}
-    if "pattern" in raw:
-        return [BlockedValue(pattern=raw["pattern"], **rest)]
+    entry = BlockedValue(
+        pattern=raw.get("pattern"),
+        any_case=raw.get("case", "exact") == "any",
+        namespaces=tuple(raw.get("namespaces", ())),
+        sources=tuple(raw["sources"]),
+    )
+    if entry.pattern is not None:
+        return [entry]
     quotes = ("", "'", '"') if raw.get("quoted") else ("",)
-    any_case = raw.get("case", "exact") == "any"
-    return [BlockedValue(value=f"{q}{raw['value']}{q}", any_case=any_case, **rest) for q in quotes]
+    return [replace(entry, value=f"{q}{raw['value']}{q}") for q in quotes]
 
 
 @cache

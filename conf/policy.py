@@ -229,7 +229,9 @@ def _namespace(name: str, body: Any, refuse: Refuse) -> Namespace:
 def _normalizer(value: Any, key: str, refuse: Refuse) -> dict[str, Any]:
     """`email`, or `{kind: email, providers: true}`."""
     options = {"kind": value} if isinstance(value, str) else value
-    options = checks.mapping(options, key, refuse, "{kind: email, providers: true}, or one word such as email")
+    options = checks.mapping(
+        options, key, refuse, "{kind: email, providers: true}, or one word such as email"
+    )
     kind = checks.one_of(options.get("kind"), NORMALIZERS, key, refuse)
     checks.only_known(options, _NORMALIZE_OPTIONS.get(kind, ("kind",)), f"{key}.", refuse)
     region = options.get("region")
@@ -264,7 +266,9 @@ def _blocked(body: Mapping[str, Any], prefix: str, refuse: Refuse) -> tuple[Bloc
         any_case = True
         if isinstance(item, Mapping):
             checks.only_known(map(str, item), ("value", "case"), f"{key}.", refuse)
-            any_case = checks.one_of(item.get("case", "any"), ("any", "exact"), f"{key}.case", refuse) == "any"
+            any_case = (
+                checks.one_of(item.get("case", "any"), ("any", "exact"), f"{key}.case", refuse) == "any"
+            )
             item = item.get("value", "")
         (value,) = checks.text_list([item], key, refuse)
         entries.append(BlockedValue(value=value.strip(), any_case=any_case, sources=("policy",)))
@@ -274,5 +278,7 @@ def _blocked(body: Mapping[str, Any], prefix: str, refuse: Refuse) -> tuple[Bloc
 
 def _region(value: Any, key: str, refuse: Refuse) -> str:
     if value not in SUPPORTED_REGIONS:
-        raise refuse(key, "must be a two-letter country code such as DE, in capitals and in quotes (NO means no)")
+        raise refuse(
+            key, "must be a two-letter country code such as DE, in capitals and in quotes (NO means no)"
+        )
     return str(value)

@@ -33,7 +33,8 @@ _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _map
 
 
 def read_yaml(file: Path) -> Any:
-    """The file's content. YamlProblem's message goes behind the file's name; FileNotFoundError is left to the caller."""
+    """The file's content. YamlProblem's message goes behind the file's name; a file that is not there is the caller's
+    affair."""
     try:
         return yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)  # a SafeLoader
     except FileNotFoundError:

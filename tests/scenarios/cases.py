@@ -26,9 +26,11 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,8 @@ class Case:
     intervals: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
 
     @property
-    def tenant(self) -> str:
-        return self.name
+    def is_built(self) -> bool:
+        return self.needs is None or self.needs in BUILT
 
 
 def person(words: str) -> str:
@@ -83,6 +85,17 @@ def all_cases() -> tuple[Case, ...]:
     names = [c.name for c in cases]
     assert len(set(names)) == len(names), "two scenarios have the same name"
     return cases
+
+
+@cache
+def built_cases(policy: str) -> tuple[Case, ...]:
+    return tuple(c for c in all_cases() if c.policy == policy and c.is_built)
+
+
+def arrivals(cases: Iterable[Case]) -> list[list[dict[str, Any]]]:
+    """The records of several cases, batch by batch."""
+    parts = [[[case.records[n - 1] for n in batch] for batch in case.batches] for case in cases]
+    return [list(chain.from_iterable(batch)) for batch in zip_longest(*parts, fillvalue=())]
 
 
 @cache
@@ -137,11 +150,14 @@ def record(n: int, event: str | dict[str, Any], tenant: str) -> dict[str, Any]:
 
 def instant(at: str) -> datetime:
     day, hour, minute, second = _TIME.fullmatch(at).groups(default="0")  # type: ignore[union-attr]
-    return DAY + timedelta(days=max(int(day) - 1, 0), hours=int(hour), minutes=int(minute), seconds=int(second))
+    return DAY + timedelta(
+        days=max(int(day) - 1, 0), hours=int(hour), minutes=int(minute), seconds=int(second)
+    )
 
 
 def _case(file: Path, raw: dict[str, Any]) -> Case:
     name = raw["name"]
+    assert "/" not in name, f"{file.name}: {name}: a name with / would be two tenants"
     assert set(raw) <= _KEYS, f"{file.name}: {name}: unknown {sorted(set(raw) - _KEYS)}"
     numbers = range(1, len(raw["events"]) + 1)
     batches = raw.get("batches", [list(numbers)])

@@ -22,7 +22,7 @@ from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from pipelines.views import view_statements
 from quality.standing import judge_duplicates
-from tests.scenarios.outcome import Outcome, outcome_of
+from tests.scenarios.outcome import Outcome, outcomes_of
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
 from transforms.parsed_schema import Records
@@ -72,43 +72,41 @@ class World:
             if not row["is_deleted"]:
                 self.profiles[row["canonical_id"]] = row
 
-    def outcome(self, with_intervals: bool = True) -> Outcome:
+    def outcomes(self) -> dict[str, Outcome]:
+        """What has come out so far, by case."""
         state = self.state
         nodes = state.identity._nodes.all_rows(["id", "canonical", "is_shared"])
+        nodes = nodes.rename_columns(["node_id", "canonical_id", "is_shared"])
         sessions = state.sessions.all_rows(list(SESSIONS.names))
-        refusals = state.identity._refusals.all_rows(["left", "right"]).to_pylist()
-        return outcome_of(
+        refusals = state.identity._refusals.all_rows(["left", "right"])
+        return outcomes_of(
             identifiers=pa.concat_tables(self.identifiers).to_pylist(),
-            owners=[
-                {"node_id": n["id"], "canonical_id": n["canonical"], "is_shared": n["is_shared"]}
-                for n in nodes.to_pylist()
-            ],
-            refusals=[{"left_node_id": r["left"], "right_node_id": r["right"]} for r in refusals],
+            owners=nodes.to_pylist(),
+            refusals=refusals.rename_columns(["left_node_id", "right_node_id"]).to_pylist(),
             events=self.events.to_pylist(),
             sessions=sessions.to_pylist(),
             quarantine=self.refused,
-            profiles=self.profiles.values(),
-            intervals=_intervals(sessions, nodes) if with_intervals else [],
+            profiles=list(self.profiles.values()),
+            intervals=_intervals(sessions, nodes),
         )
 
 
-def outcome_in_memory(
-    policy: Policy, batches: Iterable[Sequence[dict[str, Any]]], with_intervals: bool = True
-) -> Outcome:
-    """What comes out of records that arrive in these batches."""
+def outcomes_in_memory(policy: Policy, batches: Iterable[Sequence[dict[str, Any]]]) -> dict[str, Outcome]:
+    """What comes out of records that arrive in these batches, by case."""
     world = World(policy)
     for batch in batches:
-        world.feed(batch)
-    return world.outcome(with_intervals)
+        if batch:
+            world.feed(batch)
+    return world.outcomes()
 
 
 def _intervals(sessions: pa.Table, nodes: pa.Table) -> list[dict[str, Any]]:
     """What the view silver.device_ownership says of them."""
-    nodes = nodes.append_column("namespace", pa.nulls(nodes.num_rows, pa.string()))
+    nodes = nodes.append_column("namespace", pa.nulls(nodes.num_rows, pa.string()))  # the view shows it
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'; CREATE SCHEMA silver")
         db.register("sessions", sessions)
-        db.register("nodes", nodes.rename_columns(["node_id", "canonical_id", "is_shared", "namespace"]))
+        db.register("nodes", nodes)
         db.execute("CREATE VIEW silver.sessions_live AS SELECT * FROM sessions")
         db.execute("CREATE VIEW silver.identity_map_live AS SELECT * FROM nodes")
         return db.execute(view_statements()["silver.device_ownership"]).to_arrow_table().to_pylist()

@@ -1,44 +1,57 @@
-"""Every scenario comes out as its file says, whatever the order of its events and however they are cut into batches."""
+"""Every scenario comes out as its file says, whatever the order of its events and however they are cut into batches.
+
+All scenarios of one policy are run in one lake, each as a tenant of its own: tenants never meet.
+"""
 
 from __future__ import annotations
 
 import itertools
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tests.scenarios.cases import BUILT, Case, all_cases, policy_of
-from tests.scenarios.in_memory import outcome_in_memory
-from tests.scenarios.outcome import check
+from tests.scenarios.cases import Case, all_cases, arrivals, built_cases, policy_of
+from tests.scenarios.in_memory import outcomes_in_memory
+from tests.scenarios.outcome import Outcome, check
+
+POLICIES = sorted({case.policy for case in all_cases()})
 
 
-def built(case: Case) -> None:
-    if case.needs and case.needs not in BUILT:
-        pytest.skip(f"needs {case.needs}, which is not built yet")
+@cache
+def outcomes(policy: str) -> dict[str, Outcome]:
+    return outcomes_in_memory(policy_of(policy), arrivals(built_cases(policy)))
 
 
-CASES = [pytest.param(case, id=case.name) for case in all_cases()]
-
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in all_cases()])
 def test_scenario(case: Case) -> None:
-    built(case)
-    batches = [[case.records[n - 1] for n in batch] for batch in case.batches]
-    check(case, outcome_in_memory(policy_of(case.policy), batches, bool(case.intervals)))
+    if not case.is_built:
+        pytest.skip(f"needs {case.needs}, which is not built yet")
+    check(case, outcomes(case.policy)[case.name])
 
 
-@pytest.mark.parametrize("case", CASES)
-@settings(max_examples=examples(8), deadline=None)
+@pytest.mark.parametrize("policy", POLICIES)
+@settings(max_examples=examples(25), deadline=None)
 @given(random=st.randoms(use_true_random=False), parts=st.integers(1, 5), repeats=st.booleans())
-def test_scenario_in_any_order_and_batching(case: Case, random, parts: int, repeats: bool) -> None:
-    built(case)
-    records = list(case.records) * (2 if repeats else 1)
-    random.shuffle(records)
-    cuts = sorted(random.randint(0, len(records)) for _ in range(parts - 1))
-    batches = [records[a:b] for a, b in itertools.pairwise([0, *cuts, len(records)]) if a < b]
-    check(case, outcome_in_memory(policy_of(case.policy), batches, bool(case.intervals)))
+def test_scenarios_in_any_order_and_batching(policy: str, random, parts: int, repeats: bool) -> None:
+    cases = built_cases(policy)
+    batches: list[list[dict]] = [[] for _ in range(parts)]
+    for case in cases:
+        records = list(case.records) * (2 if repeats else 1)
+        random.shuffle(records)
+        cuts = sorted(random.randint(0, len(records)) for _ in range(parts - 1))
+        for batch, (a, b) in zip(batches, itertools.pairwise([0, *cuts, len(records)]), strict=True):
+            batch += records[a:b]
+    found = outcomes_in_memory(policy_of(policy), batches)
+    wrong = []
+    for case in cases:
+        try:
+            check(case, found[case.name])
+        except AssertionError as e:
+            wrong.append(f"{case.name}: {e}")
+    assert not wrong
 
 
 def test_there_are_sixty_scenarios_and_more() -> None:

@@ -38,7 +38,9 @@ def judge_shared(
     max_degree = np.array([n.max_degree or policy.max_degree for n in policy.namespaces], np.int64)
     is_hub = degree > max_degree[space]
     is_attached = _attaching(policy)[space]
-    can_be_shared = np.array([n.strength in ("device", "strong") for n in policy.namespaces])[space] | is_attached
+    can_be_shared = (
+        np.array([n.strength in ("device", "strong") for n in policy.namespaces])[space] | is_attached
+    )
     other_space = nodes.namespace[nodes.at(other)]
     is_shared = is_hub.copy()
     for code, namespace in enumerate(policy.namespaces):
@@ -86,7 +88,9 @@ def choose_hosts(ids: np.ndarray, pairs: Evidence, nodes: Nodes, policy: Policy)
     other = np.concatenate([pairs.right[order], pairs.left[order]])
     rank = np.concatenate([np.arange(len(order))] * 2)
     other_row = nodes.at(other)
-    good = np.isin(me, standing) & ~nodes.is_shared[other_row] & ~_attaching(policy)[nodes.namespace[other_row]]
+    good = (
+        np.isin(me, standing) & ~nodes.is_shared[other_row] & ~_attaching(policy)[nodes.namespace[other_row]]
+    )
     me, other, rank = me[good], other[good], rank[good]
     by = np.lexsort((rank, me))
     found, first = np.unique(me[by], return_index=True)
