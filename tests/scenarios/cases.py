@@ -100,12 +100,13 @@ def arrivals(cases: Iterable[Case]) -> list[list[dict[str, Any]]]:
 
 @cache
 def policy_of(name: str) -> Policy:
-    """A shipped policy, or a variant of the shipped default one from policies.yaml."""
+    """A shipped policy, or a variant of one from policies.yaml."""
     shipped = POLICY_FOLDER / f"{name}.yaml"
     if shipped.exists():
         return policy_from_dict(yaml.safe_load(shipped.read_text("utf-8")), name)
     change = yaml.safe_load((FOLDER / "policies.yaml").read_text("utf-8"))[name]
-    base = yaml.safe_load((POLICY_FOLDER / "default.yaml").read_text("utf-8"))
+    shipped = POLICY_FOLDER / f"{change.pop('base', 'default')}.yaml"
+    base = yaml.safe_load(shipped.read_text("utf-8"))
     spaces = base["namespaces"] | change.pop("namespaces", {})
     return policy_from_dict(base | change | {"namespaces": spaces}, name)
 

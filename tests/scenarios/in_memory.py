@@ -109,7 +109,7 @@ def _intervals(sessions: pa.Table, nodes: pa.Table) -> list[dict[str, Any]]:
         db.register("nodes", nodes)
         db.execute("CREATE VIEW silver.sessions_live AS SELECT * FROM sessions")
         db.execute("CREATE VIEW silver.identity_map_live AS SELECT * FROM nodes")
-        return db.execute(view_statements()["silver.device_ownership"]).to_arrow_table().to_pylist()
+        return db.sql(view_statements()["silver.device_ownership"]).to_arrow_table().to_pylist()
 
 
 def _records(records: Sequence[dict[str, Any]], batch_id: int) -> Records:

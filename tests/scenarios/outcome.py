@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from conf.tables import PROFILES
 from tests.scenarios.cases import NOBODY, Case, person
 
 Row = dict[str, Any]
@@ -114,7 +115,11 @@ def _outcome(tables: dict[str, list[Row]]) -> Outcome:
         sessions=frozenset(frozenset(s) for s in in_session.values()),
         quarantined={int(q["event_id"]): set(q["reasons"]) for q in tables["quarantine"]},
         flagged={int(e["event_id"]): set(e["flags"] or ()) for e in tables["events"]},
-        profile_of={people.get(p["canonical_id"], NOBODY): p for p in tables["profiles"]},
+        profile_of={
+            people[p["canonical_id"]]: {k: p[k] for k in PROFILES.with_role("content")}
+            for p in tables["profiles"]
+            if p["canonical_id"] in people
+        },
         intervals=_intervals(tables, name, people),
     )
 

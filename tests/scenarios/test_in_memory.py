@@ -33,7 +33,7 @@ def test_scenario(case: Case) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=examples(25), deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(random=st.randoms(use_true_random=False), parts=st.integers(1, 5), repeats=st.booleans())
 def test_scenarios_in_any_order_and_batching(policy: str, random, parts: int, repeats: bool) -> None:
     cases = built_cases(policy)
