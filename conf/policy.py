@@ -1,7 +1,7 @@
 """The identity policy: which identifiers link persons, how strongly, and which values never count.
 
 A policy is a YAML file that a user edits; `load_policy` turns it into frozen dataclasses or refuses with the file,
-the key, what is wrong and the way out.
+the key, what is wrong and the way out. docs/policy.md explains every key.
 """
 
 from __future__ import annotations
@@ -10,29 +10,27 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+from phonenumbers import SUPPORTED_REGIONS
+
+from conf import checks
+from conf.blocked import BlockedValue, shipped_blocked
+from conf.checks import Refuse
+from conf.yaml_file import YamlProblem, read_yaml
 
 STRENGTHS = ("unique", "strong", "device", "weak", "ignored")
 LINKING = ("unique", "strong", "device")
-NORMALIZERS = ("opaque", "email", "phone", "hex", "uuid")
+NORMALIZERS = ("opaque", "email", "phone", "hex", "uuid", "wallet")
 SHARED_IDENTIFIER = ("strongest_owner", "own_profile")
 ANONYMOUS_ON_SHARED_DEVICE = ("until_shared", "session_bounded", "last_login", "device_profile")
+WEAK_IDENTIFIERS = ("never", "attach")
 MAX_LINKING_IDENTIFIERS = 50
+RESERVED = ("unclaimed",)  # what the identity map calls the node of sessions that are nobody's
 POLICY_FOLDER = Path(__file__).parent / "policies"
-
-# What trackers send when they have nothing to send; compared after trimming, without regard to case.
-SHIPPED_BLOCKED_VALUES: tuple[str, ...] = (
-    "", "0", "-1", "anonymous", "anon", "guest", "id", "distinct_id", "distinctid", "email", "nan", "nil", "none",
-    "null", "undefined", "unknown", "n/a", "not_authenticated", "[object object]", "true", "false",
-    "ffffffff-ffff-ffff-ffff-ffffffffffff",
-)  # fmt: skip
-# Nothing but zeros, dashes and the like: the all-zero uuid and advertising id, "00", "--".
-SHIPPED_BLOCKED_PATTERNS: tuple[str, ...] = (r"^[0\-_.:\s]*$",)
 
 
 class PolicyError(ValueError):
@@ -41,16 +39,24 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True)
 class Namespace:
-    """One kind of identifier. `limit` is how many values one person may have (None: any number)."""
+    """One kind of identifier.
+
+    `limit`: how many values one person may have (None: any number). `attach_limit`: how many of them a weak
+    identifier may have been seen with and still be attached (None: as many as a person may have). `attaches`: weak,
+    and linked for as long as that fits (`weak_identifiers: attach`).
+    """
 
     name: str
     strength: str
     priority: int
     limit: int | None = None
     normalize: str = "opaque"
-    blocked_values: tuple[str, ...] = ()
-    blocked_patterns: tuple[str, ...] = ()
+    email_providers: bool = False
+    phone_region: str | None = None
+    blocked: tuple[BlockedValue, ...] = ()
     max_degree: int | None = None
+    attach_limit: int | None = None
+    attaches: bool = False
 
     @property
     def is_linking(self) -> bool:
@@ -61,17 +67,22 @@ class Namespace:
         """How many values of it one person may have: 1 for unique, `limit` for strong, any number otherwise."""
         return 1 if self.strength == "unique" else self.limit
 
+    @property
+    def company_limit(self) -> int | None:
+        """How many values of it an attached weak identifier may have been seen with."""
+        return self.value_limit if self.attach_limit is None else self.attach_limit
+
 
 @dataclass(frozen=True)
 class Policy:
     """The whole policy. `namespaces` is ordered by (priority, name); a namespace's code is its place there."""
 
     namespaces: tuple[Namespace, ...]
-    blocked_values: frozenset[str] = frozenset(SHIPPED_BLOCKED_VALUES)
-    blocked_patterns: tuple[str, ...] = SHIPPED_BLOCKED_PATTERNS
+    blocked: tuple[BlockedValue, ...] = ()
     max_degree: int = 1000
     shared_identifier: str = "strongest_owner"
     anonymous_on_shared_device: str = "until_shared"
+    weak_identifiers: str = "never"
     session_gap_minutes: float = 30.0
     max_value_length: int = 512
     default_phone_region: str | None = None
@@ -90,40 +101,39 @@ class Policy:
     def fingerprint(self) -> str:
         facts = asdict(self)
         facts.pop("origin")
-        facts["blocked_values"] = sorted(self.blocked_values)
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-_NAMESPACE_KEYS = {
-    "strength",
-    "priority",
-    "limit",
-    "normalize",
-    "blocked_values",
-    "blocked_patterns",
-    "max_degree",
-}
-_POLICY_KEYS = {
-    "namespaces", "blocked_values", "blocked_values_replace", "blocked_patterns", "max_degree", "shared_identifier",
-    "anonymous_on_shared_device", "session_gap_minutes", "max_value_length", "default_phone_region",
-}  # fmt: skip
+_NAMESPACE_KEYS = (
+    "strength", "priority", "limit", "normalize", "blocked_values", "blocked_patterns", "max_degree", "attach_limit",
+)  # fmt: skip
+_POLICY_KEYS = (
+    "description", "namespaces", "blocked_values", "blocked_values_replace", "blocked_patterns", "max_degree",
+    "shared_identifier", "anonymous_on_shared_device", "weak_identifiers", "session_gap_minutes", "max_value_length",
+    "default_phone_region",
+)  # fmt: skip
+_NORMALIZE_OPTIONS = {"email": ("kind", "providers"), "phone": ("kind", "region")}
+
+
+def shipped_policies() -> tuple[str, ...]:
+    """The names of the policies that come with the program."""
+    return tuple(sorted(f.stem for f in POLICY_FOLDER.glob("*.yaml")))
 
 
 def load_policy(path: Path | str | None = None) -> Policy:
     """The policy in `path`, or one shipped in conf/policies by its bare name, or the default one."""
     file = POLICY_FOLDER / "default.yaml" if path is None else Path(path)
-    if path is not None and not file.exists() and (POLICY_FOLDER / f"{path}.yaml").exists():
+    if path is not None and not file.exists() and str(path) in shipped_policies():
         file = POLICY_FOLDER / f"{path}.yaml"
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = read_yaml(file)
     except FileNotFoundError:
-        raise PolicyError(f"policy file {file} does not exist; give --policy an existing YAML file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-        where = getattr(e, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
         raise PolicyError(
-            f"policy file {file}{line} is not readable YAML; check its indentation and quotes"
+            f"policy file {file} does not exist; give --policy an existing YAML file, "
+            f"or one of the shipped policies: {', '.join(shipped_policies())}"
         ) from None
+    except YamlProblem as e:
+        raise PolicyError(f"policy file {file}{e}") from None
     return policy_from_dict(raw, str(file))
 
 
@@ -135,8 +145,8 @@ def policy_from_dict(raw: Any, origin: str = "policy") -> Policy:
 
     if not isinstance(raw, Mapping):
         raise refuse("(top)", "must be a mapping with the key `namespaces`")
-    if unknown := sorted(set(map(str, raw)) - _POLICY_KEYS):
-        raise refuse(unknown[0], f"is not a policy key; known are {', '.join(sorted(_POLICY_KEYS))}")
+    raw = {str(k): v for k, v in raw.items()}
+    checks.only_known(raw, _POLICY_KEYS, "", refuse)
     spaces = raw.get("namespaces")
     if not isinstance(spaces, Mapping) or not spaces:
         raise refuse(
@@ -149,98 +159,126 @@ def policy_from_dict(raw: Any, origin: str = "policy") -> Policy:
         )
 
     def one_of(key: str, allowed: tuple[str, ...]) -> str:
-        value = raw.get(key, allowed[0])
-        if value not in allowed:
-            raise refuse(key, f"must be one of {', '.join(allowed)}")
-        return str(value)
+        return checks.one_of(raw.get(key, allowed[0]), allowed, key, refuse)
 
-    values = _strings(raw.get("blocked_values"), "blocked_values", refuse)
-    shipped = () if raw.get("blocked_values_replace") else SHIPPED_BLOCKED_VALUES
-    patterns = () if raw.get("blocked_values_replace") else SHIPPED_BLOCKED_PATTERNS
+    weak_identifiers = one_of("weak_identifiers", WEAK_IDENTIFIERS)
+    if weak_identifiers == "attach":
+        parsed = _with_attached(parsed, refuse)
+    replaces = checks.boolean(raw.get("blocked_values_replace", False), "blocked_values_replace", refuse)
     region = raw.get("default_phone_region")
-    if region is not None and not re.fullmatch(r"[A-Z]{2}", str(region)):
-        raise refuse("default_phone_region", "must be a two-letter country code such as DE")
     return Policy(
         namespaces=tuple(sorted(parsed, key=lambda n: (n.priority, n.name))),
-        blocked_values=frozenset(v.strip().lower() for v in (*shipped, *values)),
-        blocked_patterns=(*patterns, *_patterns(raw.get("blocked_patterns"), "blocked_patterns", refuse)),
-        max_degree=_positive(raw.get("max_degree", 1000), "max_degree", refuse),
+        blocked=(*(() if replaces else shipped_blocked()), *_blocked(raw, "", refuse)),
+        max_degree=checks.whole_number(raw.get("max_degree", 1000), "max_degree", refuse, least=1),
         shared_identifier=one_of("shared_identifier", SHARED_IDENTIFIER),
         anonymous_on_shared_device=one_of("anonymous_on_shared_device", ANONYMOUS_ON_SHARED_DEVICE),
-        session_gap_minutes=_positive_number(
+        weak_identifiers=weak_identifiers,
+        session_gap_minutes=checks.positive_number(
             raw.get("session_gap_minutes", 30), "session_gap_minutes", refuse
         ),
-        max_value_length=_positive(raw.get("max_value_length", 512), "max_value_length", refuse),
-        default_phone_region=region,
+        max_value_length=checks.whole_number(
+            raw.get("max_value_length", 512), "max_value_length", refuse, least=1
+        ),
+        default_phone_region=None if region is None else _region(region, "default_phone_region", refuse),
         origin=origin,
     )
 
 
-def _namespace(name: str, body: Any, refuse: Any) -> Namespace:
+def _namespace(name: str, body: Any, refuse: Refuse) -> Namespace:
     key = f"namespaces.{name}"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.\-]*", name):
         raise refuse(key, "a namespace starts with a letter and has letters, digits, _ . - only")
-    if not isinstance(body, Mapping):
-        raise refuse(key, "must be a mapping such as {strength: device, priority: 10}")
-    if unknown := sorted(set(map(str, body)) - _NAMESPACE_KEYS):
-        raise refuse(f"{key}.{unknown[0]}", f"is not known; known are {', '.join(sorted(_NAMESPACE_KEYS))}")
-    strength = body.get("strength")
-    if strength not in STRENGTHS:
-        raise refuse(f"{key}.strength", f"must be one of {', '.join(STRENGTHS)}")
+    if name in RESERVED:
+        raise refuse(key, "is a name of the program's own; give the namespace another one")
+    body = checks.mapping(body, key, refuse, "{strength: device, priority: 10}")
+    checks.only_known(body, _NAMESPACE_KEYS, f"{key}.", refuse)
+    strength = checks.one_of(body.get("strength"), STRENGTHS, f"{key}.strength", refuse)
     limit = body.get("limit")
     if limit is not None:
-        limit = _positive(limit, f"{key}.limit", refuse)
+        limit = checks.whole_number(limit, f"{key}.limit", refuse, least=1)
         if strength not in ("unique", "strong") or (strength == "unique" and limit != 1):
             raise refuse(
-                f"{key}.limit", "only strong namespaces have a limit of their own; unique always means 1"
+                f"{key}.limit",
+                "only strong namespaces have a limit of their own; unique always means 1, others have none: "
+                "remove it, or make the namespace strong",
             )
-    normalize = body.get("normalize", "opaque")
-    if normalize not in NORMALIZERS:
-        raise refuse(f"{key}.normalize", f"must be one of {', '.join(NORMALIZERS)}")
-    priority = body.get("priority", 100)
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise refuse(f"{key}.priority", "must be a whole number; smaller is better")
+    attach_limit = body.get("attach_limit")
+    if attach_limit is not None:
+        attach_limit = checks.whole_number(attach_limit, f"{key}.attach_limit", refuse, least=1)
+        if strength not in LINKING:
+            raise refuse(
+                f"{key}.attach_limit",
+                "says how many values of a linking namespace a weak identifier may be seen with; "
+                "put it on that namespace",
+            )
     degree = body.get("max_degree")
+    # Of the identifiers of an event the better ones come first; what does not link comes last.
+    priority = body.get("priority", 100 if strength in LINKING else 1000)
     return Namespace(
         name=name,
         strength=strength,
-        priority=priority,
+        priority=checks.whole_number(priority, f"{key}.priority", refuse),
         limit=limit,
-        normalize=normalize,
-        blocked_values=tuple(
-            v.strip().lower() for v in _strings(body.get("blocked_values"), f"{key}.blocked_values", refuse)
-        ),
-        blocked_patterns=_patterns(body.get("blocked_patterns"), f"{key}.blocked_patterns", refuse),
-        max_degree=None if degree is None else _positive(degree, f"{key}.max_degree", refuse),
+        **_normalizer(body.get("normalize", "opaque"), f"{key}.normalize", refuse),
+        blocked=_blocked(body, f"{key}.", refuse),
+        max_degree=None if degree is None else checks.whole_number(degree, f"{key}.max_degree", refuse, 1),
+        attach_limit=attach_limit,
     )
 
 
-def _strings(value: Any, key: str, refuse: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(v is None or isinstance(v, str | int | float) for v in value):
-        raise refuse(key, "must be a list of values")
-    # YAML reads a bare null as no value; in this list it means the word.
-    return tuple("null" if v is None else str(v) for v in value)
+def _normalizer(value: Any, key: str, refuse: Refuse) -> dict[str, Any]:
+    """`email`, or `{kind: email, providers: true}`."""
+    options = {"kind": value} if isinstance(value, str) else value
+    options = checks.mapping(
+        options, key, refuse, "{kind: email, providers: true}, or one word such as email"
+    )
+    kind = checks.one_of(options.get("kind"), NORMALIZERS, key, refuse)
+    checks.only_known(options, _NORMALIZE_OPTIONS.get(kind, ("kind",)), f"{key}.", refuse)
+    region = options.get("region")
+    return {
+        "normalize": kind,
+        "email_providers": checks.boolean(options.get("providers", False), f"{key}.providers", refuse),
+        "phone_region": None if region is None else _region(region, f"{key}.region", refuse),
+    }
 
 
-def _patterns(value: Any, key: str, refuse: Any) -> tuple[str, ...]:
-    patterns = _strings(value, key, refuse)
-    for p in patterns:
-        try:
-            re.compile(p)
-        except re.error as e:
-            raise refuse(key, f"{p!r} is not a regular expression: {e}") from None
-    return patterns
+def _with_attached(namespaces: list[Namespace], refuse: Refuse) -> list[Namespace]:
+    """The weak ones marked as attaching. They are believed last, so their priority has to say so."""
+    last = max(n.priority for n in namespaces if n.is_linking)
+    for n in namespaces:
+        if n.strength == "weak" and n.priority <= last:
+            raise refuse(
+                f"namespaces.{n.name}.priority",
+                f"must be more than {last}, the last of the linking ones, for an attached weak identifier is "
+                "believed last; raise it or leave it out",
+            )
+    return [replace(n, attaches=n.strength == "weak") for n in namespaces]
 
 
-def _positive(value: Any, key: str, refuse: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise refuse(key, "must be a whole number of at least 1")
-    return value
+def _blocked(body: Mapping[str, Any], prefix: str, refuse: Refuse) -> tuple[BlockedValue, ...]:
+    """The user's entries: a plain value holds in any case, `{value: NaN, case: exact}` as it stands."""
+    key = f"{prefix}blocked_values"
+    listed = body.get("blocked_values") or []
+    if not isinstance(listed, list):
+        raise refuse(key, "must be a list of values, such as [guest, test]")
+    entries = []
+    for item in listed:
+        any_case = True
+        if isinstance(item, Mapping):
+            checks.only_known(map(str, item), ("value", "case"), f"{key}.", refuse)
+            any_case = (
+                checks.one_of(item.get("case", "any"), ("any", "exact"), f"{key}.case", refuse) == "any"
+            )
+            item = item.get("value", "")
+        (value,) = checks.text_list([item], key, refuse)
+        entries.append(BlockedValue(value=value.strip(), any_case=any_case, sources=("policy",)))
+    patterns = checks.pattern_list(body.get("blocked_patterns"), f"{prefix}blocked_patterns", refuse)
+    return (*entries, *(BlockedValue(pattern=p, sources=("policy",)) for p in patterns))
 
 
-def _positive_number(value: Any, key: str, refuse: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise refuse(key, "must be a number above 0")
-    return float(value)
+def _region(value: Any, key: str, refuse: Refuse) -> str:
+    if value not in SUPPORTED_REGIONS:
+        raise refuse(
+            key, "must be a two-letter country code such as DE, in capitals and in quotes (NO means no)"
+        )
+    return str(value)

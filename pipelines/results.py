@@ -13,9 +13,11 @@ from pipelines.views import register_duckdb
 
 # A thrown-away lake mints ids that mean nothing afterwards: a person is named after its first member, a session
 # after its first event, so that outputs of several runs compare.
+# Weak identifiers are nobody's name, even where the policy attaches them.
 _MEMBERS = """
 SELECT i.tenant, i.namespace, i.value, m.canonical_id
 FROM silver.identity_map_live m JOIN silver.identifiers i USING (node_id)
+WHERE NOT list_contains($weak, i.namespace)
 """
 _NAMES = f"""
 SELECT tenant, canonical_id, min(namespace || ':' || value) AS name FROM ({_MEMBERS}) GROUP BY tenant, canonical_id
@@ -53,7 +55,8 @@ def write_owners(lake: Path, policy: Policy, output: Path, names_are_members: bo
     """One sorted line per identifier of a linking namespace: {"tenant","namespace","value","canonical_id"}."""
     with connect(lake) as db:
         rows = db.execute(
-            f"SELECT m.*, n.name FROM ({_MEMBERS}) m JOIN ({_NAMES}) n USING (tenant, canonical_id)"
+            f"SELECT m.*, n.name FROM ({_MEMBERS}) m JOIN ({_NAMES}) n USING (tenant, canonical_id)",
+            {"weak": _weak(policy)},
         ).fetchall()
     lines = [
         {"tenant": t, "namespace": n, "value": v, "canonical_id": name if names_are_members else str(c)}
@@ -74,7 +77,8 @@ def write_events(lake: Path, policy: Policy, output: Path, names_are_members: bo
             FROM ({_EVENTS}) e
             LEFT JOIN ({_NAMES}) n USING (tenant, canonical_id)
             LEFT JOIN silver.identifiers a ON a.node_id = e.anchor_node_id
-            """
+            """,
+            {"weak": _weak(policy)},
         ).fetchall()
     _write(
         output,
@@ -95,6 +99,10 @@ def write_refusals(lake: Path, output: Path) -> None:
     with connect(lake) as db:
         rows = db.execute(_REFUSED).fetchall()
     _write(output, [{"tenant": t, "left": min(a, b), "right": max(a, b), "reason": r} for t, a, b, r in rows])
+
+
+def _weak(policy: Policy) -> list[str]:
+    return [n.name for n in policy.namespaces if n.strength == "weak"]
 
 
 def _write(output: Path, rows: list[dict[str, object]]) -> None:

@@ -26,6 +26,7 @@ def view_statements() -> dict[str, str]:
     """Every view's SELECT by its name, in an order in which they can be created."""
     template = Template((SQL / "live.sql").read_text(encoding="utf-8"))
     views = {f"{spec.full_name}_live": _live(template, spec) for spec in UPSERTED}
+    views["silver.device_ownership"] = (SQL / "device_ownership.sql").read_text(encoding="utf-8")
     views["gold.events"] = (SQL / "gold_events.sql").read_text(encoding="utf-8")
     return views
 

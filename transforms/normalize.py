@@ -11,6 +11,8 @@ from typing import Any
 
 import phonenumbers
 
+from conf.blocked import blocklist
+from conf.email_providers import email_providers
 from conf.policy import Namespace, Policy
 
 BLOCKED = "blocked_identifier"
@@ -25,6 +27,8 @@ _CACHE_SIZE = 100_000
 _CACHED_LENGTH = 1024  # the cache is bounded in answers, so answers have to be bounded too
 _EMAIL = re.compile(r"[^@\s]++@[^@\s.]++(?:\.[^@\s.]++)++")
 _HEX_32 = re.compile(r"[0-9a-f]{32}")
+_EVM_ADDRESS = re.compile(r"(?:[a-z0-9\-]+:)*0x[0-9a-f]{40}")
+_BECH32 = re.compile(r"[a-z]{1,10}1[02-9ac-hj-np-z]{6,}")
 
 
 class Normalizer:
@@ -33,12 +37,11 @@ class Normalizer:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._answers: dict[tuple[str, Any], Usable] = {}
+        self._blocked = {n.name: blocklist((*policy.blocked, *n.blocked), n.name) for n in policy.namespaces}
         # One by one and not joined: a pattern may carry flags or references of its own.
         self._patterns = {
-            n.name: tuple(re.compile(p) for p in (*policy.blocked_patterns, *n.blocked_patterns))
-            for n in policy.namespaces
+            name: tuple(re.compile(p) for p in blocked.patterns) for name, blocked in self._blocked.items()
         }
-        self._blocked = {n.name: policy.blocked_values.union(n.blocked_values) for n in policy.namespaces}
 
     def usable(self, value: Any, namespace: str) -> Usable:
         """(normalised value, None), or (None, the flag that says why it cannot count); (None, None) for no
@@ -78,11 +81,20 @@ class Normalizer:
         return (None, BLOCKED) if self._is_blocked(normalised, name) else (normalised, None)
 
     def _is_blocked(self, text: str, name: str) -> bool:
-        return text.lower() in self._blocked[name] or any(p.search(text) for p in self._patterns[name])
+        blocked = self._blocked[name]
+        return (
+            not text  # nothing is no identifier, whatever a policy's lists say
+            or text in blocked.exact
+            or text.lower() in blocked.lower
+            or any(p.search(text) for p in self._patterns[name])
+        )
 
     def _normalised(self, text: str, namespace: Namespace) -> str | None:
         if namespace.normalize == "phone":
-            return phone(text, self.policy.default_phone_region)
+            return phone(text, namespace.phone_region or self.policy.default_phone_region)
+        if namespace.normalize == "email":
+            address = email(text)
+            return mailbox(address) if address and namespace.email_providers else address
         return _NORMALIZERS[namespace.normalize](text)
 
 
@@ -126,6 +138,18 @@ def email(text: str) -> str | None:
     return text if _EMAIL.fullmatch(text) else None
 
 
+def mailbox(address: str) -> str:
+    """The address as its provider reads it: without the dots and labels that it ignores."""
+    local, _, domain = address.rpartition("@")
+    provider = email_providers().get(domain)
+    if provider is None:
+        return address
+    name = local.split(provider.tag, 1)[0] if provider.tag else local
+    if provider.ignores_dots:
+        name = name.replace(".", "")
+    return f"{name or local}@{provider.canonical}"
+
+
 def phone(text: str, region: str | None) -> str | None:
     """E.164. Without a default region only what is written as a whole international number has one."""
     text = unicodedata.normalize("NFKC", text).lower().removeprefix("tel:").strip()
@@ -158,9 +182,19 @@ def uuid(text: str) -> str | None:
     return text
 
 
+def wallet(text: str) -> str | None:
+    """Addresses that are read without regard to case (0x…, with or without a chain in front, and bech32) in lower
+    case. Others, base58 for one, are told apart by their case and stay as they are."""
+    lower = text.lower()
+    if _EVM_ADDRESS.fullmatch(lower):
+        return lower
+    # Bech32 is written in one case throughout; in mixed case it is something else.
+    return lower if text in (lower, text.upper()) and _BECH32.fullmatch(lower) else text
+
+
 _NORMALIZERS: dict[str, Callable[[str], str | None]] = {
     "opaque": opaque,
-    "email": email,
     "hex": hexadecimal,
     "uuid": uuid,
+    "wallet": wallet,
 }

@@ -204,10 +204,10 @@ class RecordParser:
             ip = context.pop("ip", None) or context.get("ip_address")
             context.pop("ip_address", None)
         reader = self._identifiers
-        linking, weak, unknown = reader.subject(tenant, identifiers, flags, ip)
+        linking, attached, weak, unknown = reader.subject(tenant, identifiers, flags, ip)
         if not linking:
             reasons.append(NO_IDENTIFIER)
-        elif len(linking) > MAX_LINKING_IDENTIFIERS:
+        elif len(linking) + len(attached) > MAX_LINKING_IDENTIFIERS:
             reasons.append(TOO_MANY)
         if flags:
             flags = sorted(set(flags))
@@ -223,7 +223,8 @@ class RecordParser:
         event_type = _lowered(event_type)
         event_name = _scalar(event_name) if event_name is not None else None
         platform = _lowered(platform)
-        node_ids = [node[3] for node in linking]
+        linked = linking + attached if attached else linking
+        node_ids = [node[3] for node in linked]
         weak_ids = [node[3] for node in weak]
         actor_ids = [node[3] for node in acting]
         properties_json = canonical(properties) if properties else b""
@@ -249,7 +250,7 @@ class RecordParser:
             properties_json or None,
             context_json or None,
             None,
-            linking + weak + acting if weak or acting else linking,
+            linked + weak + acting if weak or acting else linked,
         )
 
 

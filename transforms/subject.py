@@ -40,9 +40,11 @@ _STRENGTH = Node._fields.index("strength")  # by place is twice as fast
 
 
 class Subject(NamedTuple):
-    """The nodes of one record; `linking` and `weak` are the subject's, best first."""
+    """The nodes of one record, best first: those that link, the weak ones that attach to them, and the weak ones that
+    are only recorded. Only `linking` ones authenticate an event or anchor a session."""
 
     linking: list[Node]
+    attached: list[Node]
     weak: list[Node]
     unknown: dict[str, Any] | None
 
@@ -55,6 +57,7 @@ class IdentifierReader:
         self._policy = policy
         self._normalizer = Normalizer(policy)
         self._strengths = {n.name: n.strength for n in policy.namespaces}
+        self._attaches = policy.weak_identifiers == "attach"
         # tenant → namespace → raw value → node: three small look-ups cost less than one with a key to build.
         self._known: dict[str, dict[str, dict[Any, Node]]] = {}
         self._known_count = 0
@@ -98,7 +101,7 @@ class IdentifierReader:
             linking.sort()
         if len(weak) > 1:
             weak.sort()
-        return Subject(linking, weak, unknown)
+        return Subject(linking, weak, [], unknown) if self._attaches else Subject(linking, [], weak, unknown)
 
     def actor(self, tenant: str, identifiers: Any) -> list[Node]:
         """Who acted for the subject: of any namespace, known or not. Nothing of it links, so nothing is

@@ -60,10 +60,12 @@ EVENTS = TableSpec(
         ),
         ColumnSpec("user_node_id", "long", "the unique identifier that authenticates it, if any"),
         ColumnSpec("anchor_node_id", "long", "the node whose run of activity it belongs to", nullable=False),
-        ColumnSpec("node_ids", "array<long>", "the subject's linking identifiers, best priority first"),
         ColumnSpec(
-            "weak_node_ids", "array<long>", "the subject's weak identifiers; recorded, never link two persons"
+            "node_ids",
+            "array<long>",
+            "the subject's linking identifiers, best priority first; then weak ones that attach",
         ),
+        ColumnSpec("weak_node_ids", "array<long>", "the subject's weak identifiers that are recorded only"),
         ColumnSpec("actor_node_ids", "array<long>", "who acted for the subject; recorded, never link"),
         ColumnSpec("touch_source", "string", "campaign source"),
         ColumnSpec("touch_medium", "string", "campaign medium"),

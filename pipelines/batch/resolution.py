@@ -21,6 +21,7 @@ from transforms.identity.evidence import gather_evidence, kind_codes
 from transforms.identity.nodes import Nodes, new_nodes, union_of
 from transforms.identity.refusals import changed_refusals
 from transforms.identity.resolve import Resolution, resolve
+from transforms.identity.shared import without_weak_pairs
 
 
 class HashCollision(RuntimeError):
@@ -90,6 +91,7 @@ def identify(
         kind_codes(valid["event_type"]),
         numpy_of(valid["event_at"]),
     )
+    evidence = without_weak_pairs(evidence, seen, policy)
     # Nodes of an undone decision are touched too, though nothing in this batch names them.
     seen = union_of(seen, state.identity.nodes(change.nodes))
     resolution = resolve(

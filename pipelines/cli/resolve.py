@@ -35,7 +35,11 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     p.add_argument(
         "--rejected-output", type=Path, metavar="FILE", help="one line per refused pair, with the reason"
     )
-    p.add_argument("--policy", metavar="FILE", help="identity policy (YAML); default: the shipped one")
+    p.add_argument(
+        "--policy",
+        metavar="FILE",
+        help="identity policy: a YAML file, or one of the shipped ones: default, strict_weak, attach_weak",
+    )
     p.add_argument(
         "--source-format", default="native", metavar="NAME", help="source mapping; default: native"
     )

@@ -35,7 +35,11 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file"
     )
     p.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default: lake/")
-    p.add_argument("--policy", metavar="FILE", help="identity policy (YAML); default: the shipped one")
+    p.add_argument(
+        "--policy",
+        metavar="FILE",
+        help="identity policy: a YAML file, or one of the shipped ones: default, strict_weak, attach_weak",
+    )
     p.add_argument(
         "--json", action="store_true", help="progress and summary as JSON lines on standard output"
     )

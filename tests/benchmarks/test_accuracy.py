@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -28,6 +27,7 @@ from benchmarks.pairs import Assignment, Truth, event_scores, pair_scores, read_
 from conf.policy import load_policy
 from pipelines.generator import generate
 from tests.examples import examples
+from transforms.normalize import BLOCKED, usable
 
 TENANT = "default"
 AT = datetime(2026, 1, 5, tzinfo=UTC)
@@ -104,7 +104,7 @@ def normal(namespace: str, value: str) -> str:
 
 
 def is_junk(policy, value: str) -> bool:
-    return value.lower() in policy.blocked_values or any(re.search(p, value) for p in policy.blocked_patterns)
+    return usable(value, "user_id", policy)[1] == BLOCKED
 
 
 def of_first_person(items: pa.Table) -> pa.Table:

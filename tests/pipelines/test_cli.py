@@ -54,6 +54,30 @@ def test_resolve_answers_the_same_for_300_records_one_seven_and_all_at_a_time(sp
     assert _resolved(file, tmp_path / "one", "--batch-size", "1") == whole
 
 
+def test_attached_weak_identifiers_join_people_and_are_neither_listed_nor_anybodys_name(spark, tmp_path):
+    shown = [
+        {"email": "a@b.com", "browser_id": "br1"},
+        {"wallet_address": "0xABC123", "browser_id": "br1"},
+        {"email": "a@b.com", "ip_address": "1.2.3.4"},
+        {"wallet_address": "0xXYZ999", "browser_id": "br2"},
+    ]
+    lines = [{"event_id": str(n), "timestamp": 1700000000 + n, "identifiers": i} for n, i in enumerate(shown)]
+    events = tmp_path / "events.jsonl"
+    events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    people, owned, _ = _resolved(events, tmp_path / "out", "--policy", "attach_weak")
+    assert {(p["value"], p["canonical_id"]) for p in map(json.loads, people.splitlines())} == {
+        ("a@b.com", "email:a@b.com"),
+        ("0xABC123", "email:a@b.com"),
+        ("0xXYZ999", "wallet_address:0xXYZ999"),
+    }
+    assert [json.loads(e)["canonical_id"] for e in owned.splitlines()] == [
+        "email:a@b.com",
+        "email:a@b.com",
+        "email:a@b.com",
+        "wallet_address:0xXYZ999",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -45,6 +45,8 @@ def session(number: int, first: tuple[str, float], last: tuple[str, float], **co
         "session_id": number,
         "anchor_node_id": PHONE,
         "owner_node_id": PHONE,
+        "user_node_id": None,
+        "is_anonymous": True,
         **{
             "start_at": minute(start),
             "start_event_id": start_id,
@@ -81,7 +83,7 @@ def lake(lake_dir: Path) -> Lake:
         lake,
         SESSIONS.hot,
         2,
-        session(2, ("c", 60), ("f", 61), owner_node_id=ADA),
+        session(2, ("c", 60), ("f", 61), owner_node_id=ADA, user_node_id=ADA, is_anonymous=False),
         session(3, ("d", 60), ("d", 60), **unclaimed),
     )
     put(lake, IDENTITY_MAP.hot, 2, owner(PHONE, 110), owner(ADA, 110))
@@ -112,6 +114,18 @@ def test_an_anonymous_history_is_the_persons_as_soon_as_she_logs_in(lake: Lake) 
     con = duck(lake)
     found = con.sql("SELECT event_id, session_id, canonical_id FROM gold.events ORDER BY event_id").fetchall()
     assert found == [("a", 1, 110), ("b", 1, 110), ("c", 2, 110), ("d", 3, 105), ("e", 2, 110), ("f", 2, 110)]
+
+
+def test_a_device_is_owned_in_intervals_of_neighbouring_sessions_of_one_person(lake: Lake) -> None:
+    found = duck(lake).sql(
+        """SELECT anchor_node_id, interval_number, owner_node_id, canonical_id, owned_from_at, owned_to_at,
+                  session_count, anonymous_session_count, is_claimed
+           FROM silver.device_ownership ORDER BY ALL"""
+    )
+    assert found.fetchall() == [
+        (PHONE, 1, ADA, 110, minute(0), minute(61), 2, 1, True),
+        (KIOSK, 1, -KIOSK, 105, minute(60), minute(60), 1, 1, False),
+    ]
 
 
 def test_live_views_say_what_the_snapshot_says_before_and_after_compaction(lake: Lake) -> None:
@@ -154,11 +168,13 @@ def test_every_view_and_cohort_says_the_same_in_spark_and_in_duckdb(lake: Lake, 
     con = duck(lake)
     try:
         queries = [f"SELECT * FROM {spec.full_name}_live" for spec in (SESSIONS, IDENTITY_MAP, PROFILES)]
-        queries += ["SELECT * FROM gold.events", *(cohort_query(name) for name in COHORTS)]
+        queries += ["SELECT * FROM gold.events", "SELECT * FROM silver.device_ownership"]
+        queries += [cohort_query(name) for name in COHORTS]
         for query in queries:
             there = spark.sql(query).toArrow()
             here = con.sql(query).to_arrow_table()
-            key = [n for n in ("event_id", "session_id", "node_id", "canonical_id") if n in here.column_names]
+            keys = ("event_id", "session_id", "node_id", "anchor_node_id", "canonical_id")
+            key = [n for n in keys if n in here.column_names]
             assert here.num_rows > 0
             assert plain(there.cast(here.schema), *key) == plain(here, *key), query
     finally:

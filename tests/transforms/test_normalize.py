@@ -21,6 +21,9 @@ POLICY = policy_from_dict(
             "phone": {"strength": "strong", "normalize": "phone"},
             "mac": {"strength": "device", "normalize": "hex"},
             "idfa": {"strength": "device", "normalize": "uuid"},
+            "wallet": {"strength": "strong", "normalize": "wallet"},
+            "mailbox": {"strength": "strong", "normalize": {"kind": "email", "providers": True}},
+            "mobile": {"strength": "strong", "normalize": {"kind": "phone", "region": "DE"}},
         }
     }
 )
@@ -50,6 +53,20 @@ POLICY = policy_from_dict(
         ("mac", " 0xAB12 ", "ab12"),
         ("idfa", "6D92078A8246BA4AE5B2B4E1A1D8F0C3", "6d92078a-8246-ba4a-e5b2-b4e1a1d8f0c3"),
         ("idfa", "6D92078A-8246-BA4A-E5B2-B4E1A1D8F0C3", "6d92078a-8246-ba4a-e5b2-b4e1a1d8f0c3"),
+        ("wallet", "0xAB" + "Cd" * 19, "0xab" + "cd" * 19),
+        ("wallet", "eip155:1:0xAB" + "Cd" * 19, "eip155:1:0xab" + "cd" * 19),
+        ("wallet", "0xABC123", "0xABC123"),  # too short for an address: an opaque id
+        (
+            "wallet",
+            "BC1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4",
+            "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        ),
+        ("wallet", "1BoatSLRHtKNngkdXEeobR76b53LETtpyT", "1BoatSLRHtKNngkdXEeobR76b53LETtpyT"),
+        ("mailbox", "A.nn.Smith+news@GoogleMail.com", "annsmith@gmail.com"),
+        ("mailbox", "ann.smith+news@outlook.com", "ann.smith@outlook.com"),
+        ("mailbox", "ann.smith+news@example.org", "ann.smith+news@example.org"),
+        ("mailbox", "+news@gmail.com", "+news@gmail.com"),  # nothing would be left
+        ("mobile", "0170 1234567", "+491701234567"),
     ],
 )
 def test_values_are_brought_to_one_spelling(namespace, value, normalised):

@@ -2,9 +2,14 @@
 
 u1 ── kiosk ── u2      the kiosk is seen directly with two user_ids and a person may have one: shared.
                        Cut, it joins nobody; afterwards it is given to the one it knows best (its host).
+
+A weak identifier that attaches (`weak_identifiers: attach`) is judged in the same way and more strictly, and is never
+given to anybody: cut, it stands alone.
 """
 
 from __future__ import annotations
+
+from dataclasses import fields
 
 import numpy as np
 
@@ -21,34 +26,62 @@ def judge_shared(
     """(is_shared, is_hub) of `ids`, from all the distinct pairs that touch them.
 
     A hub has more distinct neighbours than its namespace's max_degree. A device or strong node is shared when it is
-    seen directly with more values of a namespace than a person may have, its own included. Hubs are shared.
+    seen directly with more values of a namespace than a person may have, its own included; an attached weak node when
+    it is seen with more than that namespace's `attach_limit`. Hubs are shared.
     """
     me = np.concatenate([pairs.left, pairs.right])
     other = np.concatenate([pairs.right, pairs.left])
     mine = np.isin(me, ids)
     me, other = np.searchsorted(ids, me[mine]), other[mine]
-    degree = np.bincount(me, minlength=len(ids))
+    # A person may have any number of sessions and addresses: weak neighbours make nobody a hub.
+    degree = np.bincount(me[~_attaching(policy)[nodes.namespace[nodes.at(other)]]], minlength=len(ids))
     space = nodes.namespace[nodes.at(ids)]
     max_degree = np.array([n.max_degree or policy.max_degree for n in policy.namespaces], np.int64)
     is_hub = degree > max_degree[space]
-    can_be_shared = np.array([n.strength in ("device", "strong") for n in policy.namespaces])[space]
+    is_attached = _attaching(policy)[space]
+    can_be_shared = (
+        np.array([n.strength in ("device", "strong") for n in policy.namespaces])[space] | is_attached
+    )
     other_space = nodes.namespace[nodes.at(other)]
     is_shared = is_hub.copy()
     for code, namespace in enumerate(policy.namespaces):
-        if namespace.value_limit is not None and namespace.is_linking:
+        if not namespace.is_linking:
+            continue
+        most = np.where(is_attached, _or_any(namespace.company_limit), _or_any(namespace.value_limit))
+        if (most < _ANY).any():
             theirs = other_space == code
             met = np.stack([me[theirs], joined.of(other[theirs])], axis=1)
             own = np.stack([np.arange(len(ids)), joined.of(ids)], axis=1)[space == code]
             met = np.unique(np.concatenate([met, own]), axis=0)[:, 0]
-            is_shared |= can_be_shared & (np.bincount(met, minlength=len(ids)) > namespace.value_limit)
+            is_shared |= can_be_shared & (np.bincount(met, minlength=len(ids)) > most)
     return is_shared, is_hub
+
+
+def without_weak_pairs(evidence: Evidence, nodes: Nodes, policy: Policy) -> Evidence:
+    """The evidence without pairs of two weak nodes: each of them is tied to what links, and not to the other."""
+    is_weak = _attaching(policy)[nodes.namespace]
+    if not is_weak.any():
+        return evidence
+    keep = ~(is_weak[nodes.at(evidence.left)] & is_weak[nodes.at(evidence.right)])
+    return Evidence(*(getattr(evidence, f.name)[keep] for f in fields(Evidence)))
+
+
+_ANY = np.iinfo(np.int64).max
+
+
+def _or_any(limit: int | None) -> int:
+    return _ANY if limit is None else limit
+
+
+def _attaching(policy: Policy) -> np.ndarray:
+    return np.array([n.attaches for n in policy.namespaces])
 
 
 def choose_hosts(ids: np.ndarray, pairs: Evidence, nodes: Nodes, policy: Policy) -> np.ndarray:
     """For each shared node in `ids` the neighbour it is tied to most, among those that are not shared; 0 for none.
 
-    Hubs, and every shared node under `shared_identifier: own_profile`, stand alone, unless somebody has decided whose
-    they are.
+    Hubs, weak nodes, and every shared node under `shared_identifier: own_profile`, stand alone, unless somebody has
+    decided whose they are.
     """
     hosts = np.zeros(len(ids), np.int64)
     if not len(ids):
@@ -56,12 +89,17 @@ def choose_hosts(ids: np.ndarray, pairs: Evidence, nodes: Nodes, policy: Policy)
     decided = pairs.kind == MERGE_CODE
     standing = np.intersect1d(ids, np.concatenate([pairs.left[decided], pairs.right[decided]]))
     if policy.shared_identifier != "own_profile":
-        standing = np.union1d(standing, ids[~nodes.is_hub[nodes.at(ids)]])
+        rows = nodes.at(ids)
+        can_be_given = ~nodes.is_hub[rows] & ~_attaching(policy)[nodes.namespace[rows]]
+        standing = np.union1d(standing, ids[can_be_given])
     order = believed_order(pairs, nodes, policy)
     me = np.concatenate([pairs.left[order], pairs.right[order]])
     other = np.concatenate([pairs.right[order], pairs.left[order]])
     rank = np.concatenate([np.arange(len(order))] * 2)
-    good = np.isin(me, standing) & ~nodes.is_shared[nodes.at(other)]
+    other_row = nodes.at(other)
+    good = (
+        np.isin(me, standing) & ~nodes.is_shared[other_row] & ~_attaching(policy)[nodes.namespace[other_row]]
+    )
     me, other, rank = me[good], other[good], rank[good]
     by = np.lexsort((rank, me))
     found, first = np.unique(me[by], return_index=True)

@@ -1,0 +1,45 @@
+"""A YAML file that a user edits, read so that a slip of the pen is found and not silently half-read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class YamlProblem(ValueError):
+    """A file that cannot be read; the message says which line and what to do."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML takes the last of two equal keys; here the second one is a mistake."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if key.value in seen:
+                raise YamlProblem(
+                    f", line {key.start_mark.line + 1}: {key.value}: is there twice; keep one of them"
+                )
+            seen.add(key.value)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(file: Path) -> Any:
+    """The file's content. YamlProblem's message goes behind the file's name; a file that is not there is the caller's
+    affair."""
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)  # a SafeLoader
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        where = getattr(e, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise YamlProblem(f"{line} is not readable YAML; check its indentation and quotes") from None

@@ -1,0 +1,58 @@
+"""Every scenario comes out as its file says, whatever the order of its events and however they are cut into batches.
+
+All scenarios of one policy are run in one lake, each as a tenant of its own: tenants never meet.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.examples import examples
+from tests.scenarios.cases import Case, all_cases, arrivals, built_cases, policy_of
+from tests.scenarios.in_memory import outcomes_in_memory
+from tests.scenarios.outcome import Outcome, check
+
+POLICIES = sorted({case.policy for case in all_cases()})
+
+
+@cache
+def outcomes(policy: str) -> dict[str, Outcome]:
+    return outcomes_in_memory(policy_of(policy), arrivals(built_cases(policy)))
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in all_cases()])
+def test_scenario(case: Case) -> None:
+    if not case.is_built:
+        pytest.skip(f"needs {case.needs}, which is not built yet")
+    check(case, outcomes(case.policy)[case.name])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@settings(max_examples=examples(10), deadline=None)
+@given(random=st.randoms(use_true_random=False), parts=st.integers(1, 5), repeats=st.booleans())
+def test_scenarios_in_any_order_and_batching(policy: str, random, parts: int, repeats: bool) -> None:
+    cases = built_cases(policy)
+    batches: list[list[dict]] = [[] for _ in range(parts)]
+    for case in cases:
+        records = list(case.records) * (2 if repeats else 1)
+        random.shuffle(records)
+        cuts = sorted(random.randint(0, len(records)) for _ in range(parts - 1))
+        for batch, (a, b) in zip(batches, itertools.pairwise([0, *cuts, len(records)]), strict=True):
+            batch += records[a:b]
+    found = outcomes_in_memory(policy_of(policy), batches)
+    wrong = []
+    for case in cases:
+        try:
+            check(case, found[case.name])
+        except AssertionError as e:
+            wrong.append(f"{case.name}: {e}")
+    assert not wrong
+
+
+def test_there_are_sixty_scenarios_and_more() -> None:
+    assert len(all_cases()) >= 60
