@@ -53,7 +53,7 @@ class World:
         valid = received.filter(pa.array(standing.valid))
         self.refused += received.filter(pa.array(standing.refused)).to_pylist()
         intent = Intent("s", self.batch_id, self.batch_id, self.batch_id, {}, "", "", "", "")
-        identified = identify(received, valid, self.state, self.policy, driver_components, intent)
+        identified = identify(received, valid, [], self.state, self.policy, driver_components, intent)
         active = fold_activity(
             valid,
             identified.touched_persons,
@@ -63,6 +63,8 @@ class World:
             self.policy,
             intent,
             lambda _: self.events,  # more than was asked for does no harm
+            identified.decided_anchors,
+            identified.resolution.rejoined,
         )
         self.state.event_keys.replace(np.empty(0, np.int64), valid.select(["event_key", "content_digest"]))
         self.events = pa.concat_tables([self.events, rows.event_rows(valid, self.batch_id)])
