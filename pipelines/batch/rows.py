@@ -24,6 +24,7 @@ from transforms.identity.cluster import Refusals
 from transforms.identity.evidence import Evidence
 from transforms.identity.nodes import Nodes
 
+ELEMENT = "element"
 Columns = dict[str, np.ndarray | pa.Array | pa.ChunkedArray]
 
 
@@ -52,10 +53,23 @@ def hot_rows(spec: TableSpec, upserts: pa.Table, gone: Columns, batch_id: int) -
 
 
 def bronze_rows(received: pa.Table, batch_id: int) -> pa.Table:
-    return table_of(BRONZE_EVENTS, _by_name(received), batch_id, received.num_rows)
+    """One row per record, however many events it holds."""
+    records = records_of(received)
+    return table_of(BRONZE_EVENTS, _by_name(records), batch_id, records.num_rows)
+
+
+def records_of(received: pa.Table) -> pa.Table:
+    """Of each record the row of its first event, which carries the payload."""
+    return received.filter(pc.equal(received["record_position"], 0))
 
 
 def quarantine_rows(received: pa.Table, standing: Standing, batch_id: int) -> pa.Table:
+    """One row per refused event; one of several in an envelope keeps its own text, not that of the others."""
+    is_element = received["element"].is_valid()
+    payload = pc.if_else(is_element, received["element"], received["payload"])
+    payload_format = pc.if_else(is_element, ELEMENT, received["payload_format"])
+    received = received.drop_columns(["payload", "payload_format"])
+    received = received.append_column("payload", payload).append_column("payload_format", payload_format)
     refused = received.filter(pa.array(standing.refused))
     conflicting = received.filter(pa.array(standing.conflicting))
     reasons = pa.array([[CONFLICT]] * conflicting.num_rows, pa.list_(pa.string()))
