@@ -77,8 +77,9 @@ def try_mapping(
         trial.record_count += 1
         record, found = reader.read(one)
         reader.count_unnamed(record, trial)
+        names: dict[int, tuple[str, str]] = {}  # an identifier is named once a record, not once an event
         for row, raw in zip(_rows(parser, mapping.name, file.name, one), found, strict=False):
-            names = {i["node_id"]: (i["namespace"], i["value"]) for i in row["identifiers"]}
+            names |= {i["node_id"]: (i["namespace"], i["value"]) for i in row["identifiers"]}
             trial.event_count += 1
             keys.append(row["event_key"] or 0)
             digests.append(row["content_digest"] or 0)
@@ -140,10 +141,10 @@ class _Reader:
 
     def count_unnamed(self, record: dict[str, Any], trial: Trial) -> None:
         elements = self._extractor.elements(record, orjson.loads)
-        if not isinstance(elements, list):
+        if elements is None:
             trial.unnamed_fields.update(self._extractor.unnamed(record))
             return
-        for element in elements:
+        for element in elements if isinstance(elements, list) else ():
             if isinstance(element, dict):
                 trial.unnamed_fields.update(self._extractor.unnamed(element))
         trial.envelope_fields.update(record.keys() - self._envelope)
