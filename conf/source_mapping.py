@@ -275,6 +275,10 @@ def _paths(value: Any, key: str, refuse: Refuse) -> tuple[Keys, ...]:
 
 
 def _path(value: Any, key: str, refuse: Refuse) -> Keys:
+    if isinstance(value, bool):
+        raise refuse(
+            key, "must be a path; YAML reads yes, no, on and off as true or false, so put it in quotes"
+        )
     parts = re.split(r"(?<!\\)\.", value) if isinstance(value, str) else []
     if not all(parts) or not parts or parts == ["$"]:
         raise refuse(key, "must be a path such as name or outer.inner, or a list of such paths")

@@ -40,6 +40,7 @@ def test_native_and_flat_are_shipped():
         ({"fields": {"tenant": "t"}}, "fields.timestamp: is missing"),
         ({"fields": {"timestamp": []}}, "fields.timestamp: is an empty list"),
         ({"fields": {"timestamp": "a..b"}}, "fields.timestamp: must be a path"),
+        ({"fields": {"timestamp": True}}, "fields.timestamp: must be a path; YAML reads yes, no, on and off"),
         ({"fields": {"timestamp": 7}}, "fields.timestamp: must be a path"),
         ({"fields": ["timestamp"]}, "fields: must be a mapping"),
         ({"identifiers": None}, "identifiers: is missing"),
