@@ -33,7 +33,8 @@ class Extractor:
         identifiers = mapping.identifiers
         if identifiers.policy_namespaces:
             named = {name for name, _ in identifiers.fields}
-            taken = mapping.top_level
+            taken = {str(p[0]) for paths in mapping.fields.values() for p in paths}
+            taken |= {str(p[0]) for bag in mapping.bags for p in bag.objects}
             further = tuple(
                 (n.name, ((n.name,),))
                 for n in policy.namespaces
