@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from transforms.framing import Frame, frame
 from transforms.normalize import UNKNOWN, WRONG_TYPE, Normalizer
 from transforms.parse import RecordParser
 from transforms.parsed_schema import Records
-from transforms.payload import PayloadReader, Refused
+from transforms.payload import PayloadReader
 
 IGNORED = "ignored_namespace"
 SHOWN = (
     "tenant", "event_id", "event_type", "event_name", "event_at", "received_at", "platform",
     "touch_source", "touch_medium", "touch_campaign", "touch_referrer",
 )  # fmt: skip
+_AT_ONCE = 500
 _KEY = bytes(32)  # node ids are made and not shown, so any key will do
 
 
@@ -73,12 +75,15 @@ def try_mapping(
     keys, digests, refused = [], [], []
     values: dict[str, set[str]] = defaultdict(set)
     events_with: Counter[str] = Counter()
-    for one in frame(file.name, file.read_bytes()):
-        trial.record_count += 1
-        record, found = reader.read(one)
-        reader.count_unnamed(record, trial)
-        names: dict[int, tuple[str, str]] = {}  # an identifier is named once a record, not once an event
-        for row, raw in zip(_rows(parser, mapping.name, file.name, one), found, strict=False):
+    names: dict[int, tuple[str, str]] = {}
+    for group in _groups(frame(file.name, file.read_bytes())):
+        trial.record_count += len(group)
+        records = iter(group)
+        for row in _rows(parser, mapping.name, file.name, group):
+            if row["record_position"] == 0:
+                one = next(records)
+                record, found = reader.read(one)
+                reader.count_unnamed(record, trial)
             names |= {i["node_id"]: (i["namespace"], i["value"]) for i in row["identifiers"]}
             trial.event_count += 1
             keys.append(row["event_key"] or 0)
@@ -94,7 +99,8 @@ def try_mapping(
                 values[namespace].add(value)
             events_with.update({namespace for namespace, _ in subject})
             if len(trial.events) < limit:
-                trial.events.append(_described(one, row, subject, names, reader.left_out(raw), policy))
+                left_out = reader.left_out(found[min(row["record_position"], len(found) - 1)])
+                trial.events.append(_described(one, row, subject, names, left_out, policy))
     standing = judge_duplicates(
         np.array(keys, np.int64), np.array(digests, np.int64), np.array(refused, bool), _NO_KEYS, _NO_KEYS
     )
@@ -136,7 +142,7 @@ class _Reader:
         try:
             record = self._payloads.read(one.payload_format, one.payload)
             return record, self._extractor.events(record, orjson.loads)
-        except Refused:
+        except Exception:  # what parsing refuses as well, and says why
             return {}, [None]
 
     def count_unnamed(self, record: dict[str, Any], trial: Trial) -> None:
@@ -179,11 +185,19 @@ def _envelope_names(mapping: SourceMapping) -> set[str]:
     return taken | mapping.ignored | ({str(mapping.explode[0])} if mapping.explode else set())
 
 
-def _rows(parser: RecordParser, mapping: str, name: str, one: Frame) -> Iterator[dict[str, Any]]:
+def _groups(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
+    while group := list(islice(frames, _AT_ONCE)):
+        yield group
+
+
+def _rows(parser: RecordParser, mapping: str, name: str, group: list[Frame]) -> list[dict[str, Any]]:
+    n = len(group)
+    places, formats, payloads = (list(column) for column in zip(*group, strict=True))
     records = Records(
-        [name], [mapping], ["events"], [name], [one.ordinal], [one.payload_format], [one.payload], [None]
+        [name] * n, [mapping] * n, ["events"] * n, [name] * n, places, formats, payloads, [None] * n
     )
-    yield from parser.parse(records).to_pylist()
+    rows: list[dict[str, Any]] = parser.parse(records).to_pylist()
+    return rows
 
 
 def _described(

@@ -69,7 +69,10 @@ def _run(args: argparse.Namespace) -> int:
         raise SourceError(
             f"input {args.input}: unknown extension; use .jsonl, .ndjson, .json, .csv or .parquet, or .gz of it"
         )
-    trial = try_mapping(args.input, mapping, policy, args.limit, Settings().max_record_bytes)
+    try:
+        trial = try_mapping(args.input, mapping, policy, args.limit, Settings().max_record_bytes)
+    except OSError as e:
+        raise SourceError(f"input {args.input} cannot be read: {e.strerror}") from None
     if args.json:
         print(json.dumps({"events": trial.events, "summary": trial.summary()}, ensure_ascii=False))
     else:

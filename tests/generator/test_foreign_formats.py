@@ -16,11 +16,11 @@ from pipelines.mapping_trial import Trial, try_mapping
 LOST = {"shopstream": {"email", "phone", "device_id", "cookie_id"}}
 # Where a format keeps what the native one calls a cookie or a session.
 RENAMED = {"segment": {"anonymous_id": "cookie_id"}}
-EVENTS = 1_500
+EVENTS = 700
 
 
 def told(name: str, folder: Path) -> tuple[Trial, object]:
-    summary = generate(100, EVENTS, 5, folder, source_format=name)
+    summary = generate(50, EVENTS, 5, folder, source_format=name)
     return try_mapping(folder / "part-00000.jsonl", load_mapping(name), load_policy(), EVENTS, 2**20), summary
 
 
