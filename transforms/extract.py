@@ -131,7 +131,7 @@ class Extractor:
             pruned = record
         free = _bag(pruned, envelope, properties, "properties", loads)
         if not record.keys() <= self._known:
-            # Fields that no path mentions are free properties; what is there already wins.
+            # Fields that nothing takes are free properties; what is there already wins.
             free = {k: v for k, v in pruned.items() if k not in self._known and v is not None} | free
         # A copy: what one event does to its context must not reach the others of its envelope.
         return (*found, subject, acting, free, dict(_bag(pruned, envelope, context, "context", loads)))
@@ -172,6 +172,10 @@ def _pruned(
     record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Record and envelope without what is at `paths`; only what has to change is copied."""
+    if record is envelope:
+        for path in paths:
+            record = _without(record, path[1:] if path[0] == "$" else path)
+        return record, record
     for path in paths:
         if path[0] == "$":
             envelope = _without(envelope, path[1:])

@@ -60,25 +60,37 @@ def bronze_rows(received: pa.Table, batch_id: int) -> pa.Table:
 
 def records_of(received: pa.Table) -> pa.Table:
     """Of each record the row of its first event, which carries the payload."""
-    return received.filter(pc.equal(received["record_position"], 0))
+    is_first = pc.equal(received["record_position"], 0)
+    # Nearly always every record is one event: nothing is copied then.
+    return received if pc.all(is_first).as_py() else received.filter(is_first)
 
 
 def quarantine_rows(received: pa.Table, standing: Standing, batch_id: int) -> pa.Table:
     """One row per refused event; one of several in an envelope keeps its own text, not that of the others."""
-    is_element = received["element"].is_valid()
-    payload = pc.if_else(is_element, received["element"], received["payload"])
-    payload_format = pc.if_else(is_element, ELEMENT, received["payload_format"])
-    received = received.drop_columns(["payload", "payload_format"])
-    received = received.append_column("payload", payload).append_column("payload_format", payload_format)
     refused = received.filter(pa.array(standing.refused))
     conflicting = received.filter(pa.array(standing.conflicting))
     reasons = pa.array([[CONFLICT]] * conflicting.num_rows, pa.list_(pa.string()))
-    columns = _by_name(refused)
-    parts = [table_of(QUARANTINE, columns, batch_id, refused.num_rows)]
-    parts.append(
-        table_of(QUARANTINE, {**_by_name(conflicting), "reasons": reasons}, batch_id, conflicting.num_rows)
-    )
+    parts = [
+        table_of(QUARANTINE, _with_own_payload(refused), batch_id, refused.num_rows),
+        table_of(
+            QUARANTINE,
+            {**_with_own_payload(conflicting), "reasons": reasons},
+            batch_id,
+            conflicting.num_rows,
+        ),
+    ]
     return pa.concat_tables(parts)
+
+
+def _with_own_payload(events: pa.Table) -> Columns:
+    columns = _by_name(events)
+    element = columns["element"]
+    is_element = pc.is_valid(element)
+    return {
+        **columns,
+        "payload": pc.if_else(is_element, element, columns["payload"]),
+        "payload_format": pc.if_else(is_element, ELEMENT, columns["payload_format"]),
+    }
 
 
 def event_rows(valid: pa.Table, batch_id: int) -> pa.Table:

@@ -220,6 +220,9 @@ def test_what_is_taken_as_an_identifier_is_not_repeated_in_properties_and_contex
     assert first["context"] == second["context"] == {"device": {"model": "m"}}
     assert second["properties"]["traits"] == traits
     assert record["context"] == {"device": {"id": "d", "model": "m"}}
+    rules["identifiers"] = {"fields": {"device_id": "context.device.id"}}
+    (alone,) = extract({"context": envelope}, **rules)
+    assert alone["context"] == {"device": {"model": "m"}}
 
 
 def test_how_a_record_travelled_is_no_content_and_other_values_have_one_name():
