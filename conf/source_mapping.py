@@ -3,12 +3,20 @@ user edits.
 
     fields:       event_id, tenant, event_type, event_name, timestamp, received_at, platform → candidate paths
     identifiers   (the subject's), actor, properties, context → objects taken over whole, and single fields
-    defaults, values: what stands in for an absent field; renames of its values
-    explode:      path of the list whose elements are the events, when one record is an envelope of several
+    defaults, values: what stands in for an absent field; renames of its values (`"*"`: of every other one)
+    explode:      path of the list whose elements are the events, when one record is an envelope of several;
+                  a record without that list is one event itself
+    when:         a list of rules, each for the records that it matches:
+                    match:       path → the value, or a list of values, that must stand there
+                    unless_same: two paths; the rule does not hold where both have the same value
+                    identifiers, actor, properties, context: more of them;  set: fields that are certain then
+    ignore:       fields at the top of a record that say how it travelled and not what happened (sent_at, …)
+    utc:          true where the format says that times without an offset are UTC
 
 A path is `name`, `outer.inner`, `list.0.inner`, or `$.outer` for the envelope of an exploded record; a
 list of paths means: the first that is present. A name that has a dot of its own is written as
-`outer.a\\.b`. Fields at the top of the record that no path mentions go into properties.
+`outer.a\\.b`. Fields at the top of the record that nothing else takes go into properties. What a path takes
+for an identifier is left out of properties and context, so that its raw value is kept in one place only.
 """
 
 from __future__ import annotations
@@ -24,7 +32,9 @@ import yaml
 SOURCE_FOLDER = Path(__file__).parent / "sources"
 FIELDS = ("event_id", "tenant", "event_type", "event_name", "timestamp", "received_at", "platform")
 BAGS = ("identifiers", "actor", "properties", "context")
-_KEYS = {"description", "fields", *BAGS, "defaults", "values", "explode"}
+ANY_OTHER = "*"
+_KEYS = {"description", "fields", *BAGS, "defaults", "values", "explode", "when", "ignore", "utc"}
+_RULE_KEYS = {"match", "unless_same", *BAGS, "set"}
 _BAG_KEYS = {"objects", "fields", "policy_namespaces"}
 
 Keys = tuple[str | int, ...]
@@ -47,6 +57,28 @@ class Bag:
     fields: tuple[tuple[str, tuple[Keys, ...]], ...] = ()
     policy_namespaces: bool = False
 
+    @property
+    def paths(self) -> tuple[Keys, ...]:
+        return (*self.objects, *(p for _, candidates in self.fields for p in candidates))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What holds for some records only: those with one of the values (lower case) at every path of `match`,
+    and not the same value at both paths of `unless_same`."""
+
+    match: tuple[tuple[Keys, frozenset[str]], ...]
+    unless_same: tuple[Keys, Keys] | None = None
+    identifiers: Bag = Bag()
+    actor: Bag = Bag()
+    properties: Bag = Bag()
+    context: Bag = Bag()
+    constants: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bags(self) -> tuple[Bag, Bag, Bag, Bag]:
+        return self.identifiers, self.actor, self.properties, self.context
+
 
 @dataclass(frozen=True)
 class SourceMapping:
@@ -62,15 +94,26 @@ class SourceMapping:
     defaults: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     explode: Keys | None = None
+    rules: tuple[Rule, ...] = ()
+    ignored: frozenset[str] = frozenset()
+    is_utc: bool = False
+    description: str = ""
+
+    @property
+    def bags(self) -> tuple[Bag, Bag, Bag, Bag]:
+        return self.identifiers, self.actor, self.properties, self.context
 
     @property
     def top_level(self) -> frozenset[str]:
-        """The fields at the top of a record that some path mentions; all others are free properties."""
-        paths = [p for candidates in self.fields.values() for p in candidates]
-        for bag in (self.identifiers, self.actor, self.properties, self.context):
-            paths += bag.objects
-            paths += [p for _, candidates in bag.fields for p in candidates]
-        return frozenset(str(p[0]) for p in paths if p[0] != "$")
+        """The fields at the top of a record that are taken as they are, and those that properties or context take
+        something from; all others are free properties."""
+        whole = [p for candidates in self.fields.values() for p in candidates]
+        partly: list[Keys] = []
+        for identifiers, actor, properties, context in (self.bags, *(rule.bags for rule in self.rules)):
+            whole += [*identifiers.paths, *actor.paths]
+            partly += [*properties.paths, *context.paths]
+        taken = [p for p in whole if len(p) == 1] + [p for p in partly if p[0] != "$"]
+        return frozenset(str(p[0]) for p in taken) | self.ignored
 
 
 def shipped_mappings() -> tuple[str, ...]:
@@ -115,8 +158,9 @@ def mapping_from_dict(raw: Any, name: str, origin: str = "source mapping") -> So
     if "timestamp" not in fields:
         raise refuse("fields.timestamp", "is missing; say which field holds the time of the event")
     bags = {key: _bag(top.get(key), key, refuse) for key in BAGS}
-    identifiers = bags["identifiers"]
-    if not (identifiers.objects or identifiers.fields or identifiers.policy_namespaces):
+    rules = _rules(top.get("when"), refuse)
+    may_identify = (bags["identifiers"], *(rule.identifiers for rule in rules))
+    if not any(bag.paths or bag.policy_namespaces for bag in may_identify):
         raise refuse(
             "identifiers",
             "is missing; name an object of identifiers (identifiers: path), single ones "
@@ -135,7 +179,64 @@ def mapping_from_dict(raw: Any, name: str, origin: str = "source mapping") -> So
             for key, value in _mapping(top.get("values"), "values", refuse, set(FIELDS)).items()
         },
         explode=None if top.get("explode") is None else _path(top["explode"], "explode", refuse),
+        rules=rules,
+        ignored=_names(top.get("ignore"), "ignore", refuse),
+        is_utc=_truth(top.get("utc", False), "utc", refuse),
+        description=_text(top.get("description", ""), "description", refuse),
     )
+
+
+def _rules(value: Any, refuse: Refuse) -> tuple[Rule, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise refuse("when", "must be a list of rules (`- match: {path: value}` and what holds then)")
+    return tuple(_rule(body, f"when.{at}", refuse) for at, body in enumerate(value))
+
+
+def _rule(value: Any, key: str, refuse: Refuse) -> Rule:
+    body = _mapping(value, key, refuse, _RULE_KEYS)
+    wanted = _mapping(body.get("match"), f"{key}.match", refuse)
+    if not wanted:
+        raise refuse(f"{key}.match", "is missing; say which value a field must have, such as {type: alias}")
+    same = body.get("unless_same")
+    if same is not None and not (isinstance(same, list) and len(same) == 2):
+        raise refuse(f"{key}.unless_same", "must be a list of two paths")
+    bags = {name: _bag(body.get(name), f"{key}.{name}", refuse) for name in BAGS}
+    constants = {
+        name: _text(text, f"{key}.set.{name}", refuse)
+        for name, text in _mapping(body.get("set"), f"{key}.set", refuse, set(FIELDS)).items()
+    }
+    if not constants and not any(bag.paths for bag in bags.values()):
+        raise refuse(key, f"changes nothing; give it one of {', '.join((*BAGS, 'set'))}")
+    return Rule(
+        match=tuple(
+            (_path(path, f"{key}.match", refuse), _wanted(values, f"{key}.match.{path}", refuse))
+            for path, values in wanted.items()
+        ),
+        unless_same=None if same is None else tuple(_path(p, f"{key}.unless_same", refuse) for p in same),  # type: ignore[arg-type]
+        **bags,
+        constants=constants,
+    )
+
+
+def _wanted(value: Any, key: str, refuse: Refuse) -> frozenset[str]:
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise refuse(key, "is an empty list; name at least one value")
+    return frozenset(_text(v, key, refuse).strip().lower() for v in values)
+
+
+def _names(value: Any, key: str, refuse: Refuse) -> frozenset[str]:
+    if value is not None and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+        raise refuse(key, "must be a list of names of fields")
+    return frozenset(value or ())
+
+
+def _truth(value: Any, key: str, refuse: Refuse) -> bool:
+    if not isinstance(value, bool):
+        raise refuse(key, "must be true or false")
+    return value
 
 
 def _bag(value: Any, key: str, refuse: Refuse) -> Bag:
@@ -174,6 +275,10 @@ def _paths(value: Any, key: str, refuse: Refuse) -> tuple[Keys, ...]:
 
 
 def _path(value: Any, key: str, refuse: Refuse) -> Keys:
+    if isinstance(value, bool):
+        raise refuse(
+            key, "must be a path; YAML reads yes, no, on and off as true or false, so put it in quotes"
+        )
     parts = re.split(r"(?<!\\)\.", value) if isinstance(value, str) else []
     if not all(parts) or not parts or parts == ["$"]:
         raise refuse(key, "must be a path such as name or outer.inner, or a list of such paths")

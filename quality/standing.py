@@ -1,4 +1,8 @@
-"""First of its event id wins: which records of a batch are valid, duplicates, or in conflict with a published one."""
+"""First of its event id wins: which events of a batch are valid, duplicates, or in conflict with a published one.
+
+What is counted is events: an envelope of n events is n, one that holds none that can be read is 1, and so is every
+other record, readable or not.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ class ConservationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Standing:
-    """Three masks over a batch's records; exactly one holds for each: received = valid + quarantined + duplicate."""
+    """Three masks over a batch's events; exactly one holds for each: received = valid + quarantined + duplicate."""
 
     valid: np.ndarray
     duplicate: np.ndarray
@@ -34,9 +38,9 @@ def judge_duplicates(
     known_key: np.ndarray,
     known_digest: np.ndarray,
 ) -> Standing:
-    """Records are in the order in which they count; `known_*` are the published events with one of these keys.
+    """Events are in the order in which they count; `known_*` are the published events with one of these keys.
 
-    The same key with the same content is a duplicate, with other content a conflict. A refused record claims no key.
+    The same key with the same content is a duplicate, with other content a conflict. A refused event claims no key.
     """
     count = len(event_key)
     rows = np.flatnonzero(~refused)
@@ -60,10 +64,10 @@ def judge_duplicates(
 
 
 def require_conservation(received_count: int, standing: Standing) -> None:
-    """ConservationError unless every received record has exactly one standing."""
+    """ConservationError unless every received event has exactly one standing."""
     times = standing.valid.astype(np.int8) + standing.quarantined + standing.duplicate
     if len(times) != received_count or (times != 1).any():
         raise ConservationError(
-            f"{received_count} records received, {int((times == 1).sum())} of them accounted for exactly once; "
+            f"{received_count} events received, {int((times == 1).sum())} of them accounted for exactly once; "
             "nothing of this batch is published"
         )

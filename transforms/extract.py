@@ -6,7 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from conf.policy import Policy
-from conf.source_mapping import FIELDS, Bag, Keys, SourceMapping
+from conf.source_mapping import ANY_OTHER, FIELDS, Bag, Keys, Rule, SourceMapping
+from transforms.payload import NOT_AN_OBJECT
+
+NO_EVENTS = "no_events"
+TOO_MANY_EVENTS = "too_many_events"
+MAX_EVENTS = 10_000  # of one record; an envelope of 16 MiB could hold five million empty ones
 
 Found = tuple[Any, ...]  # the values of FIELDS, then of BAGS: identifiers, actor, properties, context
 Loads = Callable[[str], Any]
@@ -15,7 +20,8 @@ _NOTHING: dict[str, Any] = {}
 
 
 class Extractor:
-    """A mapping made ready for one policy; `events(record)` has one tuple per event of the record."""
+    """A mapping made ready for one policy; `events(record)` has one tuple per event of the record, or in its
+    place the reason why there is none."""
 
     def __init__(self, mapping: SourceMapping, policy: Policy) -> None:
         self._mapping = mapping
@@ -27,7 +33,8 @@ class Extractor:
         identifiers = mapping.identifiers
         if identifiers.policy_namespaces:
             named = {name for name, _ in identifiers.fields}
-            taken = mapping.top_level
+            taken = {str(p[0]) for paths in mapping.fields.values() for p in paths}
+            taken |= {str(p[0]) for bag in mapping.bags for p in bag.objects}
             further = tuple(
                 (n.name, ((n.name,),))
                 for n in policy.namespaces
@@ -35,8 +42,11 @@ class Extractor:
             )
             identifiers = Bag(identifiers.objects, identifiers.fields + further)
         self._bags = (identifiers, mapping.actor, mapping.properties, mapping.context)
-        self._known = mapping.top_level | {str(p[0]) for _, ps in identifiers.fields for p in ps}
-        self._has_rules = bool(mapping.defaults or mapping.values)
+        self._known = mapping.top_level | {str(p[0]) for p in identifiers.paths if len(p) == 1}
+        self._has_renames = bool(mapping.defaults or mapping.values)
+        self._nested = _nested(mapping.identifiers, mapping.actor)
+        self._nested_of = {id(r): _nested(r.identifiers, r.actor) for r in mapping.rules}
+        self.is_utc = mapping.is_utc
         self._plain = self._plain_names()
 
     def _plain_names(self) -> tuple[str, ...] | None:
@@ -47,11 +57,18 @@ class Extractor:
         ]
         names = [name for name in (*self._simple, *bags) if isinstance(name, str) and name != "$"]
         is_plain = (
-            len(names) == len(FIELDS) + len(bags) and not self._has_rules and self._mapping.explode is None
+            len(names) == len(FIELDS) + len(bags)
+            and not self._has_renames
+            and not self._mapping.rules
+            and self._mapping.explode is None
         )
         return tuple(names) if is_plain else None
 
-    def events(self, record: dict[str, Any], loads: Loads) -> list[Found]:
+    def unnamed(self, record: dict[str, Any]) -> set[str]:
+        """The fields at the top of a record that no path takes: its free properties."""
+        return record.keys() - self._known
+
+    def events(self, record: dict[str, Any], loads: Loads) -> list[Found | str]:
         """One tuple per event. `loads` reads objects that come as JSON text, as they do in columns."""
         if self._plain is not None and record.keys() <= self._known:
             get = record.get
@@ -71,41 +88,115 @@ class Extractor:
                 return [
                     (get(a), get(b), get(c), get(d), get(e), get(f), get(g), subject, acting, free, around)
                 ]
-        if self._mapping.explode is None:
+        elements = self.elements(record, loads)
+        if isinstance(elements, str):
+            return [elements]
+        if elements is None:
             return [self._event(record, record, loads)]
-        inner = _walk(record, record, self._mapping.explode)
-        events = [e for e in inner if isinstance(e, dict)] if isinstance(inner, list) else []
-        if not events or len(events) != len(inner):
-            return [self._event(record, record, loads)]  # not the envelope it should be: one record, one row
-        return [self._event(e, record, loads) for e in events]
+        return [self._event(e, record, loads) if isinstance(e, dict) else NOT_AN_OBJECT for e in elements]
+
+    def elements(self, record: dict[str, Any], loads: Loads) -> list[Any] | str | None:
+        """The list that the mapping explodes; None for a record that is one event itself, and the reason for one
+        that should have several and has none that can be read."""
+        if self._mapping.explode is None:
+            return None
+        inner = _object(_walk(record, record, self._mapping.explode), loads)
+        if inner is None:
+            return None
+        if not isinstance(inner, list) or not inner:
+            return NO_EVENTS
+        return inner if len(inner) <= MAX_EVENTS else TOO_MANY_EVENTS
 
     def _event(self, record: dict[str, Any], envelope: dict[str, Any], loads: Loads) -> Found:
         found = [
             record.get(name) if name is not None else _first(record, envelope, paths)
             for name, paths in zip(self._simple, self._paths, strict=True)
         ]
-        if self._has_rules:
-            self._apply_rules(found)
-        identifiers, actor, properties, context = self._bags
-        free = _bag(record, envelope, properties, "properties", loads)
+        if self._has_renames:
+            self._rename(found)
+        bags, nested = self._bags, self._nested
+        if self._mapping.rules:
+            for rule in self._mapping.rules:
+                if _holds(rule, record, envelope):
+                    bags = tuple(map(_joined, bags, rule.bags))  # type: ignore[assignment]
+                    nested = nested + self._nested_of[id(rule)]
+                    for name, constant in rule.constants.items():
+                        found[FIELDS.index(name)] = constant
+        identifiers, actor, properties, context = bags
+        subject = _identifiers(record, envelope, identifiers, loads)
+        acting = _identifiers(record, envelope, actor, loads)
+        if nested:
+            pruned, envelope = _pruned(record, envelope, nested)
+        else:
+            pruned = record
+        free = _bag(pruned, envelope, properties, "properties", loads)
         if not record.keys() <= self._known:
-            # Fields that no path mentions are free properties; what is there already wins.
-            free = {k: v for k, v in record.items() if k not in self._known and v is not None} | free
-        return (
-            *found,
-            _identifiers(record, envelope, identifiers, loads),
-            _identifiers(record, envelope, actor, loads),
-            free,
-            _bag(record, envelope, context, "context", loads),
-        )
+            # Fields that nothing takes are free properties; what is there already wins.
+            free = {k: v for k, v in pruned.items() if k not in self._known and v is not None} | free
+        # A copy: what one event does to its context must not reach the others of its envelope.
+        return (*found, subject, acting, free, dict(_bag(pruned, envelope, context, "context", loads)))
 
-    def _apply_rules(self, found: list[Any]) -> None:
+    def _rename(self, found: list[Any]) -> None:
         for at, name in enumerate(FIELDS):
             renames = self._mapping.values.get(name)
-            if renames and isinstance(found[at], str):
-                found[at] = renames.get(found[at].strip().lower(), found[at])
+            if renames and isinstance(found[at], str) and found[at]:
+                found[at] = renames.get(found[at].strip().lower(), renames.get(ANY_OTHER, found[at]))
             if found[at] is None or found[at] == "":
                 found[at] = self._mapping.defaults.get(name)
+
+
+def _holds(rule: Rule, record: dict[str, Any], envelope: dict[str, Any]) -> bool:
+    for path, wanted in rule.match:
+        value = _walk(record, envelope, path)
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        if not isinstance(value, str | int) or str(value).strip().lower() not in wanted:
+            return False
+    if rule.unless_same is None:
+        return True
+    left, right = (_walk(record, envelope, path) for path in rule.unless_same)
+    return left is None or left != right
+
+
+def _joined(bag: Bag, more: Bag) -> Bag:
+    return Bag(bag.objects + more.objects, bag.fields + more.fields) if more.paths else bag
+
+
+def _nested(*bags: Bag) -> tuple[Keys, ...]:
+    """Paths of identifiers that are inside of something; those at the top are in nothing else."""
+    paths = (p for bag in bags for p in bag.paths)
+    return tuple(p for p in paths if len(p) > (2 if p[0] == "$" else 1))
+
+
+def _pruned(
+    record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Record and envelope without what is at `paths`; only what has to change is copied."""
+    if record is envelope:
+        for path in paths:
+            record = _without(record, path[1:] if path[0] == "$" else path)
+        return record, record
+    for path in paths:
+        if path[0] == "$":
+            envelope = _without(envelope, path[1:])
+        else:
+            record = _without(record, path)
+    return record, envelope
+
+
+def _without(value: Any, path: Keys) -> Any:
+    key, rest = path[0], path[1:]
+    if isinstance(value, list):
+        if not isinstance(key, int) or key >= len(value):
+            return value
+        inner = _without(value[key], rest) if rest else None
+        return value if inner is value[key] else [*value[:key], inner, *value[key + 1 :]]
+    if not isinstance(value, dict) or str(key) not in value:
+        return value
+    if not rest:
+        return {k: v for k, v in value.items() if k != str(key)}
+    inner = _without(value[str(key)], rest)
+    return value if inner is value[str(key)] else {**value, str(key): inner}
 
 
 def _first(record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]) -> Any:

@@ -21,9 +21,9 @@ from transforms.canonical_json import canonical
 from transforms.control import CONTROL, read_decision
 from transforms.extract import Extractor, Found
 from transforms.hashing import digest, encode, event_key
-from transforms.instants import NO_TIMESTAMP, instant
+from transforms.instants import ASSUMED_UTC, NO_TIMESTAMP, instant
 from transforms.normalize import number_text
-from transforms.parsed_schema import Records, to_batch
+from transforms.parsed_schema import Places, Records, to_batch
 from transforms.payload import PayloadReader, Refused, loads_exactly
 from transforms.subject import (
     NO_IDENTIFIER,
@@ -74,36 +74,41 @@ class RecordParser:
     def parse(self, records: Records) -> pa.RecordBatch:
         """One row per event: as many as records, unless a mapping explodes them."""
         seen: set[int] = set()
-        # Rows become Arrow a thousand at a time: Python objects that are let go at once stay in the cache.
-        parts = [
-            self._part(records.slice(at, at + _ROWS_AT_ONCE), seen)
-            for at in range(0, len(records.payload) or 1, _ROWS_AT_ONCE)
-        ]
-        return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-
-    def _part(self, records: Records, seen: set[int]) -> pa.RecordBatch:
+        parts: list[pa.RecordBatch] = []
         rows: list[tuple[Any, ...]] = []
-        places: list[int] = []
+        places: Places | None = None
+        start = 0
+        count = len(records.payload)
         for at, (source, mapping, feed, origin, ordinal, payload_format, payload, transport_at) in enumerate(
             zip(*records, strict=True)
         ):
             place = (source, origin, str(ordinal))
+            elements: list[bytes | None] = [None]
             try:
                 if feed == CONTROL:
                     new = [self._decision(payload_format, payload, transport_at)]
                 else:
-                    new = self._record(
+                    new, elements = self._record(
                         self._extractors[mapping], payload_format, payload, place, transport_at
                     )
             except Refused as refused:
                 new = [_refusal([str(refused)], transport_at)]
             except Exception:  # one record must not stop the batch, nor its contents reach a log
                 new = [_refusal([UNPARSEABLE], transport_at)]
+            if places is None and len(new) != 1:  # an envelope: from here on rows are not records
+                places = Places(list(range(len(rows))), [0] * len(rows), [None] * len(rows))
             rows += new
-            if places or len(new) != 1:  # a mapping that explodes records: rows are no longer records
-                places = places or list(range(at))
-                places += [at] * len(new)
-        return to_batch(records, rows, places, seen)
+            if places is not None:
+                places.record.extend([at - start] * len(new))
+                places.position.extend(range(len(new)))
+                places.element.extend(elements)
+            # Rows become Arrow a thousand at a time: Python objects that are let go at once stay in the cache.
+            if len(rows) >= _ROWS_AT_ONCE or at == count - 1:
+                parts.append(to_batch(records.slice(start, at + 1), rows, places, seen))
+                rows, places, start = [], None, at + 1
+        if not parts:
+            return to_batch(records, rows, None, seen)
+        return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
     def _record(
         self,
@@ -112,23 +117,36 @@ class RecordParser:
         payload: bytes,
         place: tuple[str, ...],
         transport_at: int | None,
-    ) -> list[tuple[Any, ...]]:
-        events = extractor.events(self._payloads.read(payload_format, payload), orjson.loads)
+    ) -> tuple[list[tuple[Any, ...]], list[bytes | None]]:
+        """The rows of one record, and of each the text of its event where the record has several."""
+        record = self._payloads.read(payload_format, payload)
+        events = extractor.events(record, orjson.loads)
+        again: tuple[list[Any], list[Any]] | None = None
         rows = []
         for sub, found in enumerate(events):
+            if isinstance(found, str):
+                rows.append(_refusal([found], transport_at))
+                continue
             here = place if sub == 0 else (*place, str(sub))
             try:
-                rows.append(self._row(found, here, transport_at))
-            except Imprecise:
-                # The event is read exactly; its free parts stay what they are for every other record.
-                free = extractor.events(self._payloads.read(payload_format, payload), orjson.loads)[sub]
-                exact = extractor.events(self._payloads.read_exactly(payload_format, payload), loads_exactly)
-                properties, context = free[-2:]
-                for name in ("ip", "ip_address"):
-                    if name in context:
-                        context[name] = exact[sub][-1].get(name)
-                rows.append(self._row((*exact[sub][:-2], properties, context), here, transport_at))
-        return rows
+                try:
+                    row = self._row(found, here, transport_at, extractor.is_utc)
+                except Imprecise:
+                    # The event is read exactly; its free parts stay what they are for every other record.
+                    again = again or self._read_again(extractor, payload_format, payload)
+                    properties, context = again[0][sub][-2:]
+                    exact = again[1][sub]
+                    for name in ("ip", "ip_address"):
+                        if name in context:
+                            context[name] = exact[-1].get(name)
+                    row = self._row((*exact[:-2], properties, context), here, transport_at, extractor.is_utc)
+            except Exception:  # nor may one event of an envelope cost the others
+                row = _refusal([UNPARSEABLE], transport_at)
+            rows.append(row)
+        if len(rows) == 1:
+            return rows, [None]
+        elements = extractor.elements(record, orjson.loads)
+        return rows, [_text(element) for element in elements or ()]
 
     def _decision(self, payload_format: str, payload: bytes, transport_at: int | None) -> tuple[Any, ...]:
         """The row of a record of the control feed: no event, but what somebody has decided."""
@@ -151,7 +169,18 @@ class RecordParser:
             read.nodes,
         )
 
-    def _row(self, found: Found, place: tuple[str, ...], transport_at: int | None) -> tuple[Any, ...]:
+    def _read_again(
+        self, extractor: Extractor, payload_format: str, payload: bytes
+    ) -> tuple[list[Any], list[Any]]:
+        """The record's events as they were, and with every number as it was written."""
+        return (
+            extractor.events(self._payloads.read(payload_format, payload), orjson.loads),
+            extractor.events(self._payloads.read_exactly(payload_format, payload), loads_exactly),
+        )
+
+    def _row(
+        self, found: Found, place: tuple[str, ...], transport_at: int | None, is_utc: bool
+    ) -> tuple[Any, ...]:
         (
             raw_id,
             raw_tenant,
@@ -190,7 +219,7 @@ class RecordParser:
         event_at, note = instant(timestamp) if timestamp is not None else (None, NO_TIMESTAMP)
         if event_at is None:
             reasons.append(str(note))
-        elif note:
+        elif note and not (is_utc and note == ASSUMED_UTC):
             flags.append(note)
         received_at = transport_at
         if received is not None:
@@ -252,6 +281,14 @@ class RecordParser:
             None,
             linked + weak + acting if weak or acting else linked,
         )
+
+
+def _text(element: Any) -> bytes | None:
+    """The element as JSON; None where it is nested too deep to be written, which its envelope then shows."""
+    try:
+        return orjson.dumps(element)
+    except orjson.JSONEncodeError:
+        return None
 
 
 def _scalar(value: Any) -> str | None:

@@ -20,6 +20,7 @@ _REUSED_FIRST = (
     "feed",
     "origin",
     "origin_ordinal",
+    "record_position",
     "payload_format",
     "payload",
     "received_at",
@@ -35,6 +36,8 @@ IDENTIFIER = "struct<node_id:long,namespace:string,value:string,tie_hash:long>"
 # `reasons` empty: acceptable. Otherwise the columns of the event are null and its lists empty.
 # `decision`: of a record of the control feed, what it decides, as JSON with nodes in place of identifiers; such a row
 # has no event, and its lists of nodes are empty.
+# `record_position`: the event's place in its record, 0 for the first or only one. `payload` is there on that row
+# alone, or a large envelope would be carried once per event; `element` is one event of several, as JSON.
 # `identifiers`: the nodes of acceptable rows, each at its first occurrence in the batch of rows only.
 PARSED_SCHEMA: pa.Schema = pa.schema(
     [
@@ -43,6 +46,7 @@ PARSED_SCHEMA: pa.Schema = pa.schema(
         *(pa.field(name, arrow_type(_TYPES[name])) for name in _REUSED_THEN),
         pa.field("decision", arrow_type("string")),
         pa.field("identifiers", arrow_type(f"array<{IDENTIFIER}>")),
+        pa.field("element", pa.binary()),
     ]
 )
 
@@ -73,10 +77,19 @@ MADE = (
 )  # fmt: skip
 
 
+class Places(NamedTuple):
+    """For the rows of records that were exploded: the record of each row, its position there, and its text where
+    it has siblings."""
+
+    record: list[int]
+    position: list[int]
+    element: list[bytes | None]
+
+
 def to_batch(
-    records: Records, rows: list[tuple[Any, ...]], places: list[int], seen: set[int]
+    records: Records, rows: list[tuple[Any, ...]], places: Places | None, seen: set[int]
 ) -> pa.RecordBatch:
-    """Rows in the order of MADE as Arrow. `places`: the record of each row, empty if that is its own place.
+    """Rows in the order of MADE as Arrow. `places`: None if the place of each row is that of its record.
 
     Nodes in `seen` are not told again; it learns the new ones.
     """
@@ -84,7 +97,18 @@ def to_batch(
     columns: dict[str, pa.Array] = {}
     for name in Records._fields[:-1]:
         values = getattr(records, name)
-        columns[name] = pa.array([values[at] for at in places] if places else values, _kind(name))
+        if name == "payload" and places is not None:
+            taken = zip(places.record, places.position, strict=True)
+            values = [None if position else values[at] for at, position in taken]
+        elif places is not None:
+            values = [values[at] for at in places.record]
+        columns[name] = pa.array(values, _kind(name))
+    if places is None:
+        columns["record_position"] = pa.array(np.zeros(len(rows), np.int64))
+        columns["element"] = pa.nulls(len(rows), pa.binary())
+    else:
+        columns["record_position"] = pa.array(places.position, pa.int64())
+        columns["element"] = pa.array(places.element, pa.binary())
     for name, values in made.items():
         if name == "identifiers":
             columns[name] = _identifiers(values, seen, _kind(name))

@@ -8,7 +8,7 @@ BRONZE_EVENTS = TableSpec(
     "events",
     "one received record of any identity-bearing feed or of the control inbox, its bytes untouched",
     (
-        c.TENANT,
+        c.TENANT,  # of an envelope: its first event's
         c.SOURCE,
         ColumnSpec("mapping", "string", "the source mapping that reads the record", "provenance"),
         ColumnSpec("feed", "string", "`events`, or `control` for manual decisions"),

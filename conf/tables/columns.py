@@ -20,6 +20,12 @@ ORIGIN = ColumnSpec("origin", "string", "file inside the source's folder, or top
 ORIGIN_ORDINAL = ColumnSpec(
     "origin_ordinal", "long", "place in its origin: record number in the file, or offset", "provenance"
 )
+RECORD_POSITION = ColumnSpec(
+    "record_position",
+    "long",
+    "place of the event in its record: 0, or in an envelope of several events 0, 1, 2, …",
+    "provenance",
+)
 RECEIVED_AT = ColumnSpec(
     "received_at",
     "timestamp",

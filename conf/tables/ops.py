@@ -18,12 +18,17 @@ BATCHES = TableSpec(
             "provenance",
         ),
         ColumnSpec("kind", "string", "`batch`, or `compaction` of hot parts (no records)", "provenance"),
+        ColumnSpec("record_count", "long", "records framed: the batch's rows in bronze.events", "provenance"),
         ColumnSpec(
-            "received_count", "long", "records framed; = valid + quarantined + duplicate", "provenance"
+            "received_count",
+            "long",
+            "events in them; = valid + quarantined + duplicate. An envelope of n events counts n, and 1 if it holds "
+            "none that can be read; every other record is one",
+            "provenance",
         ),
         ColumnSpec("valid_count", "long", "events published", "provenance"),
-        ColumnSpec("quarantined_count", "long", "records refused", "provenance"),
-        ColumnSpec("duplicate_count", "long", "records already known, dropped", "provenance"),
+        ColumnSpec("quarantined_count", "long", "events refused", "provenance"),
+        ColumnSpec("duplicate_count", "long", "events already known, dropped", "provenance"),
         ColumnSpec(
             "metrics",
             "map<string,long>",

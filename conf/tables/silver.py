@@ -13,7 +13,8 @@ SPAN = (
 QUARANTINE = TableSpec(
     "silver",
     "quarantine",
-    "one refused record with reasons and its origin, replayable after a fix",
+    "one refused event with reasons and its origin, replayable after a fix; a record that holds no readable event is "
+    "one itself",
     (
         c.TENANT,
         ColumnSpec("reasons", "array<string>", "why it was refused: reason codes"),
@@ -22,12 +23,18 @@ QUARANTINE = TableSpec(
         ColumnSpec("mapping", "string", "the source mapping that read the record", "provenance"),
         c.ORIGIN,
         c.ORIGIN_ORDINAL,
-        ColumnSpec("payload_format", "string", "how the payload is to be read"),
-        ColumnSpec("payload", "binary", "the record's bytes", personal=True),
+        c.RECORD_POSITION,
+        ColumnSpec(
+            "payload_format",
+            "string",
+            "how the payload is to be read: as in bronze.events, or `element`: one event of an envelope of several, "
+            "as JSON; the envelope's own bytes are in bronze.events",
+        ),
+        ColumnSpec("payload", "binary", "the record's bytes, or the element", personal=True),
         c.RECEIVED_AT,
         c.BATCH_ID,
     ),
-    ("source", "origin", "origin_ordinal"),
+    ("source", "origin", "origin_ordinal", "record_position"),
     "append",
 )
 
@@ -81,6 +88,7 @@ EVENTS = TableSpec(
         c.SOURCE,
         c.ORIGIN,
         c.ORIGIN_ORDINAL,
+        c.RECORD_POSITION,
         c.BATCH_ID,
     ),
     ("tenant", "event_id"),

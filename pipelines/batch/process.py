@@ -262,7 +262,7 @@ class BatchProcessor:
 
     def _intent(self, received: pa.Table, stream_batch_id: int) -> Intent:
         digest = hashlib.blake2b(digest_size=16)
-        for column in ("event_key", "content_digest", "origin_ordinal"):
+        for column in ("event_key", "content_digest", "origin_ordinal", "record_position"):
             digest.update(numpy_of(received[column]).tobytes())
         return Intent(
             stream=self.stream,
@@ -361,8 +361,8 @@ def published_batches(lake: Lake, stream: str) -> pa.Table:
 
 
 def _in_order(received: pa.Table) -> pa.Table:
-    """Records in the order in which they count: by source, origin and place in it."""
-    by = [("source", "ascending"), ("origin", "ascending"), ("origin_ordinal", "ascending")]
+    """Events in the order in which they count: by source, origin and place in it."""
+    by = [(c, "ascending") for c in ("source", "origin", "origin_ordinal", "record_position")]
     return received.combine_chunks().sort_by(by).combine_chunks()
 
 

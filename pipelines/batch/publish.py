@@ -50,6 +50,7 @@ def batch_row(
 ) -> pa.Table:
     columns: rows.Columns = {
         "stream_batch_id": np.array([stream_batch_id]),
+        "record_count": np.array([rows.records_of(received).num_rows]),
         "received_count": np.array([received.num_rows]),
         "valid_count": np.array([standing.valid.sum()]),
         "quarantined_count": np.array([standing.quarantined.sum()]),
@@ -74,7 +75,10 @@ def _row(publication: Publication, columns: rows.Columns, metrics: Mapping[str, 
         "tenant": pa.array([ALL_TENANTS]),
         "stream": pa.array([publication.stream]),
         "kind": pa.array([publication.kind]),
-        **{f"{count}_count": np.array([0]) for count in ("received", "valid", "quarantined", "duplicate")},
+        **{
+            f"{count}_count": np.array([0])
+            for count in ("record", "received", "valid", "quarantined", "duplicate")
+        },
         **columns,
         "metrics": _map(metrics, pa.int64()),
         "step_seconds": _map(publication.step_seconds, pa.float64()),
@@ -98,8 +102,10 @@ def _map(values: Mapping[str, float], value_type: pa.DataType) -> pa.Array:
 
 
 def _inputs(received: pa.Table) -> str:
-    groups = received.group_by(["source", "origin"]).aggregate(
-        [("origin_ordinal", "min"), ("origin_ordinal", "max"), ("origin_ordinal", "count")]
+    groups = (
+        rows.records_of(received)
+        .group_by(["source", "origin"])
+        .aggregate([("origin_ordinal", "min"), ("origin_ordinal", "max"), ("origin_ordinal", "count")])
     )
     names = ("source", "origin", "first", "last", "records")
     columns = ("source", "origin", "origin_ordinal_min", "origin_ordinal_max", "origin_ordinal_count")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from conf.table_spec import DELETED, TableSpec
 from conf.tables import (
@@ -23,6 +24,7 @@ from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import Evidence
 from transforms.identity.nodes import Nodes
 
+ELEMENT = "element"
 Columns = dict[str, np.ndarray | pa.Array | pa.ChunkedArray]
 
 
@@ -51,19 +53,44 @@ def hot_rows(spec: TableSpec, upserts: pa.Table, gone: Columns, batch_id: int) -
 
 
 def bronze_rows(received: pa.Table, batch_id: int) -> pa.Table:
-    return table_of(BRONZE_EVENTS, _by_name(received), batch_id, received.num_rows)
+    """One row per record, however many events it holds."""
+    records = records_of(received)
+    return table_of(BRONZE_EVENTS, _by_name(records), batch_id, records.num_rows)
+
+
+def records_of(received: pa.Table) -> pa.Table:
+    """Of each record the row of its first event, which carries the payload."""
+    is_first = pc.equal(received["record_position"], 0)
+    # Nearly always every record is one event: nothing is copied then.
+    return received if pc.all(is_first).as_py() else received.filter(is_first)
 
 
 def quarantine_rows(received: pa.Table, standing: Standing, batch_id: int) -> pa.Table:
+    """One row per refused event; one of several in an envelope keeps its own text, not that of the others."""
     refused = received.filter(pa.array(standing.refused))
     conflicting = received.filter(pa.array(standing.conflicting))
     reasons = pa.array([[CONFLICT]] * conflicting.num_rows, pa.list_(pa.string()))
-    columns = _by_name(refused)
-    parts = [table_of(QUARANTINE, columns, batch_id, refused.num_rows)]
-    parts.append(
-        table_of(QUARANTINE, {**_by_name(conflicting), "reasons": reasons}, batch_id, conflicting.num_rows)
-    )
+    parts = [
+        table_of(QUARANTINE, _with_own_payload(refused), batch_id, refused.num_rows),
+        table_of(
+            QUARANTINE,
+            {**_with_own_payload(conflicting), "reasons": reasons},
+            batch_id,
+            conflicting.num_rows,
+        ),
+    ]
     return pa.concat_tables(parts)
+
+
+def _with_own_payload(events: pa.Table) -> Columns:
+    columns = _by_name(events)
+    element = columns["element"]
+    is_element = pc.is_valid(element)
+    return {
+        **columns,
+        "payload": pc.if_else(is_element, element, columns["payload"]),
+        "payload_format": pc.if_else(is_element, ELEMENT, columns["payload_format"]),
+    }
 
 
 def event_rows(valid: pa.Table, batch_id: int) -> pa.Table:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
-COMMANDS = ("run", "resolve", "generate", "sql", "status", "explain", "decide")
+COMMANDS = ("run", "resolve", "mapping", "generate", "sql", "status", "explain", "decide")
 FAILED, BAD_USAGE = 1, 2
 
 

@@ -127,4 +127,4 @@ class Progress:
                 flush=True,
             )
             return
-        self.say(f"{received:,} records in {batches} batches, {seconds:.1f} s; the lake is {lake}")
+        self.say(f"{received:,} events in {batches} batches, {seconds:.1f} s; the lake is {lake}")

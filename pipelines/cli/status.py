@@ -1,4 +1,4 @@
-"""`stitchlake status`: what was published last, whether records are conserved, and how large the tables are."""
+"""`stitchlake status`: what was published last, whether events are conserved, and how large the tables are."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pipelines.cli.sql import as_table, no_lake
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import published
 
-COUNTS = ("received_count", "valid_count", "quarantined_count", "duplicate_count")
+COUNTS = ("record_count", "received_count", "valid_count", "quarantined_count", "duplicate_count")
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "status",
         help="last published batch, lag, conservation, table sizes",
-        description="Reads the lake; needs no stream. Exit code 1: there is no lake, or records are not conserved.",
+        description="Reads the lake; needs no stream. Exit code 1: there is no lake, or events are not conserved.",
     )
     parser.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default lake/")
     parser.add_argument("--json", action="store_true", help="one JSON object")
@@ -82,7 +82,8 @@ def as_text(found: dict[str, Any]) -> str:
         f"lake          {found['lake']}\n"
         f"stream        {', '.join(found['streams']) or 'none yet'}\n"
         f"last batch    {published_line}\n"
-        f"records       {kept['received_count']:,} received = {kept['valid_count']:,} valid + "
+        f"records       {kept['record_count']:,}\n"
+        f"events        {kept['received_count']:,} received = {kept['valid_count']:,} valid + "
         f"{kept['quarantined_count']:,} quarantined + {kept['duplicate_count']:,} duplicate\n"
         f"conservation  {verdict}\n\n{sizes.rpartition(chr(10))[0]}"
     )
@@ -96,7 +97,7 @@ def _streams(lake: Lake) -> list[str]:
 def _conservation(lake: Lake) -> dict[str, Any]:
     batches = lake.open(BATCHES).to_pyarrow_dataset().to_table(columns=["batch_id", *COUNTS])
     counts = {name: pc.fill_null(batches[name], 0) for name in COUNTS}
-    received, *parts = counts.values()
+    _, received, *parts = counts.values()
     accounted = pc.add(pc.add(parts[0], parts[1]), parts[2])
     broken = batches.filter(pc.not_equal(received, accounted))["batch_id"]
     return {

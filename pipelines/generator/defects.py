@@ -26,7 +26,8 @@ UNUSABLE_TIMES = (
 
 def _broken_syntax(rng: Random, facts: Facts, render: Render) -> bytes:
     line = render(facts)
-    damage = rng.choice((('"platform":', '"platform"'), (',"platform"', ',,"platform"'), ("{", "")))
+    name = _present(line)
+    damage = rng.choice(((f"{name}:", name), (f",{name}", f",,{name}"), ("{", "")))
     return line.replace(*damage, 1).encode()
 
 
@@ -40,7 +41,14 @@ def _not_an_object(rng: Random, facts: Facts, render: Render) -> bytes:
 
 
 def _invalid_utf8(rng: Random, facts: Facts, render: Render) -> bytes:
-    return render(facts).encode().replace(b'"platform":"', b'"platform":"\xff\xfe\xc3', 1)
+    line = render(facts)
+    name = _present(line)
+    return line.encode().replace(f"{name}:".encode(), b'"\xff\xfe\xc3":1,' + f"{name}:".encode(), 1)
+
+
+def _present(line: str) -> str:
+    """A name that stands inside of the record, whatever its format."""
+    return next(name for name in ('"platform"', '"timestamp"') if name in line)
 
 
 def _missing_time(rng: Random, facts: Facts, render: Render) -> bytes:

@@ -15,7 +15,8 @@ from pipelines.generator.arrival import order_of_arrival, share_out
 from pipelines.generator.defects import spoil
 from pipelines.generator.itinerary import plan_itinerary
 from pipelines.generator.population import GeneratorError, populate
-from pipelines.generator.rendering import SOURCE_FORMATS, Facts, Storyteller
+from pipelines.generator.rendering import Facts, Storyteller
+from pipelines.generator.source_formats import SOURCE_FORMATS
 from pipelines.generator.summary import GeneratorSummary, summarize
 from pipelines.generator.timetable import lay_out
 from pipelines.generator.truth import World, truth_lines

@@ -5,7 +5,7 @@ A line is a function of the plan alone, so an event rendered twice is the same l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -91,7 +91,6 @@ def render_flat(facts: Facts) -> str:
 
 NATIVE_CAMPAIGNS = [members(campaign={"source": s, "medium": m, "name": n}) for s, m, n in CAMPAIGNS]
 FLAT_CAMPAIGNS = [members(utm_source=s, utm_medium=m, utm_campaign=n) for s, m, n in CAMPAIGNS]
-SOURCE_FORMATS: dict[str, Callable[[Facts], str]] = {"native": render_native, "flat": render_flat}
 
 
 class Storyteller:

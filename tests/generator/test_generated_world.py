@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.generator import GeneratorError, GeneratorSummary, generate
+from pipelines.generator import SOURCE_FORMATS, GeneratorError, GeneratorSummary, generate
 
 PERSONS, RECORDS, SEED = 1_500, 20_000, 11
 JUNK = {"null", "0", "anonymous", "undefined", "00000000-0000-0000-0000-000000000000"}
@@ -140,7 +140,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Generated:
     return Generated(lines, events, truth["person"], truth["identifier"], truth["event"], summary)
 
 
-@pytest.mark.parametrize("source_format", ["native", "flat"])
+@pytest.mark.parametrize("source_format", sorted(SOURCE_FORMATS))
 def test_same_request_writes_the_same_bytes_and_another_seed_does_not(tmp_path, source_format):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         generate(40, 600, seed, tmp_path / name, tmp_path / name / "truth.jsonl", source_format, 250)
@@ -348,7 +348,7 @@ def test_flat_records_tell_the_same_events(tmp_path, world):
         ({"seed": -1}, "seed: -1 is too small"),
         ({"events_per_file": 0}, "events-per-file: 0 is too small"),
         ({"events": 20}, "too few for 30 persons; give at least"),
-        ({"source_format": "punch_cards"}, "give one of flat, native"),
+        ({"source_format": "punch_cards"}, "give one of flat, mini_dmp, native, segment, shopstream"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused_with_the_way_out(tmp_path, change, complaint):

@@ -42,7 +42,13 @@ def plain(table: pa.Table, *key: str) -> list[dict]:
 
 def publish(lake: Lake, writer: TableWriter, batch_id: int, **counts: int) -> None:
     """The ops.batches row of a batch, with the present version of every table."""
-    counts = {"received_count": 3, "valid_count": 2, "quarantined_count": 1, "duplicate_count": 0} | counts
+    counts = {
+        "record_count": 3,
+        "received_count": 3,
+        "valid_count": 2,
+        "quarantined_count": 1,
+        "duplicate_count": 0,
+    } | counts
     versions = [
         (spec.full_name, lake.version(spec)) for spec in with_hot_parts_of_lake(lake) if spec is not BATCHES
     ]

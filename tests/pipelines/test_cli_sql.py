@@ -134,7 +134,8 @@ def test_status_shows_the_last_batch_the_sums_and_the_tables(lake: Lake, capsys)
     found = json.loads(capsys.readouterr().out)
     assert (found["last_batch_id"], found["streams"]) == (1, ["s"])
     assert found["conservation"] == {
-        **{"received_count": 3, "valid_count": 2, "quarantined_count": 1, "duplicate_count": 0},
+        **{"record_count": 3, "received_count": 3, "valid_count": 2},
+        **{"quarantined_count": 1, "duplicate_count": 0},
         **{"holds": True, "broken_batch_ids": []},
     }
     hot = next(t for t in found["tables"] if t["table"] == "gold.profiles_hot")

@@ -68,7 +68,7 @@ def test_a_full_record_fills_every_column(parse):
         "mapping": "native",
         "feed": "events",
         "origin": "f.jsonl",
-        "origin_ordinal": 0,
+        "origin_ordinal": 0, "record_position": 0, "element": None,
         "payload_format": "json",
         "payload": json.dumps(record).encode(),
         "received_at": datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.UTC),
@@ -451,7 +451,15 @@ def test_an_envelope_gives_a_row_per_event_with_ids_of_their_own(policy):
     )
     rows = parser.parse(records).to_pylist()
     assert [r["origin_ordinal"] for r in rows] == [5, 5, 6, 7]
-    assert [r["payload"] for r in rows] == [payloads[0], payloads[0], payloads[1], payloads[2]]
+    assert [r["record_position"] for r in rows] == [0, 1, 0, 0]
+    # Once, however many events: a large envelope would be carried as often otherwise.
+    assert [r["payload"] for r in rows] == [payloads[0], None, payloads[1], payloads[2]]
+    assert [r["element"] for r in rows] == [
+        b'{"ids":{"device_id":"a"}}',
+        b'{"ids":{"device_id":"b"}}',
+        None,
+        None,
+    ]
     assert len({r["event_id"] for r in rows}) == 4
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from conf.policy import load_policy
 from conf.source_mapping import MappingError, load_mapping, mapping_from_dict, shipped_mappings
-from transforms.extract import Extractor
+from transforms.extract import MAX_EVENTS, NO_EVENTS, TOO_MANY_EVENTS, Extractor
+from transforms.payload import NOT_AN_OBJECT
 
 MINIMAL = {"fields": {"timestamp": "t"}, "identifiers": "ids"}
 
@@ -39,6 +40,7 @@ def test_native_and_flat_are_shipped():
         ({"fields": {"tenant": "t"}}, "fields.timestamp: is missing"),
         ({"fields": {"timestamp": []}}, "fields.timestamp: is an empty list"),
         ({"fields": {"timestamp": "a..b"}}, "fields.timestamp: must be a path"),
+        ({"fields": {"timestamp": True}}, "fields.timestamp: must be a path; YAML reads yes, no, on and off"),
         ({"fields": {"timestamp": 7}}, "fields.timestamp: must be a path"),
         ({"fields": ["timestamp"]}, "fields: must be a mapping"),
         ({"identifiers": None}, "identifiers: is missing"),
@@ -50,6 +52,21 @@ def test_native_and_flat_are_shipped():
         ({"values": {"event_type": {"a": ["b"]}}}, "values.event_type.a: must be a text"),
         ({"defaults": {"tenant": True}}, "defaults.tenant: must be a text"),
         ({"explode": 3}, "explode: must be a path"),
+        ({"when": {"match": {}}}, "when: must be a list of rules"),
+        ({"when": [{"match": {}, "set": {"event_type": "x"}}]}, r"when\.0\.match: is missing"),
+        (
+            {"when": [{"match": {"a": []}, "set": {"event_type": "x"}}]},
+            r"when\.0\.match\.a: is an empty list",
+        ),
+        ({"when": [{"match": {"a": "b"}}]}, r"when\.0: changes nothing"),
+        ({"when": [{"match": {"a": "b"}, "set": {"type": "x"}}]}, r"when\.0\.set\.type: is not known here"),
+        (
+            {"when": [{"match": {"a": "b"}, "unless_same": "c", "actor": "d"}]},
+            r"when\.0\.unless_same: must be",
+        ),
+        ({"when": [{"match": {"a": "b"}, "fields": {}}]}, r"when\.0\.fields: is not known here"),
+        ({"ignore": "sent_at"}, "ignore: must be a list of names"),
+        ({"utc": "yes"}, "utc: must be true or false"),
     ],
 )
 def test_a_wrong_mapping_is_refused_with_its_key_and_the_way_out(change, said):
@@ -124,6 +141,94 @@ def test_an_envelope_explodes_into_its_events():
     assert [(e["event_id"], e["timestamp"]) for e in events] == [(1, 1), (2, 9)]
 
 
-@pytest.mark.parametrize("batch", [None, [], "x", [1], [{}, 1]])
-def test_what_is_not_the_envelope_it_should_be_stays_one_record(batch):
-    assert len(extract({"batch": batch}, explode="batch")) == 1
+@pytest.mark.parametrize(
+    ("batch", "found"),
+    [
+        (None, ["event"]),
+        ([], [NO_EVENTS]),
+        ("x", [NO_EVENTS]),
+        ({}, [NO_EVENTS]),
+        ([1], [NOT_AN_OBJECT]),
+        ([{}, 1], ["event", NOT_AN_OBJECT]),
+        ([{}] * (MAX_EVENTS + 1), [TOO_MANY_EVENTS]),
+        ('[{"t": 1}, {}]', ["event", "event"]),
+    ],
+)
+def test_an_envelope_has_an_event_per_element_and_one_reason_if_there_is_none(batch, found):
+    extractor = Extractor(mapping_from_dict({**MINIMAL, "explode": "batch"}, "m"), load_policy())
+    events = extractor.events({"batch": batch}, orjson.loads)
+    assert [e if isinstance(e, str) else "event" for e in events] == found
+
+
+def test_events_of_an_envelope_do_not_share_its_context():
+    rules = {"explode": "batch", "context": ["context", "$.context"]}
+    record = {"batch": [{"t": 1}, {"t": 2}], "context": {"ip": "192.0.2.1"}}
+    first, second = extract(record, **rules)
+    first["context"].pop("ip")
+    assert second["context"] == {"ip": "192.0.2.1"} == record["context"]
+
+
+# What holds for some records only ----------------------------------------------------------------
+
+WHEN = [
+    {
+        "match": {"type": "alias"},
+        "unless_same": ["old", "anon"],
+        "identifiers": {"fields": {"user_id": "old"}},
+    },
+    {"match": {"type": ["identify", "Login"]}, "identifiers": {"fields": {"email": "traits.email"}}},
+    {"match": {"type": "track", "on": 1}, "set": {"event_type": "login"}, "actor": {"fields": {"a": "by"}}},
+]
+
+
+@pytest.mark.parametrize(
+    ("record", "identifiers", "event_type"),
+    [
+        ({"type": "ALIAS ", "old": "o", "anon": "a"}, {"user_id": "o"}, "ALIAS "),
+        ({"type": "alias", "old": "a", "anon": "a"}, None, "alias"),
+        ({"type": "track", "old": "o"}, None, "track"),
+        ({"type": "login", "traits": {"email": "e"}}, {"email": "e"}, "login"),
+        ({"type": "group", "traits": {"email": "e"}}, None, "group"),
+        ({"type": "track", "on": "1", "by": "x"}, None, "login"),
+        ({"type": "track", "on": 2, "by": "x"}, None, "track"),
+        ({"type": ["alias"], "old": "o"}, None, ["alias"]),
+    ],
+)
+def test_a_rule_holds_for_the_records_it_matches(record, identifiers, event_type):
+    fields = {"timestamp": "t", "event_type": "type"}
+    (event,) = extract(record, fields=fields, when=WHEN)
+    assert (event["identifiers"], event["event_type"]) == (identifiers, event_type)
+    assert event["actor"] == ({"a": "x"} if record.get("on") == "1" else None)
+
+
+def test_what_is_taken_as_an_identifier_is_not_repeated_in_properties_and_context():
+    rules = {
+        "identifiers": {"fields": {"device_id": ["context.device.id", "$.context.device.id"], "a": "l.1.a"}},
+        "context": ["context", "$.context"],
+        "when": [{"match": {"type": "identify"}, "identifiers": {"fields": {"email": "traits.email"}}}],
+        "explode": "batch",
+    }
+    traits, places = {"email": "e", "name": "n"}, [0, {"a": 1, "b": 2}]
+    envelope = {"device": {"id": "d", "model": "m"}}
+    record = {
+        "batch": [{"type": t, "traits": traits, "l": places} for t in ("identify", "group")],
+        "context": envelope,
+    }
+    first, second = extract(record, **rules)
+    assert first["identifiers"] == {"device_id": "d", "a": 1, "email": "e"}
+    assert first["properties"] == {"type": "identify", "traits": {"name": "n"}, "l": [0, {"b": 2}]}
+    assert first["context"] == second["context"] == {"device": {"model": "m"}}
+    assert second["properties"]["traits"] == traits
+    assert record["context"] == {"device": {"id": "d", "model": "m"}}
+    rules["identifiers"] = {"fields": {"device_id": "context.device.id"}}
+    (alone,) = extract({"context": envelope}, **rules)
+    assert alone["context"] == {"device": {"model": "m"}}
+
+
+def test_how_a_record_travelled_is_no_content_and_other_values_have_one_name():
+    rules = {"ignore": ["sent_at"], "fields": {"timestamp": "t", "platform": "p"}, "utc": True}
+    rules["values"] = {"platform": {"ios": "mobile", "*": "web"}}
+    (event,) = extract({"sent_at": 1, "p": "iOS", "more": 2}, **rules)
+    assert (event["properties"], event["platform"]) == ({"more": 2}, "mobile")
+    assert extract({"p": "Firefox"}, **rules)[0]["platform"] == "web"
+    assert extract({}, **rules)[0]["platform"] is None
