@@ -82,6 +82,17 @@ SETTINGS = (
         "50000",
         "kernels are called per Arrow batch; 10,000 rows leave them idle between calls, more takes memory per worker",
     ),
+    Setting(
+        "spark.sql.execution.arrow.maxBytesPerBatch",
+        str(64 * 2**20),
+        "50,000 large records from a broker would not fit into one Arrow batch, nor into a worker",
+    ),
+    Setting(
+        "spark.sql.redaction.options.regex",
+        "(?i)url|kafka",
+        "a broker's settings hold passwords, and plans are printed",
+        Scope.ALWAYS,
+    ),
     Setting("spark.python.worker.reuse", "true", "starting a Python worker takes longer than most batches"),
     Setting(
         "spark.sql.streaming.checkpointFileManagerClass",

@@ -41,6 +41,7 @@ DEFAULT_TENANT = "default"
 MAX_ID_LENGTH = 512
 _ROWS_AT_ONCE = 1000
 _NONE: tuple[Any, ...] = ()
+_READ = Records._fields.index("transport_at") + 1  # what follows is carried along
 
 
 class RecordParser:
@@ -84,7 +85,7 @@ class RecordParser:
         rows: list[tuple[Any, ...]] = []
         places: list[int] = []
         for at, (source, mapping, _, origin, ordinal, payload_format, payload, transport_at) in enumerate(
-            zip(*records, strict=True)
+            zip(*records[:_READ], strict=True)
         ):
             extractor = self._extractors[mapping]
             place = (source, origin, str(ordinal))
@@ -104,7 +105,7 @@ class RecordParser:
         self,
         extractor: Extractor,
         payload_format: str,
-        payload: bytes,
+        payload: bytes | None,
         place: tuple[str, ...],
         transport_at: int | None,
     ) -> list[tuple[Any, ...]]:

@@ -12,13 +12,24 @@ from conf.source_mapping import MappingError
 from pipelines.batch.intent import IntentConflict
 from pipelines.hashing_key import KeyProblem
 from pipelines.java import JavaMissing
+from pipelines.kafka.problems import BrokerUnavailable, OffsetsLost
 from pipelines.lock import LakeLocked
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
 from pipelines.tables.lake import SchemaMismatch
 
 USAGE = (PolicyError, SettingsError, MappingError, SourceError)
-FAILURES = (JavaMissing, LakeLocked, KeyProblem, IntentConflict, PolicyChanged, SchemaMismatch, StreamFailed)
+FAILURES = (
+    BrokerUnavailable,
+    IntentConflict,
+    JavaMissing,
+    KeyProblem,
+    LakeLocked,
+    OffsetsLost,
+    PolicyChanged,
+    SchemaMismatch,
+    StreamFailed,
+)
 
 
 class Exit(Exception):
