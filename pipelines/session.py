@@ -88,10 +88,9 @@ SETTINGS = (
         "50,000 large records from a broker would not fit into one Arrow batch, nor into a worker",
     ),
     Setting(
-        "spark.sql.redaction.options.regex",
-        "(?i)url|kafka",
-        "a broker's settings hold passwords, and plans are printed",
-        Scope.ALWAYS,
+        "spark.sql.redaction.string.regex",
+        r"(?s)\bkafka\.[a-z][a-z.]* (?:->|=) .*?(?:\), kafka, \[|\z)",
+        "a plan that somebody prints would show a broker's settings, passwords included",
     ),
     Setting("spark.python.worker.reuse", "true", "starting a Python worker takes longer than most batches"),
     Setting(
