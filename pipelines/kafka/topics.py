@@ -18,8 +18,9 @@ from pipelines.kafka.problems import OffsetsLost
 from pipelines.sources import Source, SourceError
 
 RECORDS_PER_TASK = 20_000  # so that one full partition is read by every core
-# Spark's own patience with a silent broker; after that the stream is started again, for as long as it takes.
-POLL_TIMEOUT_MS = 30_000
+# How long a silent broker may hold a query up; then the user is told and the query started again, until it is back.
+SILENCE_MS = 30_000
+_TIMEOUTS = ("default.api.timeout.ms", "request.timeout.ms")
 # Kafka's clock is the producer's, and may say anything; the instants that a record may have.
 _FIRST_INSTANT, _LAST_INSTANT = "1990-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
 
@@ -39,9 +40,12 @@ class Topic:
         """One row per record: what a landed file's row has, and offset, record_key, headers."""
         address = parse_address(self.source.location)
         starts = {address.topic: {str(p): offset for p, offset in self.starts.items()}}
+        client = dict(self.client)
+        if not set(_TIMEOUTS) & set(client):
+            client |= dict.fromkeys(_TIMEOUTS, str(SILENCE_MS))
         frame = (
             spark.readStream.format("kafka")
-            .options(**{f"kafka.{key}": value for key, value in self.client.items()})
+            .options(**{f"kafka.{key}": value for key, value in client.items()})
             .option("kafka.bootstrap.servers", address.bootstrap)
             .option("subscribe", address.topic)
             .option("startingOffsets", json.dumps(starts))
@@ -49,7 +53,8 @@ class Topic:
             .option("maxOffsetsPerTrigger", self.limit)
             .option("maxRecordsPerPartition", RECORDS_PER_TASK)
             .option("groupIdPrefix", self.settings.kafka_group_id_prefix)
-            .option("kafkaConsumer.pollTimeoutMs", POLL_TIMEOUT_MS)
+            .option("kafkaConsumer.pollTimeoutMs", client.get(_TIMEOUTS[0], SILENCE_MS))
+            .option("fetchOffset.numRetries", 1)
             .option("includeHeaders", "true")
             .load()
         )

@@ -7,7 +7,8 @@ import shutil
 import threading
 import time
 from collections import Counter
-from zlib import crc32
+from collections.abc import Callable
+from zlib import adler32
 
 import pytest
 
@@ -49,14 +50,14 @@ def assert_conserved(world, received: int) -> None:
 
 
 def test_the_same_events_by_topic_and_by_file_give_the_same_tables(make_lake, kafka, once, generated):
-    by_file, by_topic = make_lake(), make_lake(max_offsets_per_trigger=400)
+    by_file, by_topic = make_lake(), make_lake(max_offsets_per_trigger=800)
     by_file.drop("all.jsonl", b"\n".join(generated))
     by_file.once()
 
     one, two = kafka.topic(3), kafka.topic(1)
-    # One event's records stay in one partition; half of the topics' records arrive while nothing runs.
+    # One event's records stay in one partition of one topic (split by another hash than the broker's); half of the topics' records arrive while nothing runs.
     halves = [
-        [line for line in generated if (crc32(key_of(line)) % 3 == 0) == is_two] for is_two in (False, True)
+        [line for line in generated if (adler32(key_of(line)) % 3 == 0) == is_two] for is_two in (False, True)
     ]
     sources = [kafka.source(one), kafka.source(two)]
     kafka.send(one, *halves[0][:700], headers=[("trace", b"t-1"), ("empty", None), ("trace", b"t-2")])
@@ -69,7 +70,7 @@ def test_the_same_events_by_topic_and_by_file_give_the_same_tables(make_lake, ka
 
     assert by_topic.contents() == by_file.contents()
     assert_conserved(by_topic, len(generated))
-    assert len([b for b in by_topic.rows(BATCHES) if b["kind"] == "batch"]) >= 4
+    assert len([b for b in by_topic.rows(BATCHES) if b["kind"] == "batch"]) >= 3
     rows = by_topic.rows(BRONZE_EVENTS)
     assert all(r["record_key"] == key_of(r["payload"]) for r in rows)
     headed = [r for r in rows if r["headers"]]
@@ -274,41 +275,48 @@ def test_a_broker_that_is_down_or_has_no_such_topic_is_one_line_at_the_start(
     assert [line for line in error if "streaming into" not in line] == error[-1:]
 
 
-def test_a_broker_that_is_killed_and_comes_back_changes_nothing(make_lake, kafka, capsys):
-    world = make_lake(trigger_seconds=0.1, kafka_wait_seconds=5.0)
+def test_a_broker_that_is_killed_and_comes_back_changes_nothing(make_lake, kafka, capsys, monkeypatch):
+    monkeypatch.setattr("pipelines.stream._RETRY_SECONDS", 0.5)
+    # Less patience than usual, so that the query gives up and is started again.
+    short = {"default.api.timeout.ms": "2000", "request.timeout.ms": "2000"}
+    world = make_lake(trigger_seconds=0.1, kafka=short)
     topic = kafka.topic(2)
-    stop, seen, failed = threading.Event(), [], []
+    stop, seen, told, failed = threading.Event(), [], [], []
 
     def stream() -> None:
         try:
             run_stream(
                 world.spark, world.path, [kafka.source(topic)], world.policy, world.settings,
-                once=False, stop=stop, on_published=seen.append,
+                once=False, stop=stop, on_published=seen.append, on_trouble=told.append,
             )  # fmt: skip
         except Exception as e:
             failed.append(e)
 
-    def wait_for(count: int) -> None:
+    def wait_until(holds: Callable[[], object]) -> None:
         deadline = time.monotonic() + 120
-        while sum(r.received for r in seen) < count and time.monotonic() < deadline and not failed:
+        while not holds() and time.monotonic() < deadline and not failed:
             time.sleep(0.1)
-        assert not failed
-        assert sum(r.received for r in seen) == count
+        assert failed == []
+        assert holds()
+
+    def received() -> int:
+        return sum(r.received for r in seen)
 
     running = threading.Thread(target=stream)
     running.start()
     try:
         kafka.send(topic, *(event(n) for n in range(20)))
-        wait_for(20)
+        wait_until(lambda: received() == 20)
         kafka.broker.kill()
         assert main(["status", "--lake", str(world.path), "--json"]) == 0
-        (told,) = json.loads(capsys.readouterr().out)["topics"]
-        assert sum(told["next_offsets"].values()) == 20
-        assert told["lag_count"] is None
-        assert "no Kafka broker answers" in told["problem"]
+        (status,) = json.loads(capsys.readouterr().out)["topics"]
+        assert sum(status["next_offsets"].values()) == 20
+        assert status["lag_count"] is None
+        assert "no Kafka broker answers" in status["problem"]
+        wait_until(lambda: told)
         kafka.broker.start()
         kafka.send(topic, *(event(n) for n in range(20, 50)))
-        wait_for(50)
+        wait_until(lambda: received() == 50)
     finally:
         stop.set()
         running.join(120)
