@@ -55,7 +55,7 @@ def test_the_same_events_by_topic_and_by_file_give_the_same_tables(make_lake, ka
     by_file.once()
 
     one, two = kafka.topic(3), kafka.topic(1)
-    # One event's records stay in one partition of one topic (split by another hash than the broker's); half of the topics' records arrive while nothing runs.
+    # One event's records stay in one partition; the second half of each topic arrives while nothing runs.
     halves = [
         [line for line in generated if (adler32(key_of(line)) % 3 == 0) == is_two] for is_two in (False, True)
     ]
