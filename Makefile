@@ -32,6 +32,10 @@ jars: $(STAMP) ## Fetch Spark's jars, once
 run: setup ## Run the whole pipeline on generated events and show what it found
 	@$(PY) -m pipelines.demo $(ARGS)
 
+.PHONY: kafka
+kafka: setup ## Start a Kafka broker to try things with; Ctrl-C stops it
+	@$(PY) -m pipelines.kafka.broker $(ARGS)
+
 .PHONY: test
 test: setup ## Run the test suite, all but the slow tests
 	@$(PY) -m pytest -m "not slow" $(ARGS)

@@ -1,4 +1,4 @@
-"""The jars that a Spark session starts with: the only place that names their coordinates.
+"""The jars of a Spark session, and of a broker for development: the only place that names their coordinates.
 
 Everything a jar needs that the pyspark wheel already brings is excluded, because two versions of one class on the
 class path fail late and far from their cause.
@@ -59,6 +59,7 @@ class JarSet:
 
     jars: tuple[Jar, ...]
     excludes: tuple[Exclude, ...]
+    called: str = "Spark's jars"
 
 
 DELTA = Jar("io.delta:delta-spark_4.0_2.13:4.4.0", why="Delta tables in Spark")
@@ -99,6 +100,13 @@ SPARK_JARS = JarSet(
         Exclude("com.google.code.findbugs", IN_PYSPARK),
         Exclude("javax.annotation", "annotations that nothing reads at run time"),
     ),
+)
+
+# A process of its own, with a class path of its own: nothing of it meets Spark's jars.
+BROKER_JARS = JarSet(
+    jars=(Jar("org.apache.kafka:kafka_2.13:4.0.0", why="a Kafka broker for development and tests"),),
+    excludes=(Exclude("com.google.code.findbugs", "annotations that nothing reads at run time"),),
+    called="the Kafka broker's jars",
 )
 
 

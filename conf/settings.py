@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ENVIRONMENT_FOLDER = Path(__file__).parent / "environments"
+# What a Kafka client may not be told: the source says where, and the offsets of record say from where.
+NOT_FOR_KAFKA = (
+    "bootstrap.servers", "auto.offset.reset", "enable.auto.commit", "key.deserializer", "value.deserializer",
+    "interceptor.classes",
+)  # fmt: skip
 CHOICES = {"writer": ("auto", "spark", "delta_rs"), "engine": ("auto", "graphframes", "driver")}
 
 
@@ -33,6 +39,12 @@ class Settings:
     compact_files_every_batches: int = 100
     max_record_bytes: int = 16 * 2**20
     write_threads: int = 4
+    max_offsets_per_trigger: int = 250_000  # records of one batch, over all topics
+    kafka_fail_on_data_loss: bool = True  # false: go on where a topic begins when it has lost unread records
+    kafka_group_id_prefix: str = "stitchlake"  # of the consumer groups' names, for a broker's access rules
+    kafka_wait_seconds: float = 10.0  # how long a broker may take to answer when a stream starts
+    # Kafka's own client settings, such as security.protocol; values may be ${NAME} or ${file:PATH}. Never shown.
+    kafka: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
     def __post_init__(self) -> None:
         for key, allowed in CHOICES.items():
@@ -61,6 +73,13 @@ def load_settings(environment: str = "laptop") -> Settings:
     for key, value in raw.items():
         if key not in types:
             raise SettingsError(f"{file}: {key}: is not a setting; known are {', '.join(types)}")
+        if key == "kafka":
+            raw = raw | {key: _kafka(file, value)}
+            continue
+        if types[key] is bool:
+            if not isinstance(value, bool):
+                raise SettingsError(f"{file}: {key}: must be true or false")
+            continue
         wanted = (int, float) if types[key] is float else types[key]
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise SettingsError(f"{file}: {key}: must be a {types[key].__name__}")
@@ -68,3 +87,20 @@ def load_settings(environment: str = "laptop") -> Settings:
         return replace(Settings(), **raw)
     except SettingsError as e:
         raise SettingsError(f"{file}: {e}") from None
+
+
+def _kafka(file: Path, raw: Any) -> dict[str, str]:
+    """Kafka's client settings as text. Messages name keys; a value may be a password."""
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{file}: kafka: must be a mapping of Kafka's client settings")
+    settings = {}
+    for key, value in raw.items():
+        if not isinstance(key, str) or not isinstance(value, str | int | float):
+            raise SettingsError(f"{file}: kafka: {key}: must be one text, number, true or false")
+        key = key.removeprefix("kafka.")
+        if key in NOT_FOR_KAFKA:
+            raise SettingsError(
+                f"{file}: kafka: {key}: is decided by the source and the offsets of record; remove it"
+            )
+        settings[key] = str(value).lower() if isinstance(value, bool) else str(value)
+    return settings

@@ -37,10 +37,10 @@ class JarsUnavailable(Exception):
     """The jars could not be fetched; the message has Ivy's reason and the way out."""
 
 
-def resolve_jars(environ: Mapping[str, str] | None = None) -> list[Path]:
-    """The jars for `spark.jars`, fetched first if this machine does not have them yet."""
+def resolve_jars(environ: Mapping[str, str] | None = None, jar_set: JarSet | None = None) -> list[Path]:
+    """The jars for `spark.jars`, or of another set; fetched first if this machine does not have them yet."""
     environ = os.environ if environ is None else environ
-    jar_set = spark_jars(environ)
+    jar_set = spark_jars(environ) if jar_set is None else jar_set
     root = jars_root(environ)
     folder = root / fingerprint(jar_set)
     jars = jars_in(folder, jar_set)
@@ -120,13 +120,15 @@ def write_manifest(folder: Path, jar_set: JarSet) -> None:
 def _fetch(jar_set: JarSet, folder: Path, environ: Mapping[str, str]) -> list[Path]:
     started = time.monotonic()
     names = ", ".join(f"{jar.artifact} {jar.version}" for jar in jar_set.jars)
-    print(f"Fetching Spark's jars, once, a minute or so: {names} … ", end="", file=sys.stderr, flush=True)
+    print(f"Fetching {jar_set.called}, once, a minute or so: {names} … ", end="", file=sys.stderr, flush=True)
     work = Path(tempfile.mkdtemp(prefix=".fetching-", dir=folder.parent))
     try:
         _run_ivy(jar_set, work, environ)
         write_manifest(work, jar_set)
         if jars_in(work, jar_set) is None:
-            raise JarsUnavailable(_advice("Ivy ended without a complaint and without a jar.", environ))
+            raise JarsUnavailable(
+                _advice(jar_set, "Ivy ended without a complaint and without a jar.", environ)
+            )
         # mkdtemp lets only its user in; a folder of jars is for everyone on the machine.
         work.chmod(0o755)
         _put_in_place(work, folder, jar_set)
@@ -166,12 +168,12 @@ def _run_ivy(jar_set: JarSet, into: Path, environ: Mapping[str, str]) -> None:
         )
     except subprocess.TimeoutExpired:
         raise JarsUnavailable(
-            _advice(f"Ivy did not end in {GIVE_UP_AFTER_SECONDS // 60} minutes.", environ)
+            _advice(jar_set, f"Ivy did not end in {GIVE_UP_AFTER_SECONDS // 60} minutes.", environ)
         ) from None
     said = ivy.stdout + ivy.stderr
     # Ivy's exit code is 0 after some failures, so its report decides.
     if ivy.returncode != 0 or "UNRESOLVED DEPENDENCIES" in said or "FAILED DOWNLOADS" in said:
-        raise JarsUnavailable(_advice(reason_in(said), environ))
+        raise JarsUnavailable(_advice(jar_set, reason_in(said), environ))
 
 
 def reason_in(said: str) -> str:
@@ -192,18 +194,18 @@ def reason_in(said: str) -> str:
     return "\n".join(f"  {line}" for line in kept[-12:]) or "  Ivy said nothing."
 
 
-def _advice(reason: str, environ: Mapping[str, str]) -> str:
+def _advice(jar_set: JarSet, reason: str, environ: Mapping[str, str]) -> str:
     settings = environ.get(IVY_SETTINGS_VARIABLE)
     now = f" (it is {settings} now)" if settings else ""
     return (
-        "Spark's jars could not be fetched. What Ivy says:\n"
+        f"{jar_set.called[0].upper()}{jar_set.called[1:]} could not be fetched. What Ivy says:\n"
         f"{reason}\n"
         "What to do:\n"
         "  - no network? Copy the folder .jars of a machine where it worked into this checkout,\n"
         f"    or set {FOLDER_VARIABLE} to it.\n"
         "  - behind a proxy? export JAVA_TOOL_OPTIONS='-Dhttps.proxyHost=HOST -Dhttps.proxyPort=PORT'\n"
         f"  - your own Maven mirror? Set {IVY_SETTINGS_VARIABLE} to an ivysettings.xml that names it{now}.\n"
-        "Then run `make jars`."
+        "Then run `make jars`, or the same command again."
     )
 
 

@@ -82,6 +82,16 @@ SETTINGS = (
         "50000",
         "kernels are called per Arrow batch; 10,000 rows leave them idle between calls, more takes memory per worker",
     ),
+    Setting(
+        "spark.sql.execution.arrow.maxBytesPerBatch",
+        str(64 * 2**20),
+        "50,000 large records from a broker would not fit into one Arrow batch, nor into a worker",
+    ),
+    Setting(
+        "spark.sql.redaction.string.regex",
+        r"(?s)\bkafka\.[a-z][a-z.]* (?:->|=) .*?(?:\), kafka, \[|\z)",
+        "a plan that somebody prints would show a broker's settings, passwords included",
+    ),
     Setting("spark.python.worker.reuse", "true", "starting a Python worker takes longer than most batches"),
     Setting(
         "spark.sql.streaming.checkpointFileManagerClass",

@@ -1,4 +1,4 @@
-"""Where records come from: landing folders, read as one stream.
+"""Where records come from: landing folders and Kafka topics, read as one stream.
 
 A file arrives by rename. Names that start with `.` or `_` (of the file or of a folder above it) are still
 in flight.
@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.source_mapping import MappingError, load_mapping, shipped_mappings
+from pipelines.kafka.address import EXAMPLE, SCHEME, AddressError, parse_address, without_credentials
 from transforms.control import CONTROL
 from transforms.framing import FORMATS, format_of
+
+if TYPE_CHECKING:
+    from pipelines.kafka.topics import Topic
 
 MAX_FILE_BYTES = 2**31 - 1  # what Spark can hold of one file
 _FILE_SCHEMA = "path string, modificationTime timestamp, length long, content binary"
@@ -41,8 +46,8 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """A place with records of one shape: `kind` "file" is a landing folder, and `location` its absolute
-    path."""
+    """A place with records of one shape: `kind` "file" is a landing folder, and `location` its absolute path; "kafka"
+    is a topic, and `location` its `host:port[,host:port]/topic`."""
 
     mapping: str
     location: str
@@ -51,22 +56,28 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """The source that `MAPPING:FOLDER` names. SourceError when there is no such mapping or folder."""
+    """The source that `MAPPING:FOLDER` or `MAPPING:kafka://HOST:PORT/TOPIC` names.
+
+    SourceError when there is no such mapping or folder. Whether there is such a topic, its broker says later.
+    """
     mapping, colon, place = text.partition(":")
+    text = without_credentials(text)
     if not colon or not mapping or not place:
         known = ", ".join(shipped_mappings())
         raise SourceError(
-            f"source {text!r}: write it as MAPPING:FOLDER, for example native:events/ (mappings: {known})"
+            f"source {text!r}: write it as MAPPING:FOLDER, for example native:events/, "
+            f"or as {EXAMPLE} (mappings: {known})"
         )
     try:
         load_mapping(mapping)
     except MappingError as e:
         raise SourceError(f"source {text!r}: {e}") from None
-    if re.match(r"kafka://", place):
-        raise SourceError(
-            f"source {text!r}: reading from Kafka comes with a later version; "
-            f"until then land the topic's records as files and give {mapping}:FOLDER"
-        )
+    if place.startswith(SCHEME):
+        try:
+            address = parse_address(place)
+        except AddressError as e:
+            raise SourceError(f"source {text!r}: {e}") from None
+        return Source(mapping, address.location, "kafka", f"{mapping}:{SCHEME}{address.location}")
     folder = Path(os.path.abspath(Path(place).expanduser()))
     if folder.is_file():
         raise SourceError(
@@ -77,19 +88,40 @@ def parse_source(text: str) -> Source:
     return Source(mapping, str(folder), "file", f"{mapping}:{folder}")
 
 
-def read_stream(spark: SparkSession, sources: Sequence[Source], max_files_per_trigger: int) -> DataFrame:
-    """One row per landed file: source, mapping, feed, kind, path inside the folder, content, transport_at."""
+def read_stream(
+    spark: SparkSession,
+    sources: Sequence[Source],
+    max_files_per_trigger: int,
+    topics: Mapping[str, Topic] | None = None,
+) -> DataFrame:
+    """One row per landed file: source, mapping, feed, kind, path inside the folder, content, transport_at.
+
+    One row per record of `topics` (by source name), with offset, record_key and headers beside; null for files.
+    """
+    require_different(sources)
+    # Spark numbers the sources of a checkpoint: they must not change places when a user names them in another order.
+    streams = [
+        (topics or {})[source.name].read(spark)
+        if source.kind == "kafka"
+        else _read_folder(spark, source, max_files_per_trigger)
+        for source in sorted(sources, key=lambda s: s.name)
+    ]
+    return reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), streams)
+
+
+def require_different(sources: Sequence[Source]) -> None:
+    """SourceError when there is no source, or one of them twice."""
     if not sources:
         raise SourceError("no source: give at least one --source MAPPING:FOLDER")
     names = [s.name for s in sources]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise SourceError(f"source {twice[0]!r} is given twice; leave one of them out")
-    streams = [_read_folder(spark, source, max_files_per_trigger) for source in sources]
-    return reduce(DataFrame.unionByName, streams)
 
 
 def ignored_names(source: Source) -> list[str]:
     """Files in the source's folder that will not be read: of an unknown extension, or too large for Spark."""
+    if source.kind != "file":
+        return []
     ignored = []
     for name, path in _files(Path(source.location)):
         too_large = False
@@ -114,10 +146,6 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _read_folder(spark: SparkSession, source: Source, max_files_per_trigger: int) -> DataFrame:
-    if source.kind != "file":
-        raise SourceError(
-            f"source {source.name!r} is of kind {source.kind!r}; only landing folders can be read"
-        )
     folder = os.path.abspath(source.location)
     files = (
         spark.readStream.format("binaryFile")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.compute as pc
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming import StreamingQuery
@@ -16,17 +18,21 @@ from pyspark.sql.streaming import StreamingQuery
 from conf.policy import Policy
 from conf.settings import Settings
 from conf.source_mapping import load_mapping
-from conf.tables import ALL, BRONZE_EVENTS
+from conf.tables import ALL, BATCHES, BRONZE_EVENTS
 from pipelines.batch.discard import discard_unpublished
 from pipelines.batch.intent import IntentConflict, read_intent
 from pipelines.batch.process import INTENT, BatchProcessor, BatchReport
 from pipelines.batch.resolution import HashCollision
 from pipelines.checkpoint import Checkpoint, open_checkpoint
 from pipelines.components_graphframes import choose_components
-from pipelines.decisions.inbox import control_source, decided_origins, settle
+from pipelines.decisions.inbox import DIRECT, control_source, decided_origins, settle
 from pipelines.hashing_key import fingerprint, load_key
+from pipelines.kafka import problems as kafka
+from pipelines.kafka.address import is_topic
+from pipelines.kafka.offsets import offsets_of_record
+from pipelines.kafka.topics import topics_of
 from pipelines.lock import lake_lock
-from pipelines.sources import Source, read_stream
+from pipelines.sources import Source, read_stream, require_different
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake, SchemaMismatch
 from pipelines.tables.snapshot import Snapshot, published
@@ -39,6 +45,9 @@ from transforms.sessions import SessionsError
 class StreamFailed(RuntimeError):
     """A batch could not be published; the lake is as it was after the batch before."""
 
+
+PATIENCE_ONCE_SECONDS = 300.0
+_RETRY_SECONDS = 5.0
 
 OUR_OWN = (ConservationError, HashCollision, IntentConflict, RowsRefused, SchemaMismatch, SessionsError)
 
@@ -65,8 +74,12 @@ def run_stream(
     once: bool,
     stop: threading.Event | None = None,
     on_published: Callable[[BatchReport], None] = lambda report: None,
+    on_trouble: Callable[[str], None] = lambda line: None,
 ) -> StreamResult:
     """Stream `sources` into the lake until `stop` is set, or with `once` until everything there is published.
+
+    A broker must answer at the start. If it goes away later, `on_trouble` is told and the stream waits for it: as long
+    as it takes, with `once` for PATIENCE_ONCE_SECONDS.
 
     Holds the lake's lock. After a clean end hot parts are compacted, so gold.profiles is complete.
     """
@@ -80,6 +93,9 @@ def run_stream(
         snapshot = published(lake)
         _refuse_other_policy(snapshot, policy)
         key = load_key(lake_path, snapshot is not None, snapshot.row["key_fingerprint"] if snapshot else None)
+        require_different(sources)
+        of_record = offsets_of_record(lake, snapshot)
+        sources, topics = topics_of(spark, sources, of_record, settings)
         inputs = [*sources, control_source(lake_path)]
         checkpoint = open_checkpoint(lake_path, tuple(s.name for s in inputs))
         settle(lake, checkpoint.stream)
@@ -104,9 +120,10 @@ def run_stream(
             fingerprint(key),
             known,
             count,
+            {name: topic.topic_id for name, topic in topics.items()},
         )
         processor.ready_state()
-        frame = read_stream(spark, inputs, settings.max_files_per_trigger)
+        frame = read_stream(spark, inputs, settings.max_files_per_trigger, topics)
         writer = (
             frame.writeStream.queryName("stitchlake")
             .option("checkpointLocation", str(checkpoint.folder))
@@ -115,23 +132,59 @@ def run_stream(
         trigger = (
             {"availableNow": True} if once else {"processingTime": f"{settings.trigger_seconds} seconds"}
         )
-        _until_done(writer.trigger(**trigger).start(), processor, stop)
+        writer = writer.trigger(**trigger)
+        patience = PATIENCE_ONCE_SECONDS if once else float("inf")
+        _through_outages(writer.start, processor, stop, patience if topics else 0, on_trouble)
         processor.compact()
         return StreamResult(totals["batches"], totals["received"])
 
 
+def _through_outages(
+    start: Callable[[], StreamingQuery],
+    processor: BatchProcessor,
+    stop: threading.Event,
+    patience_seconds: float,
+    on_trouble: Callable[[str], None],
+) -> None:
+    """Run the query to its end, and start it again when a broker went away. Its checkpoint makes that exact.
+
+    Patience begins anew with every batch that is published.
+    """
+    since, last = time.monotonic(), processor.last_batch_id
+    while True:
+        try:
+            _until_done(start(), processor, stop)
+            return
+        except StreamingQueryException as e:
+            if processor.last_batch_id != last:
+                since, last = time.monotonic(), processor.last_batch_id
+            is_patient = time.monotonic() - since < patience_seconds
+            if (
+                isinstance(processor.failure, OUR_OWN)
+                or not is_patient
+                or not kafka.is_outage(_said(processor, e))
+            ):
+                raise StreamFailed(_reason(processor, e)) from None
+        on_trouble("a Kafka broker does not answer; nothing is lost, trying again until it does")
+        processor.failure = None
+        if stop.wait(_RETRY_SECONDS):
+            return
+
+
 def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threading.Event) -> None:
     """Wait for the end of the query; on `stop` let the running batch finish first."""
-    try:
-        while query.isActive and not stop.wait(0.1):
-            pass
-        if query.isActive:
-            with processor.between_batches():
-                query.stop()
-        if (problem := query.exception()) is not None:
-            raise problem
-    except StreamingQueryException as e:
-        raise StreamFailed(_reason(processor, e)) from None
+    while query.isActive and not stop.wait(0.1):
+        pass
+    if query.isActive:
+        with processor.between_batches():
+            query.stop()
+    if (problem := query.exception()) is not None:
+        raise problem
+
+
+def _said(processor: BatchProcessor, error: Exception) -> str:
+    """Everything that Spark says of a failure, for finding its kind; never shown."""
+    return f"{error}\n{processor.failure or ''}"
 
 
 def _reason(processor: BatchProcessor, error: Exception) -> str:
@@ -142,6 +195,13 @@ def _reason(processor: BatchProcessor, error: Exception) -> str:
     problem: BaseException = processor.failure or error
     if isinstance(problem, OUR_OWN):
         return str(problem)
+    said = _said(processor, error)
+    if kafka.is_loss(said):
+        return kafka.LOSS_IN_A_STREAM
+    if kafka.is_refusal(said):
+        return kafka.REFUSED_IN_A_STREAM
+    if kafka.is_outage(said):
+        return kafka.SILENCE_IN_A_STREAM
     at = traceback.extract_tb(problem.__traceback__)
     place = f" at {Path(at[-1].filename).name}:{at[-1].lineno}" if at else ""
     return f"a batch could not be published: {type(problem).__name__}{place}; nothing of it is visible, run again"
@@ -160,14 +220,28 @@ def _known_origins(lake: Lake, checkpoint: Checkpoint) -> frozenset[tuple[str, s
 
     An attempt that an earlier stream left unfinished is taken back first: its input is read again by the new one.
     """
-    if not checkpoint.is_new:
-        return decided_origins(lake)  # decisions may have been published while no stream ran
     snapshot = published(lake)
-    intent = read_intent(lake.path / INTENT)
     last = snapshot.batch_id if snapshot else 0
-    if intent is not None and intent.batch_id > last:
-        discard_unpublished(lake, last)
+    if checkpoint.is_new:
+        intent = read_intent(lake.path / INTENT)
+        if intent is not None and intent.batch_id > last:
+            discard_unpublished(lake, last)
     if snapshot is None:
         return frozenset()
-    origins = snapshot.arrow(BRONZE_EVENTS, ["source", "origin"]).group_by(["source", "origin"]).aggregate([])
-    return frozenset(zip(origins["source"].to_pylist(), origins["origin"].to_pylist(), strict=True))
+    decided = decided_origins(lake)  # decisions may have been published while no stream ran
+    # By the streams before this one, and not by a new checkpoint: one that was killed on its way through the files
+    # that it is to pass over goes on passing them over.
+    batches = snapshot.arrow(BATCHES, ["batch_id", "stream", "stream_batch_id"])
+    earlier = pc.and_(
+        pc.not_equal(batches["stream"], checkpoint.stream), pc.is_valid(batches["stream_batch_id"])
+    )
+    earlier = pc.and_(earlier, pc.invert(pc.starts_with(batches["stream"], DIRECT)))
+    until = pc.max(batches.filter(earlier)["batch_id"]).as_py()
+    files = [s for s in checkpoint.sources if not is_topic(s)]
+    if until is None or not files:
+        return decided
+    landed = snapshot.dataset(BRONZE_EVENTS).to_table(
+        columns=["source", "origin"], filter=(pc.field("batch_id") <= until) & pc.field("source").isin(files)
+    )
+    origins = landed.group_by(["source", "origin"]).aggregate([])
+    return decided.union(zip(origins["source"].to_pylist(), origins["origin"].to_pylist(), strict=True))

@@ -42,6 +42,7 @@ DEFAULT_TENANT = "default"
 MAX_ID_LENGTH = 512
 _ROWS_AT_ONCE = 1000
 _NONE: tuple[Any, ...] = ()
+_READ = Records._fields.index("transport_at") + 1  # what follows is carried along
 
 
 class RecordParser:
@@ -80,7 +81,7 @@ class RecordParser:
         start = 0
         count = len(records.payload)
         for at, (source, mapping, feed, origin, ordinal, payload_format, payload, transport_at) in enumerate(
-            zip(*records, strict=True)
+            zip(*records[:_READ], strict=True)
         ):
             place = (source, origin, str(ordinal))
             elements: list[bytes | None] = [None]
@@ -114,7 +115,7 @@ class RecordParser:
         self,
         extractor: Extractor,
         payload_format: str,
-        payload: bytes,
+        payload: bytes | None,
         place: tuple[str, ...],
         transport_at: int | None,
     ) -> tuple[list[tuple[Any, ...]], list[bytes | None]]:
@@ -170,7 +171,7 @@ class RecordParser:
         )
 
     def _read_again(
-        self, extractor: Extractor, payload_format: str, payload: bytes
+        self, extractor: Extractor, payload_format: str, payload: bytes | None
     ) -> tuple[list[Any], list[Any]]:
         """The record's events as they were, and with every number as it was written."""
         return (

@@ -3,6 +3,7 @@ to."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ _REUSED_FIRST = (
     "record_position",
     "payload_format",
     "payload",
+    "record_key",
+    "headers",
     "received_at",
 )
 _REUSED_THEN = (
@@ -53,7 +56,7 @@ PARSED_SCHEMA: pa.Schema = pa.schema(
 
 class Records(NamedTuple):
     """Framed records, column by column. `transport_at`: when the transport had each, microseconds since
-    1970 in UTC."""
+    1970 in UTC. `record_key`, `headers`: what a broker had beside the payload; empty when no record has any."""
 
     source: list[str]
     mapping: list[str]
@@ -61,12 +64,16 @@ class Records(NamedTuple):
     origin: list[str]
     origin_ordinal: list[int]
     payload_format: list[str]
-    payload: list[bytes]
+    payload: list[bytes | None]
     transport_at: list[int | None]
+    record_key: Sequence[bytes | None] = ()
+    headers: Sequence[list[dict[str, Any]] | None] = ()
 
     def slice(self, start: int, end: int) -> Records:
         return Records(*[column[start:end] for column in self])  # type: ignore[arg-type]
 
+
+CARRIED = ("record_key", "headers")
 
 # What the parser makes per row, in this order; the other columns are handed through or follow from these.
 MADE = (
@@ -95,8 +102,11 @@ def to_batch(
     """
     made = dict(zip(MADE, zip(*rows, strict=True) if rows else ((),) * len(MADE), strict=True))
     columns: dict[str, pa.Array] = {}
-    for name in Records._fields[:-1]:
+    for name in (n for n in Records._fields if n != "transport_at"):
         values = getattr(records, name)
+        if name in CARRIED and not values:
+            columns[name] = pa.nulls(len(rows), _kind(name))
+            continue
         if name == "payload" and places is not None:
             taken = zip(places.record, places.position, strict=True)
             values = [None if position else values[at] for at, position in taken]

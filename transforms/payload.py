@@ -16,6 +16,9 @@ NOT_AN_OBJECT = "not_an_object"
 INVALID_UTF8 = "invalid_utf8"
 TOO_LARGE = "record_too_large"
 UNREADABLE = "unreadable_file"
+TOMBSTONE = (
+    "tombstone"  # a key without a value; nothing here can be deleted by one, so somebody should see it
+)
 
 _HEADERS_KEPT = 1000
 
@@ -31,16 +34,20 @@ class PayloadReader:
         self._max_bytes = max_record_bytes
         self._headers: dict[str, list[str]] = {}
 
-    def read(self, payload_format: str, payload: bytes) -> dict[str, Any]:
+    def read(self, payload_format: str, payload: bytes | None) -> dict[str, Any]:
         """The record. Refused with the reason when there is none in these bytes."""
         if payload_format == "unreadable":
             raise Refused(UNREADABLE)
+        if payload is None:
+            raise Refused(TOMBSTONE)
         if len(payload) > self._max_bytes:
             raise Refused(TOO_LARGE)
         return self._csv(payload) if payload_format == "csv" else _json(payload)
 
-    def read_exactly(self, payload_format: str, payload: bytes) -> dict[str, Any]:
+    def read_exactly(self, payload_format: str, payload: bytes | None) -> dict[str, Any]:
         """The same record with every number as it was written; slower, and seldom needed."""
+        if payload is None:
+            raise Refused(TOMBSTONE)
         return self._csv(payload) if payload_format == "csv" else loads_exactly(payload.decode())
 
     def _csv(self, payload: bytes) -> dict[str, Any]:

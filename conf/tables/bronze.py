@@ -15,12 +15,24 @@ BRONZE_EVENTS = TableSpec(
         c.ORIGIN,
         c.ORIGIN_ORDINAL,
         ColumnSpec(
-            "payload_format", "string", "how the payload is to be read: `json`, `csv` or `unreadable`"
+            "payload_format",
+            "string",
+            "how the payload is to be read: `json`, `csv`, `unreadable`, or `tombstone` where there is none",
         ),
         ColumnSpec(
             "payload",
             "binary",
-            "the record's bytes; a CSV record is preceded by its file's header line",
+            "the record's bytes; a CSV record is preceded by its file's header line; null for a tombstone",
+            personal=True,
+        ),
+        ColumnSpec(
+            "record_key", "binary", "the key that the broker had for the record", "provenance", personal=True
+        ),
+        ColumnSpec(
+            "headers",
+            "array<struct<key:string,value:binary>>",
+            "the headers that the broker had for the record, in their order",
+            "provenance",
             personal=True,
         ),
         c.RECEIVED_AT,

@@ -43,6 +43,12 @@ BATCHES = TableSpec(
             "provenance",
         ),
         ColumnSpec("inputs", "string", "what was read, as JSON: files or offsets per source", "provenance"),
+        ColumnSpec(
+            "offsets",
+            "string",
+            "the offsets of record as of this batch, as JSON: per topic the next offset of each partition",
+            "provenance",
+        ),
         ColumnSpec("policy_fingerprint", "string", "hash of the identity policy", "provenance"),
         ColumnSpec("code_fingerprint", "string", "hash of the program's rules", "provenance"),
         ColumnSpec("key_fingerprint", "string", "hash of the hashing key", "provenance"),

@@ -47,7 +47,8 @@ def record_intent(path: Path, intent: Intent) -> Intent:
         if earlier.input_digest != intent.input_digest:
             raise IntentConflict(
                 f"batch {earlier.batch_id} is half-written and its input has changed since; "
-                "put back the files that were there, then run again"
+                "put back the files or topic records that were there and run again, "
+                "or remove the lake's folder _checkpoints to take the batch back and read anew what is not published"
             )
         return earlier
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,7 @@ from pipelines.batch.publish import Publication, batch_row, compaction_row
 from pipelines.batch.resolution import Identified, identify
 from pipelines.batch.steps import Steps
 from pipelines.fingerprint import code_fingerprint
+from pipelines.kafka.offsets import Offsets, advanced, offsets_of_record, to_json
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.compaction import compact_files, compact_hot
@@ -91,6 +92,7 @@ class BatchProcessor:
         key_fingerprint: str,
         known_origins: frozenset[tuple[str, str]] = frozenset(),
         on_published: Callable[[BatchReport], None] = lambda report: None,
+        topic_ids: Mapping[str, str] | None = None,
     ) -> None:
         self.lake, self.writer, self.parser, self.policy = lake, writer, parser, policy
         self.components, self.settings, self.stream = components, settings, stream
@@ -99,6 +101,7 @@ class BatchProcessor:
             known_origins,
             on_published,
         )
+        self.topic_ids = topic_ids or {}
         self.state: LakeState | None = None
         self.failure: Exception | None = None
         self._one_at_a_time = threading.Lock()
@@ -108,6 +111,7 @@ class BatchProcessor:
         self._done_stream_batch_id = -1
         self._versions: dict[str, int] = {}
         self._published_versions: dict[str, int] = {}
+        self._offsets: Offsets = {}
         self._pool = ThreadPoolExecutor(settings.write_threads, thread_name_prefix="write")
 
     # -- one batch -------------------------------------------------------------------------------------------------
@@ -126,6 +130,11 @@ class BatchProcessor:
             except Exception as e:
                 self.failure = e
                 raise
+
+    @property
+    def last_batch_id(self) -> int:
+        """The last published batch that this processor knows of."""
+        return self._last_batch_id
 
     def between_batches(self) -> threading.Lock:
         """Held as a context manager: no batch runs meanwhile."""
@@ -182,13 +191,14 @@ class BatchProcessor:
             for write in [self._pool.submit(self._write, spec, table, txn) for spec, table in later.items()]:
                 write.result()
         state.event_keys.replace(np.empty(0, np.int64), accepted.select(["event_key", "content_digest"]))
+        offsets = advanced(self._offsets, received, self.topic_ids)
         with steps("publish"):
-            publication = self._publication("batch", intent.batch_id, intent.batch_at, steps)
+            publication = self._publication("batch", intent.batch_id, intent.batch_at, steps, offsets)
             row = batch_row(publication, stream_batch_id, received, standing, identified, active)
             self.writer.append(BATCHES, row, txn)
         state.is_dirty = False
         self._last_batch_id, self._done_stream_batch_id = intent.batch_id, stream_batch_id
-        self._published_versions = dict(self._versions)
+        self._published_versions, self._offsets = dict(self._versions), offsets
         self.on_published(
             BatchReport(
                 intent.batch_id,
@@ -210,6 +220,7 @@ class BatchProcessor:
             self._versions = {spec.full_name: self.lake.version(spec) for spec in with_hot_parts(ALL)}
             self._published_versions = dict(snapshot.table_versions) if snapshot else dict(self._versions)
             self._last_batch_id = snapshot.batch_id if snapshot else 0
+            self._offsets = offsets_of_record(self.lake, snapshot)
             self._done_stream_batch_id = self._last_published_of_stream()
         return self.state
 
@@ -242,7 +253,9 @@ class BatchProcessor:
                 versions[spec.full_name] = compact_files(self.lake, spec)
         if versions != self._versions:
             self._versions = versions
-            publication = self._publication("compaction", batch_id, time.time_ns() // 1000, steps)
+            publication = self._publication(
+                "compaction", batch_id, time.time_ns() // 1000, steps, self._offsets
+            )
             self.writer.append(BATCHES, compaction_row(publication), txn)
             self._last_batch_id = batch_id
             self._published_versions = dict(self._versions)
@@ -325,7 +338,9 @@ class BatchProcessor:
             self._hot_rows += table.num_rows if spec.is_hot else 0
             self._versions[spec.full_name] = self.writer.append(spec, table, txn)
 
-    def _publication(self, kind: str, batch_id: int, started_at: int, steps: Steps) -> Publication:
+    def _publication(
+        self, kind: str, batch_id: int, started_at: int, steps: Steps, offsets: Offsets
+    ) -> Publication:
         return Publication(
             stream=self.stream,
             kind=kind,
@@ -335,6 +350,7 @@ class BatchProcessor:
             step_seconds=dict(steps.seconds),
             policy_fingerprint=self.policy.fingerprint,
             key_fingerprint=self.key_fingerprint,
+            offsets=to_json(offsets),
         )
 
     def _fetch_events(self, windows: pa.Table) -> pa.Table:

@@ -33,6 +33,7 @@ class Publication:
     step_seconds: Mapping[str, float]
     policy_fingerprint: str
     key_fingerprint: str
+    offsets: str  # the offsets of record as of this batch, as JSON
 
 
 def compaction_row(publication: Publication) -> pa.Table:
@@ -83,6 +84,7 @@ def _row(publication: Publication, columns: rows.Columns, metrics: Mapping[str, 
         "metrics": _map(metrics, pa.int64()),
         "step_seconds": _map(publication.step_seconds, pa.float64()),
         "table_versions": _map(publication.table_versions, pa.int64()),
+        "offsets": pa.array([publication.offsets]),
         "policy_fingerprint": pa.array([publication.policy_fingerprint]),
         "code_fingerprint": pa.array([code_fingerprint()]),
         "key_fingerprint": pa.array([publication.key_fingerprint]),

@@ -15,6 +15,7 @@ from pipelines.decisions.persons import NobodyFound
 from pipelines.decisions.records import Refused
 from pipelines.hashing_key import KeyProblem
 from pipelines.java import JavaMissing
+from pipelines.kafka.problems import BrokerUnavailable, OffsetsLost
 from pipelines.lock import LakeLocked
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
@@ -27,14 +28,16 @@ class BadUsage(ValueError):
 
 USAGE = (BadUsage, PolicyError, SettingsError, MappingError, SourceError)
 FAILURES = (
+    BrokerUnavailable,
     DecisionProblem,
+    IntentConflict,
     JavaMissing,
+    KeyProblem,
     LakeLocked,
     NobodyFound,
-    Refused,
-    KeyProblem,
-    IntentConflict,
+    OffsetsLost,
     PolicyChanged,
+    Refused,
     SchemaMismatch,
     StreamFailed,
 )

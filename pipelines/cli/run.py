@@ -28,11 +28,15 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         action="append",
         required=True,
         metavar="SRC",
-        help="MAPPING:FOLDER, such as native:events/ ; may be given several times",
+        help="MAPPING:FOLDER, such as native:events/, or MAPPING:kafka://HOST:PORT[,HOST:PORT]/TOPIC; "
+        "may be given several times",
     )
     p.add_argument("--once", action="store_true", help="publish everything that is there, then end")
     p.add_argument(
-        "--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file"
+        "--env",
+        default="laptop",
+        metavar="NAME",
+        help="settings: laptop, cluster, or a YAML file; a broker's login goes there, under `kafka:`",
     )
     p.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default: lake/")
     p.add_argument(
@@ -77,6 +81,7 @@ def _run(args: argparse.Namespace) -> int:
             once=args.once,
             stop=stop,
             on_published=progress.published,
+            on_trouble=lambda line: print(f"stitchlake run: {line}", file=sys.stderr, flush=True),
         )
     progress.done(result.batch_count, result.received_count, args.lake)
     return 0

@@ -1,4 +1,4 @@
-"""`stitchlake status`: what was published last, whether events are conserved, and how large the tables are."""
+"""`stitchlake status`: what was published last, how far topics are read, whether events are conserved, table sizes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from conf.settings import Settings, load_settings
 from conf.table_spec import DELETED
 from conf.tables import ALL, BATCHES
+from pipelines.cli.problems import Exit, reported
 from pipelines.cli.sql import as_table, no_lake
+from pipelines.kafka.client_settings import client_settings
+from pipelines.kafka.gateway import kafka_gateway
+from pipelines.kafka.lag import lags
+from pipelines.kafka.offsets import offsets_of_record
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import published
 
+_BROKER_SECONDS = 3.0
 COUNTS = ("record_count", "received_count", "valid_count", "quarantined_count", "duplicate_count")
 
 
@@ -28,6 +35,12 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         description="Reads the lake; needs no stream. Exit code 1: there is no lake, or events are not conserved.",
     )
     parser.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default lake/")
+    parser.add_argument(
+        "--env",
+        default="laptop",
+        metavar="NAME",
+        help="settings: laptop, cluster, or a YAML file; for a broker's login, if the lake has topics",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
@@ -37,7 +50,12 @@ def run(args: argparse.Namespace) -> int:
     if not lake.has(BATCHES):
         print(no_lake("status", args.lake), file=sys.stderr)
         return 1
-    found = status(lake, datetime.now(UTC))
+    try:
+        with reported("status"):
+            settings = load_settings(args.env)
+            found = status(lake, datetime.now(UTC)) | {"topics": _topics(lake, settings)}
+    except Exit as e:
+        return e.code
     print(json.dumps(found) if args.json else as_text(found))
     return 0 if found["conservation"]["holds"] else 1
 
@@ -71,6 +89,7 @@ def as_text(found: dict[str, Any]) -> str:
         if kept["holds"]
         else f"BROKEN in {len(kept['broken_batch_ids'])} batches, first {kept['broken_batch_ids'][:5]}"
     )
+    topics = "".join(f"topic         {_topic_line(topic)}\n" for topic in found.get("topics", ()))
     sizes = as_table(
         ("table", "rows", "files", "MB"),
         [
@@ -82,6 +101,7 @@ def as_text(found: dict[str, Any]) -> str:
         f"lake          {found['lake']}\n"
         f"stream        {', '.join(found['streams']) or 'none yet'}\n"
         f"last batch    {published_line}\n"
+        f"{topics}"
         f"records       {kept['record_count']:,}\n"
         f"events        {kept['received_count']:,} received = {kept['valid_count']:,} valid + "
         f"{kept['quarantined_count']:,} quarantined + {kept['duplicate_count']:,} duplicate\n"
@@ -92,6 +112,30 @@ def as_text(found: dict[str, Any]) -> str:
 def _streams(lake: Lake) -> list[str]:
     names = lake.open(BATCHES).to_pyarrow_dataset().to_table(columns=["stream"])
     return sorted(pc.unique(names["stream"]).to_pylist())
+
+
+def _topics(lake: Lake, settings: Settings) -> list[dict[str, Any]]:
+    """Per topic the offsets of record, and how many records the broker has beyond them."""
+    offsets = offsets_of_record(lake, published(lake))
+    if not offsets:
+        return []
+    client = client_settings(settings)
+    with kafka_gateway() as jvm:
+        return [
+            {
+                "source": lag.source,
+                "next_offsets": {str(partition): offset for partition, offset in sorted(lag.next.items())},
+                "lag_count": lag.lag_count,
+                "problem": lag.problem,
+            }
+            for lag in lags(jvm, offsets, client, _BROKER_SECONDS)
+        ]
+
+
+def _topic_line(topic: dict[str, Any]) -> str:
+    read = sum(topic["next_offsets"].values())
+    behind = topic["problem"] if topic["lag_count"] is None else f"{topic['lag_count']:,} records behind"
+    return f"{topic['source']}  {len(topic['next_offsets'])} partitions read to offsets of {read:,} in all; {behind}"
 
 
 def _conservation(lake: Lake) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def publish(lake: Lake, writer: TableWriter, batch_id: int, **counts: int) -> No
         "stream": "s",
         "table_versions": versions,
         "published_at": minute(batch_id),
+        "offsets": None,
         **counts,
     }
     writer.append(BATCHES, rows_of(BATCHES, row), Txn("s", batch_id))

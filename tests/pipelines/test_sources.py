@@ -41,14 +41,27 @@ def test_a_folder_is_known_by_its_mapping_and_absolute_path(tmp_path, monkeypatc
         ("natve:events/", "no source mapping 'natve'; known are .*native"),
         ("native:nowhere", "there is no folder .*nowhere; create it, or correct the path"),
         ("native:file.jsonl", "is a file; give the folder it is in"),
-        ("native:kafka://host:9092/topic", "Kafka comes with a later version; .* native:FOLDER"),
+        ("native:kafka://host/topic", "broker 'host' is not HOST:PORT, for example localhost:9092"),
+        ("native:kafka://host:9092", "write a topic as MAPPING:kafka://HOST:PORT/TOPIC"),
+        ("native:kafka://host:9092/a,b", "characters that Kafka does not allow"),
+        ("native:kafka://me:secret@host:9092/a", "put it under `kafka:` in the settings file"),
     ],
 )
 def test_a_source_that_cannot_be_read_is_refused_with_the_way_out(tmp_path, monkeypatch, text, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.jsonl").touch()
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=said) as refused:
         parse_source(text)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_topic_has_one_name_in_whatever_order_its_brokers_are_given():
+    source = parse_source("native:kafka://Two:9092,one:09092/clicks")
+    assert source == parse_source("native:kafka://one:9092,two:9092/clicks")
+    assert source == Source(
+        "native", "one:9092,two:9092/clicks", "kafka", "native:kafka://one:9092,two:9092/clicks"
+    )
+    assert ignored_names(source) == []
 
 
 def test_names_that_will_not_be_read_are_reported_and_those_in_flight_are_not(landing):

@@ -71,6 +71,8 @@ def test_a_full_record_fills_every_column(parse):
         "origin_ordinal": 0, "record_position": 0, "element": None,
         "payload_format": "json",
         "payload": json.dumps(record).encode(),
+        "record_key": None,
+        "headers": None,
         "received_at": datetime.datetime(2024, 5, 1, 12, tzinfo=datetime.UTC),
         "reasons": [],
         "event_id": "e1",

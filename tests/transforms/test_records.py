@@ -109,3 +109,35 @@ _SPARK_FILES = (
     "source string, mapping string, feed string, kind string, path string, content binary, "
     "transport_at timestamp"
 )
+
+
+def test_a_topics_record_is_one_record_at_its_offset_beside_landed_files():
+    columns = {
+        "source": ["topic", "here", "topic"],
+        "mapping": ["native"] * 3,
+        "feed": ["events"] * 3,
+        "path": ["clicks-0", "a.jsonl", "clicks-0"],
+        "content": [b'{"two":\n"lines"}', lines(0, 2), None],
+        "transport_at": pa.array([AT, AT, None], pa.timestamp("us", "UTC")),
+        "offset": pa.array([7, None, 8], pa.int64()),
+        "record_key": [b"k", None, None],
+        "headers": [[{"key": "h", "value": b"v"}], None, None],
+    }
+    (portion,) = framed([pa.RecordBatch.from_pydict(columns)], frozenset({("topic", "clicks-0")}))
+    assert list(zip(portion.origin, portion.origin_ordinal, portion.payload_format, strict=True)) == [
+        ("clicks-0", 7, "json"), ("clicks-0", 8, "tombstone"), ("a.jsonl", 0, "json"), ("a.jsonl", 1, "json"),
+    ]  # fmt: skip
+    assert portion.payload[:2] == [b'{"two":\n"lines"}', None]
+    assert portion.record_key == [b"k", None, None, None]
+    assert portion.headers == [[{"key": "h", "value": b"v"}], None, None, None]
+
+
+def test_a_tombstone_is_refused_as_one_and_keeps_its_key(make_parser):
+    columns = {
+        **{name: ["x"] for name in ("source", "feed")}, "mapping": ["native"], "path": ["clicks-0"],
+        "content": pa.nulls(1, pa.binary()), "transport_at": pa.nulls(1, pa.timestamp("us", "UTC")),
+        "offset": [3], "record_key": [b"k"], "headers": pa.nulls(1, PARSED_SCHEMA.field("headers").type),
+    }  # fmt: skip
+    (rows,) = parsing(make_parser())([pa.RecordBatch.from_pydict(columns)])
+    (row,) = rows.to_pylist()
+    assert (row["reasons"], row["payload"], row["record_key"]) == (["tombstone"], None, b"k")
