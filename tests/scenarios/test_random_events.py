@@ -1,7 +1,6 @@
 """What comes out of any events depends neither on their order nor on how they are cut into batches.
 
-Seen to fail when `transforms.identity.shared.choose_hosts` takes the first neighbour of a batch instead of the most
-believed one, and when `transforms.ownership.owned_changes` judges the sessions of the batch alone.
+Seen to fail when who is shared is judged from the batch's evidence alone (`_cut_shared` without the look-up's edges).
 """
 
 from __future__ import annotations
@@ -18,18 +17,16 @@ from tests.scenarios.cases import policy_of, record
 from tests.scenarios.in_memory import outcomes_in_memory
 
 CASE = "any"
-IDENTIFIERS = [
-    *(f"user_id:u{i}" for i in range(3)),
-    *(f"email:e{i}@example.org" for i in range(2)),
-    *(f"device_id:d{i}" for i in range(3)),
-    *(f"cookie_id:c{i}" for i in range(2)),
-    *(f"browser_id:b{i}" for i in range(2)),
-    "ip_address:10.0.0.7",
+IDENTIFIERS = [  # so few that they meet; devices and users most of all
+    *["device_id:d1", "device_id:d1", "device_id:d2"],
+    *["user_id:u1", "user_id:u2"],
+    *["email:e1@example.org", "email:e2@example.org"],
+    *["cookie_id:c1", "browser_id:b1", "browser_id:b2", "ip_address:10.0.0.7"],
 ]
 EVENT = st.tuples(
-    st.integers(0, 40),  # quarters of an hour
+    st.integers(0, 60),  # quarters of an hour
     st.sampled_from(["page_view", "page_view", "page_view", "login", "logout", "identify"]),
-    st.lists(st.sampled_from(IDENTIFIERS), min_size=1, max_size=3, unique=True),
+    st.lists(st.sampled_from(IDENTIFIERS), min_size=1, max_size=3),
 )
 
 
@@ -39,7 +36,7 @@ def line(quarters: int, kind: str, identifiers: list[str]) -> str:
 
 @pytest.mark.parametrize("policy", ["default", "attach_weak", "last_login", "careful"])
 @settings(max_examples=examples(12), deadline=None)
-@given(st.lists(EVENT, min_size=1, max_size=14), st.randoms(use_true_random=False), st.integers(1, 4))
+@given(st.lists(EVENT, min_size=1, max_size=20), st.randoms(use_true_random=False), st.integers(1, 4))
 def test_any_events_in_any_order_and_batching(policy: str, events: Any, random: Any, parts: int) -> None:
     records = [record(n, line(*event), CASE) for n, event in enumerate(events, 1)]
     whole = outcomes_in_memory(policy_of(policy), [records])
