@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ NORMALIZERS = ("opaque", "email", "phone", "hex", "uuid")
 SHARED_IDENTIFIER = ("strongest_owner", "own_profile")
 ANONYMOUS_ON_SHARED_DEVICE = ("until_shared", "session_bounded", "last_login", "device_profile")
 MAX_LINKING_IDENTIFIERS = 50
-POLICY_FOLDER = Path(__file__).parent / "policies"
+POLICY_FOLDER = files("conf") / "policies"  # not a path: the package may be a zipped wheel
 
 # What trackers send when they have nothing to send; compared after trimming, without regard to case.
 SHIPPED_BLOCKED_VALUES: tuple[str, ...] = (
@@ -112,7 +113,7 @@ _POLICY_KEYS = {
 def load_policy(path: Path | str | None = None) -> Policy:
     """The policy in `path`, or one shipped in conf/policies by its bare name, or the default one."""
     file = POLICY_FOLDER / "default.yaml" if path is None else Path(path)
-    if path is not None and not file.exists() and (POLICY_FOLDER / f"{path}.yaml").exists():
+    if path is not None and not file.is_file() and (POLICY_FOLDER / f"{path}.yaml").is_file():
         file = POLICY_FOLDER / f"{path}.yaml"
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))

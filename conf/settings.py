@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-ENVIRONMENT_FOLDER = Path(__file__).parent / "environments"
+ENVIRONMENT_FOLDER = files("conf") / "environments"  # not a path: the package may be a zipped wheel
 CHOICES = {"writer": ("auto", "spark", "delta_rs"), "engine": ("auto", "graphframes", "driver")}
 
 
@@ -44,7 +45,9 @@ def load_settings(environment: str = "laptop") -> Settings:
     """The settings of a named environment in conf/environments, or of a YAML file given by its path."""
     path = Path(environment)
     file = path if path.suffix in (".yaml", ".yml") else ENVIRONMENT_FOLDER / f"{environment}.yaml"
-    known = ", ".join(sorted(f.stem for f in ENVIRONMENT_FOLDER.glob("*.yaml")))
+    known = ", ".join(
+        sorted(f.name.removesuffix(".yaml") for f in ENVIRONMENT_FOLDER.iterdir() if f.name.endswith(".yaml"))
+    )
     try:
         raw: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:

@@ -13,12 +13,24 @@ from pipelines.batch.intent import IntentConflict
 from pipelines.hashing_key import KeyProblem
 from pipelines.java import JavaMissing
 from pipelines.lock import LakeLocked
+from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
 from pipelines.tables.lake import SchemaMismatch
+from pipelines.views import CatalogConflict
 
 USAGE = (PolicyError, SettingsError, MappingError, SourceError)
-FAILURES = (JavaMissing, LakeLocked, KeyProblem, IntentConflict, PolicyChanged, SchemaMismatch, StreamFailed)
+FAILURES = (
+    CatalogConflict,
+    JavaMissing,
+    LakeLocked,
+    KeyProblem,
+    IntentConflict,
+    PolicyChanged,
+    SchemaMismatch,
+    SessionUnusable,
+    StreamFailed,
+)
 
 
 class Exit(Exception):
