@@ -38,6 +38,12 @@ READING = (
 )
 
 
+_SHOW_TABLES = """
+SELECT schema_name || '.' || view_name AS table_name, column_count FROM duckdb_views()
+WHERE NOT internal ORDER BY schema_name <> 'gold', schema_name, view_name
+"""
+
+
 class QueryRefused(ValueError):
     """A query that cannot be answered; the message is one line for whoever typed it."""
 
@@ -118,6 +124,8 @@ def _ask_duckdb(lake: Lake, query: str, limit: int | None) -> tuple[list[str], l
     con.execute(f"SET allowed_directories = ['{folder}/']")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
+    if query.strip().rstrip(";").lower() == "show tables":
+        query = _SHOW_TABLES  # DuckDB's own looks into one schema only
     try:
         statements = con.extract_statements(query)
         if len(statements) != 1:
@@ -190,6 +198,8 @@ def _write(names: Sequence[str], rows: Sequence[tuple], shape: str) -> None:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([_cell(value, empty="") for value in row] for row in rows)
+    elif list(names) == ["explain_key", "explain_value"]:
+        print("\n".join(str(plan) for _, plan in rows).rstrip())
     else:
         table = as_table(names, rows)
         room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
