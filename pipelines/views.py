@@ -114,16 +114,22 @@ def _spark_select(lake: Lake, spec: TableSpec, snapshot: Snapshot | None) -> str
     """The rows of a table as of a snapshot; a column that was declared after its version is null."""
     version = None if snapshot is None else snapshot.version(spec)
     if snapshot is None or (version is None and spec is not BATCHES):
-        columns = ", ".join(f"CAST(NULL AS {c.type}) AS {c.name}" for c in spec.columns)
-        return f"SELECT {columns} WHERE false"
-    present = {f.name for f in lake.open(spec, version).schema().fields}
-    columns = ", ".join(
-        c.name if c.name in present else f"CAST(NULL AS {c.type}) AS {c.name}" for c in spec.columns
-    )
-    table = f"delta.`{str(lake.table_path(spec)).replace('`', '``')}`"
+        return _select(spec, set(), "WHERE false")
+    table = lake.open(spec, version)
+    if spec.is_hot and table.count() == 0:
+        return _select(
+            spec, set(), "WHERE false"
+        )  # Spark then drops it from the plan: a live view is its base
+    present = {f.name for f in table.schema().fields}
+    path = f"delta.`{str(lake.table_path(spec)).replace('`', '``')}`"
     if spec is BATCHES:  # its last row cannot name the version that it becomes itself
-        return f"SELECT {columns} FROM {table} WHERE batch_id <= {snapshot.batch_id}"
-    return f"SELECT {columns} FROM {table} VERSION AS OF {version}"
+        return _select(spec, present, f"FROM {path} WHERE batch_id <= {snapshot.batch_id}")
+    return _select(spec, present, f"FROM {path} VERSION AS OF {version}")
+
+
+def _select(spec: TableSpec, present: set[str], rows: str) -> str:
+    columns = (c.name if c.name in present else f"CAST(NULL AS {c.type}) AS {c.name}" for c in spec.columns)
+    return f"SELECT {', '.join(columns)} {rows}"
 
 
 def _live(template: Template, spec: TableSpec) -> str:

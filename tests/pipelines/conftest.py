@@ -28,6 +28,7 @@ from pipelines.sources import Source
 from pipelines.stream import StreamResult, run_stream
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
+from tests.pipelines.lake_rows import drop_lake
 
 KEY = b"a key that every test lake shares"[:32]
 COMPARED = (QUARANTINE, EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, REJECTED_EDGES, SESSIONS, PROFILES)
@@ -127,9 +128,3 @@ def analysts_lake(spark, tmp_path_factory) -> AnalystsLake:
     shown = run_notebook(notebook, spark, widgets, show=lambda text: None)
     drop_lake(spark)
     return AnalystsLake(folder / "lake", folder / "landing", shown)
-
-
-def drop_lake(spark) -> None:
-    """Take a lake's names out of the session's catalog again."""
-    for schema in ("bronze", "silver", "gold", "ops"):
-        spark.sql(f"DROP DATABASE IF EXISTS {schema} CASCADE")

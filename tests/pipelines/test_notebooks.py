@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.notebooks import NotebookFailed, main, read_cells, run_notebook
+from tests.pipelines.lake_rows import drop_lake
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(p for p in FOLDER.iterdir() if p.suffix in (".py", ".sql"))
@@ -19,8 +20,7 @@ READERS = [p for p in NOTEBOOKS if not p.name.startswith("01")]  # the first one
 def _catalog(request):
     yield
     if "spark" in request.fixturenames:
-        for schema in ("bronze", "silver", "gold", "ops"):
-            request.getfixturevalue("spark").sql(f"DROP DATABASE IF EXISTS {schema} CASCADE")
+        drop_lake(request.getfixturevalue("spark"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)

@@ -26,7 +26,7 @@ from pipelines.views import (
     view_grain,
     view_statements,
 )
-from tests.pipelines.lake_rows import make_lake, minute, plain, publish, rows_of
+from tests.pipelines.lake_rows import drop_lake, make_lake, minute, plain, publish, rows_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -176,7 +176,7 @@ def test_every_view_and_cohort_says_the_same_in_spark_and_in_duckdb(lake: Lake, 
         comments = {row.col_name: row.comment for row in spark.sql("DESCRIBE gold.profiles").collect()}
         assert comments["session_count"] == "sessions"
     finally:
-        drop_schemas(spark)
+        drop_lake(spark)
     assert lake.has(SESSIONS)  # views: the data outlives the catalog
 
 
@@ -200,7 +200,7 @@ def test_spark_shows_the_published_batch_until_it_is_told_to_move_on(lake: Lake,
         assert moved.batch_id == 3
         assert register_spark(spark, lake, moved) == moved
     finally:
-        drop_schemas(spark)
+        drop_lake(spark)
 
 
 def test_a_table_of_somebody_else_in_sparks_catalog_is_left_alone(lake: Lake, spark: SparkSession) -> None:
@@ -211,7 +211,7 @@ def test_a_table_of_somebody_else_in_sparks_catalog_is_left_alone(lake: Lake, sp
             register_spark(spark, lake)
         assert spark.sql("SELECT precious FROM gold.profiles").collect()[0][0] == 1
     finally:
-        drop_schemas(spark)
+        drop_lake(spark)
 
 
 def test_before_the_first_published_batch_sparks_tables_are_there_and_empty(lake_dir: Path, spark) -> None:
@@ -220,7 +220,7 @@ def test_before_the_first_published_batch_sparks_tables_are_there_and_empty(lake
         for name in ("gold.events", "gold.profiles_live", "ops.batches"):
             assert spark.sql(f"SELECT * FROM {name}").collect() == [], name
     finally:
-        drop_schemas(spark)
+        drop_lake(spark)
 
 
 def test_sessions_are_numbered_per_person_and_know_whether_they_led_to_the_first_login(lake: Lake) -> None:
@@ -238,8 +238,3 @@ def test_an_analysts_view_says_what_one_row_is_and_has_no_raw_identifier() -> No
         assert view_grain(name).startswith("one ")
         assert "identifiers AS" not in view_statements()[name]
         assert not re.search(r"\bsilver\.identifiers\b", re.sub("--.*", "", view_statements()[name]))
-
-
-def drop_schemas(spark: SparkSession) -> None:
-    for schema in ("bronze", "silver", "gold", "ops"):
-        spark.sql(f"DROP DATABASE IF EXISTS {schema} CASCADE")
