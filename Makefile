@@ -22,7 +22,7 @@ export PIP_NO_INPUT := 1
 help: ## Show this list
 	@echo "Stitchlake: raw events in, one profile per person out."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP) jars ## Install everything: environment, packages, jars (3 minutes the first time)

@@ -72,7 +72,8 @@ def run(spark: SparkSession, settings: Settings, export: Export) -> dict[str, in
     for name, rows in members.items():
         where = f"{export.output.rstrip('/')}/{name}"
         flat = _with_json_for_lists(rows) if export.file_format == "csv" else rows
-        options = {"header": "true"} if export.file_format == "csv" else {}
+        # A quote inside quotes is doubled, as every reader of CSV but Spark expects.
+        options = {"header": "true", "escape": '"'} if export.file_format == "csv" else {}
         flat.write.format(export.file_format).options(**options).mode("overwrite").save(where)
         counts[name] = rows.count()
     return counts

@@ -109,6 +109,8 @@ def test_the_stream_job_fills_a_lake_in_the_session_that_was_submitted(wheel, tm
         *("--source", "native:landing", "--lake", "lake", "--once", "--env", "from_the_wheel", "--json"),
         **{
             "spark.eventLog.enabled": "true",
+            "spark.eventLog.rolling.enabled": "false",
+            "spark.eventLog.compress": "false",
             "spark.eventLog.dir": (tmp_path / "log").as_uri(),
             "spark.sql.shuffle.partitions": "7",
             "spark.sql.session.timeZone": "Asia/Tokyo",
