@@ -92,7 +92,10 @@ def follow(
     if refresh_seconds <= 0:
         stop.wait()
     while not stop.wait(refresh_seconds):
-        shown = register_spark(spark, lake, shown)
+        try:
+            shown = register_spark(spark, lake, shown)
+        except Exception as e:  # whoever is connected keeps what is shown, and the next turn tries again
+            print(f"stitchlake thrift: could not move on ({type(e).__name__}); trying again", file=sys.stderr)
 
 
 def _require_free(port: int) -> None:

@@ -68,6 +68,14 @@ def test_a_lookup_of_an_identifier_finds_whose_it_is(spark, analysts_lake):
     assert again[0].splitlines()[0] == shown[0].splitlines()[0]
 
 
+def test_the_command_behind_make_notebooks_sets_widgets_and_prints_what_is_shown(
+    spark, analysts_lake, capsys
+):
+    words = ["--lake", str(analysts_lake.path), "--set", "id=1", str(FOLDER / "03_profile_lookup.py")]
+    assert main(words) == 0
+    assert "person " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
