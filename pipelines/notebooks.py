@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.settings import load_settings
 from pipelines.cli.problems import Exit, reported
-from pipelines.cli.sql import as_table
+from pipelines.cli.sql import as_table, report_wrong_questions_once
 from pipelines.session import build_session
 
 FOLDER = Path("notebooks")
@@ -84,6 +84,7 @@ def run_notebook(
     path: Path, spark: SparkSession, values: Mapping[str, str], show: Callable[[str], None] = print
 ) -> list[str]:
     """Run a notebook's cells in order with `values` in its widgets; everything it has shown, in order."""
+    report_wrong_questions_once()
     shown: list[str] = []
 
     def tell(text: str) -> None:

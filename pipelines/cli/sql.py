@@ -147,12 +147,10 @@ def _ask_duckdb(lake: Lake, query: str, limit: int | None) -> tuple[list[str], l
 
 def _ask_spark(lake: Lake, query: str, limit: int | None) -> tuple[list[str], list[tuple]]:
     from pyspark.errors import PySparkException
-    from pyspark.logger import PySparkLogger
 
     from pipelines.session import build_session
 
-    # It prints every wrong question once more, with a stack trace.
-    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
+    report_wrong_questions_once()
     spark = build_session("stitchlake-sql")
     register_spark(spark, lake)
     try:
@@ -165,6 +163,13 @@ def _ask_spark(lake: Lake, query: str, limit: int | None) -> tuple[list[str], li
         return frame.columns, [tuple(row) for row in rows]
     except PySparkException as error:
         raise QueryRefused(_first_line(error.getMessage() or str(error))) from None
+
+
+def report_wrong_questions_once() -> None:
+    """Spark's Python side prints every wrong question by itself too, as JSON with a stack trace."""
+    from pyspark.logger import PySparkLogger
+
+    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
 
 
 def _changes_something(spark: Any, query: str) -> bool:

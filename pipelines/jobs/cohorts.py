@@ -21,7 +21,7 @@ from pyspark.sql.types import ArrayType, MapType, StructType
 from conf.settings import Settings, load_settings
 from conf.tables import BATCHES
 from pipelines.cli.problems import Exit, reported
-from pipelines.cli.sql import no_lake
+from pipelines.cli.sql import no_lake, report_wrong_questions_once
 from pipelines.session import build_session
 from pipelines.tables.lake import Lake
 from pipelines.views import COHORTS, cohort_query, register_spark
@@ -80,6 +80,7 @@ def run(spark: SparkSession, settings: Settings, export: Export) -> dict[str, in
 
 
 def _members(spark: SparkSession, name: str, query: str) -> DataFrame:
+    report_wrong_questions_once()
     try:
         return spark.sql(query)
     except (ParseException, AnalysisException) as e:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from conf.tables import PROFILES
 from pipelines.notebooks import NotebookFailed, main, read_cells, run_notebook
+from pipelines.tables.snapshot import published
 from tests.pipelines.lake_rows import drop_lake
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -71,9 +73,11 @@ def test_a_lookup_of_an_identifier_finds_whose_it_is(spark, analysts_lake):
 def test_the_command_behind_make_notebooks_sets_widgets_and_prints_what_is_shown(
     spark, analysts_lake, capsys
 ):
-    words = ["--lake", str(analysts_lake.path), "--set", "id=1", str(FOLDER / "03_profile_lookup.py")]
-    assert main(words) == 0
-    assert "person " in capsys.readouterr().out
+    people = published(analysts_lake.lake).arrow(PROFILES, ["canonical_id"])["canonical_id"].to_pylist()
+    notebook = FOLDER / "03_profile_lookup.py"
+    for person in (min(people), max(people)):
+        assert main(["--lake", str(analysts_lake.path), "--set", f"id={person}", str(notebook)]) == 0
+        assert f"person {person} of tenant default" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
