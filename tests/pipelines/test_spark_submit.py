@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def submit(wheel: Path, cwd: Path, job: str, *arguments: str, **settings: str) -
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("PYTHONPATH", "SPARK_", "PYSPARK_"))
     }
-    environment["PYSPARK_PYTHON"] = sys.executable
+    environment["PYSPARK_PYTHON"] = str(_python_without_the_checkout(cwd))
     confs = {"spark.ui.enabled": "false", "spark.driver.memory": "1g", **settings}
     command = [
         str(Path(sys.executable).with_name("spark-submit")),
@@ -64,6 +65,17 @@ def submit(wheel: Path, cwd: Path, job: str, *arguments: str, **settings: str) -
         *arguments,
     ]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def _python_without_the_checkout(folder: Path) -> Path:
+    """This interpreter with the installed packages but not the editable install of ours, for driver and workers."""
+    python = folder / "python"
+    packages = sysconfig.get_path("purelib")
+    python.write_text(
+        f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{packages}" exec "{sys.executable}" -S "$@"\n'  # -S: no .pth files
+    )
+    python.chmod(0o755)
+    return python
 
 
 @pytest.mark.thorough
