@@ -10,6 +10,9 @@ PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 # Extra words for the program behind a target: make run ARGS="--events 100000", make test ARGS="-k policy".
 ARGS  ?=
+# The lake of the targets that read one, and where the SQL server listens.
+LAKE  ?= lake
+PORT  ?= 10000
 
 # Quiet packages: no version check of pip itself, no questions.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -19,7 +22,7 @@ export PIP_NO_INPUT := 1
 help: ## Show this list
 	@echo "Stitchlake: raw events in, one profile per person out."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP) jars ## Install everything: environment, packages, jars (3 minutes the first time)
@@ -64,6 +67,24 @@ resolve-large: setup ## Time `stitchlake resolve` on 50,000 records with 200,000
 warm-batch: setup ## Time small batches on a stream with a million events of history
 	@$(PY) -m benchmarks.warm_batch $(ARGS)
 
+.PHONY: wheel
+wheel: $(STAMP) ## Build dist/stitchlake-*.whl: code, SQL and YAML, for spark-submit and Databricks
+	@rm -rf build dist/stitchlake-*.whl
+	@$(PY) -m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir dist .
+	@ls dist/stitchlake-*.whl
+
+.PHONY: thrift
+thrift: setup ## Serve a lake's tables to BI tools: make thrift LAKE=lake PORT=10000
+	@$(PY) -m pipelines.thrift --lake $(LAKE) --port $(PORT) $(ARGS)
+
+.PHONY: notebooks
+notebooks: setup ## Run the notebooks on a lake: make notebooks LAKE=lake
+	@$(PY) -m pipelines.notebooks --lake $(LAKE) $(ARGS)
+
+.PHONY: table-reference
+table-reference: $(STAMP) ## Write docs/tables.md anew from the declarations in conf/tables
+	@$(PY) -m pipelines.table_reference > docs/tables.md
+
 .PHONY: lint
 lint: $(STAMP) ## Check style, format, types and the direction of imports
 	@$(PY) -m ruff check .
@@ -91,7 +112,7 @@ lock: ## Resolve pyproject.toml anew into requirements.lock
 define DIRECT
 import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-print("\n".join(project["dependencies"] + project["optional-dependencies"]["dev"]))
+print("\n".join(sum(project["optional-dependencies"].values(), project["dependencies"])))
 endef
 export DIRECT
 

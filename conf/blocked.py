@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import yaml
 
-BLOCKED_FILE = Path(__file__).parent / "identifiers" / "blocked_values.yaml"
+BLOCKED_FILE = files("conf") / "identifiers" / "blocked_values.yaml"
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 
 import yaml
 
-PROVIDERS_FILE = Path(__file__).parent / "identifiers" / "email_providers.yaml"
+PROVIDERS_FILE = files("conf") / "identifiers" / "email_providers.yaml"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ ANONYMOUS_ON_SHARED_DEVICE = ("until_shared", "session_bounded", "last_login", "
 WEAK_IDENTIFIERS = ("never", "attach")
 MAX_LINKING_IDENTIFIERS = 50
 RESERVED = ("unclaimed",)  # what the identity map calls the node of sessions that are nobody's
-POLICY_FOLDER = Path(__file__).parent / "policies"
+POLICY_FOLDER = files("conf") / "policies"  # not a path: the package may be a zipped wheel
 
 
 class PolicyError(ValueError):
@@ -117,13 +118,14 @@ _NORMALIZE_OPTIONS = {"email": ("kind", "providers"), "phone": ("kind", "region"
 
 def shipped_policies() -> tuple[str, ...]:
     """The names of the policies that come with the program."""
-    return tuple(sorted(f.stem for f in POLICY_FOLDER.glob("*.yaml")))
+    names = (f.name for f in POLICY_FOLDER.iterdir())
+    return tuple(sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml")))
 
 
 def load_policy(path: Path | str | None = None) -> Policy:
     """The policy in `path`, or one shipped in conf/policies by its bare name, or the default one."""
     file = POLICY_FOLDER / "default.yaml" if path is None else Path(path)
-    if path is not None and not file.exists() and str(path) in shipped_policies():
+    if path is not None and not file.is_file() and str(path) in shipped_policies():
         file = POLICY_FOLDER / f"{path}.yaml"
     try:
         raw = read_yaml(file)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-ENVIRONMENT_FOLDER = Path(__file__).parent / "environments"
+ENVIRONMENT_FOLDER = files("conf") / "environments"  # not a path: the package may be a zipped wheel
 # What a Kafka client may not be told: the source says where, and the offsets of record say from where.
 NOT_FOR_KAFKA = (
     "bootstrap.servers", "auto.offset.reset", "enable.auto.commit", "key.deserializer", "value.deserializer",
@@ -56,7 +58,9 @@ def load_settings(environment: str = "laptop") -> Settings:
     """The settings of a named environment in conf/environments, or of a YAML file given by its path."""
     path = Path(environment)
     file = path if path.suffix in (".yaml", ".yml") else ENVIRONMENT_FOLDER / f"{environment}.yaml"
-    known = ", ".join(sorted(f.stem for f in ENVIRONMENT_FOLDER.glob("*.yaml")))
+    known = ", ".join(
+        sorted(f.name.removesuffix(".yaml") for f in ENVIRONMENT_FOLDER.iterdir() if f.name.endswith(".yaml"))
+    )
     try:
         raw: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
@@ -89,7 +93,7 @@ def load_settings(environment: str = "laptop") -> Settings:
         raise SettingsError(f"{file}: {e}") from None
 
 
-def _kafka(file: Path, raw: Any) -> dict[str, str]:
+def _kafka(file: Traversable, raw: Any) -> dict[str, str]:
     """Kafka's client settings as text. Messages name keys; a value may be a password."""
     if not isinstance(raw, dict):
         raise SettingsError(f"{file}: kafka: must be a mapping of Kafka's client settings")

@@ -24,12 +24,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-SOURCE_FOLDER = Path(__file__).parent / "sources"
+SOURCE_FOLDER = files("conf") / "sources"  # not a path: the package may be a zipped wheel
 FIELDS = ("event_id", "tenant", "event_type", "event_name", "timestamp", "received_at", "platform")
 BAGS = ("identifiers", "actor", "properties", "context")
 ANY_OTHER = "*"
@@ -118,7 +119,9 @@ class SourceMapping:
 
 def shipped_mappings() -> tuple[str, ...]:
     """The names of the mappings that come with the program."""
-    return tuple(sorted(f.stem for f in SOURCE_FOLDER.glob("*.yaml")))
+    return tuple(
+        sorted(f.name.removesuffix(".yaml") for f in SOURCE_FOLDER.iterdir() if f.name.endswith(".yaml"))
+    )
 
 
 def load_mapping(name_or_path: str | Path) -> SourceMapping:
@@ -144,7 +147,7 @@ def load_mapping(name_or_path: str | Path) -> SourceMapping:
         raise MappingError(
             f"source mapping {file}{line} is not readable YAML; check its indentation and quotes"
         ) from None
-    return mapping_from_dict(raw, file.stem, str(file))
+    return mapping_from_dict(raw, Path(file.name).stem, str(file))
 
 
 def mapping_from_dict(raw: Any, name: str, origin: str = "source mapping") -> SourceMapping:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import yaml
@@ -32,7 +32,7 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = False) ->
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def read_yaml(file: Path) -> Any:
+def read_yaml(file: Traversable) -> Any:
     """The file's content. YamlProblem's message goes behind the file's name; a file that is not there is the caller's
     affair."""
     try:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 RULES = ("conf", "transforms")
 
 
 @cache
 def code_fingerprint() -> str:
-    """A hash of the text of every module that decides what is written."""
-    root = Path(__file__).parent.parent
+    """A hash of the text of every module that decides what is written, from a folder or from a zipped wheel."""
     digest = hashlib.sha256()
-    for folder in RULES:
-        for file in sorted((root / folder).rglob("*.py")):
-            digest.update(file.relative_to(root).as_posix().encode() + b"\x00" + file.read_bytes() + b"\x00")
+    for package in RULES:
+        for name, text in sorted(_modules(files(package), package), key=lambda module: module[0].split("/")):
+            digest.update(name.encode() + b"\x00" + text + b"\x00")
     return digest.hexdigest()[:16]
+
+
+def _modules(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _modules(entry, f"{name}/{entry.name}")
+        elif entry.name.endswith(".py"):
+            yield f"{name}/{entry.name}", entry.read_bytes()

@@ -18,7 +18,7 @@ from subprocess import PIPE
 from types import MappingProxyType
 from typing import IO
 
-from pyspark import SparkConf, SparkContext
+from pyspark import SparkConf, SparkContext, SparkFiles
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
@@ -190,11 +190,22 @@ def _join_submitted(app_name: str, master: str, extra: Mapping[str, str]) -> Spa
     conf_of_job.setIfMissing("spark.master", master)
     _require_delta_classes()
     spark = SparkSession.builder.config(conf=conf_of_job).getOrCreate()
+    _send_wheels_to_workers(spark)
     if spark.sparkContext._jsc.sc().getCheckpointDir().isEmpty() and _is_local(
         conf_of_job.get("spark.master")
     ):
         spark.sparkContext.setCheckpointDir((_scratch_folder() / "checkpoints").as_uri())
     return spark
+
+
+def _send_wheels_to_workers(spark: SparkSession) -> None:
+    """spark-submit puts a wheel of --py-files on the driver's path but leaves it off the workers'; a zip is on both."""
+    for path in spark.sparkContext.getConf().get("spark.submit.pyFiles", "").split(","):
+        name = path.rpartition("/")[2]
+        if name.endswith(".whl") and Path(SparkFiles.get(name)).is_file():
+            copy = _scratch_folder() / f"{name.removesuffix('.whl')}.zip"
+            shutil.copyfile(SparkFiles.get(name), copy)
+            spark.sparkContext.addPyFile(str(copy))
 
 
 def _require_delta_classes() -> None:
@@ -210,7 +221,7 @@ def _require_delta_classes() -> None:
         raise SessionUnusable(
             "This job was submitted without Delta's jars. Submit it with\n"
             '  spark-submit --jars "$(python -m pipelines.jars --paths)" …\n'
-            "or put the coordinates of conf/jars.py into --packages."
+            "or with --packages as docs/spark-submit.md has it."
         ) from None
 
 

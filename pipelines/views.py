@@ -17,18 +17,37 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 SQL = files("pipelines") / "sql"
+ANALYST_VIEWS = (
+    "silver.device_ownership",
+    "gold.events",
+    "gold.person_sessions",
+    "gold.campaign_touches",
+    "gold.daily_activity",
+    "gold.person_identifiers",
+)
 COHORTS = ("logged_in_and_used_mobile", "anonymous_three_times_then_logged_in")
 _QUOTE = str.maketrans({"'": "''"})
+_SPARK_TEXT = str.maketrans({"'": "\\'", "\\": "\\\\"})
 _LITERAL = _QUOTE | str.maketrans({c: f"[{c}]" for c in "*?["})  # DuckDB takes a path for a pattern
+
+
+class CatalogConflict(RuntimeError):
+    """Spark's catalog has something else under the name of one of the lake's tables."""
 
 
 def view_statements() -> dict[str, str]:
     """Every view's SELECT by its name, in an order in which they can be created."""
     template = Template((SQL / "live.sql").read_text(encoding="utf-8"))
     views = {f"{spec.full_name}_live": _live(template, spec) for spec in UPSERTED}
-    views["silver.device_ownership"] = (SQL / "device_ownership.sql").read_text(encoding="utf-8")
-    views["gold.events"] = (SQL / "gold_events.sql").read_text(encoding="utf-8")
+    for name in ANALYST_VIEWS:
+        views[name] = (SQL / f"{name.replace('.', '_')}.sql").read_text(encoding="utf-8")
     return views
+
+
+def view_grain(name: str) -> str:
+    """What one row of a view is: the first line of its SQL."""
+    first = view_statements()[name].splitlines()[0]
+    return first.removeprefix(f"-- {name}: ").removesuffix(".")
 
 
 def cohort_query(name: str) -> str:
@@ -53,18 +72,65 @@ def register_duckdb(con: duckdb.DuckDBPyConnection, lake: Lake) -> Snapshot | No
     return snapshot
 
 
-def register_spark(spark: SparkSession, lake: Lake) -> None:
-    """Every table and view of the lake in the session's catalog. Dropping one keeps its data: it is external."""
+def register_spark(spark: SparkSession, lake: Lake, shown: Snapshot | None = None) -> Snapshot | None:
+    """The same names in the session's catalog, every table as a view of its published version.
+
+    Calling it again moves the catalog to the batch published last; `shown`, what the catalog shows already, keeps that
+    to the tables that have changed. CatalogConflict when a table of somebody else's has one of the names.
+    """
+    snapshot = published(lake)
+    if shown is not None and snapshot == shown:
+        return snapshot
     tables = tuple(with_hot_parts(ALL))
     for schema in dict.fromkeys(spec.schema for spec in tables):
         spark.sql(f"CREATE DATABASE IF NOT EXISTS {schema}")
-    for spec in tables:
-        location = str(lake.table_path(spec)).translate(_QUOTE)
-        # A name may still stand for another lake's table.
-        spark.sql(f"DROP TABLE IF EXISTS {spec.full_name}")
-        spark.sql(f"CREATE TABLE {spec.full_name} USING delta LOCATION '{location}'")
-    for name, statement in view_statements().items():
-        spark.sql(f"CREATE OR REPLACE VIEW {name} AS {statement}")
+    for spec in tables:  # ops.batches last: until then the views show nothing that is newer
+        if (
+            shown is None
+            or snapshot is None
+            or spec is BATCHES
+            or snapshot.version(spec) != shown.version(spec)
+        ):
+            _spark_view(spark, spec.full_name, spec.grain, _spark_select(lake, spec, snapshot))
+    if shown is None:
+        for name, statement in view_statements().items():
+            _spark_view(spark, name, view_grain(name), statement)
+    return snapshot
+
+
+def _spark_view(spark: SparkSession, name: str, grain: str, select: str) -> None:
+    from pyspark.errors import AnalysisException
+
+    try:
+        spark.sql(f"CREATE OR REPLACE VIEW {name} COMMENT '{grain.translate(_SPARK_TEXT)}' AS {select}")
+    except AnalysisException as e:
+        if (e.getCondition() or "").startswith("EXPECT_VIEW_NOT_TABLE"):
+            raise CatalogConflict(
+                f"the catalog has a table {name} of its own, which is not touched; use another catalog for the lake"
+            ) from None
+        raise
+
+
+def _spark_select(lake: Lake, spec: TableSpec, snapshot: Snapshot | None) -> str:
+    """The rows of a table as of a snapshot; a column that was declared after its version is null."""
+    version = None if snapshot is None else snapshot.version(spec)
+    if snapshot is None or (version is None and spec is not BATCHES):
+        return _select(spec, set(), "WHERE false")
+    table = lake.open(spec, version)
+    if spec.is_hot and table.count() == 0:
+        return _select(
+            spec, set(), "WHERE false"
+        )  # Spark then drops it from the plan: a live view is its base
+    present = {f.name for f in table.schema().fields}
+    path = f"delta.`{str(lake.table_path(spec)).replace('`', '``')}`"
+    if spec is BATCHES:  # its last row cannot name the version that it becomes itself
+        return _select(spec, present, f"FROM {path} WHERE batch_id <= {snapshot.batch_id}")
+    return _select(spec, present, f"FROM {path} VERSION AS OF {version}")
+
+
+def _select(spec: TableSpec, present: set[str], rows: str) -> str:
+    columns = (c.name if c.name in present else f"CAST(NULL AS {c.type}) AS {c.name}" for c in spec.columns)
+    return f"SELECT {', '.join(columns)} {rows}"
 
 
 def _live(template: Template, spec: TableSpec) -> str:

@@ -22,7 +22,7 @@ from pipelines.results import connect
 from pipelines.tables.lake import Lake
 
 _LIST = """
-SELECT decision_id, decision, is_in_force, decided_at, author, stated_reason, undoes
+SELECT tenant, decision_id, decision, is_in_force, decided_at, author, stated_reason, undoes
 FROM silver.identity_decisions_live ORDER BY batch_id, batch_ordinal
 """
 _PERSON = "a person: canonical id, or namespace:value"
@@ -80,7 +80,7 @@ def _common(
 ) -> None:
     p.add_argument("--reason", required=needs_reason, help="why; kept with the decision")
     p.add_argument("--author", help="who decides; default: you")
-    p.add_argument("--tenant", default="default", help="default: default")
+    p.add_argument("--tenant", help="needed where several tenants have the identifier")
     p.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default lake/")
     p.add_argument("--policy", metavar="FILE", help="the lake's identity policy; default: the shipped one")
     p.add_argument(
@@ -104,13 +104,14 @@ def run(args: argparse.Namespace) -> int:
 def _merge(args: argparse.Namespace, policy: Policy, settings: Settings) -> int:
     with connect(args.lake) as db:
         a, b = (find_person(db, text, policy, args.tenant) for text in (args.left, args.right))
-        body = records.merge(db, a, b, policy, args.force)
+        args.tenant, body = a.tenant, records.merge(db, a, b, policy, args.force)
     return _apply(args, policy, settings, "merge", body, [a, b])
 
 
 def _keep_apart(args: argparse.Namespace, policy: Policy, settings: Settings) -> int:
     with connect(args.lake) as db:
         a, b = (find_person(db, text, policy, args.tenant) for text in (args.left, args.right))
+        args.tenant = a.tenant
     return _apply(args, policy, settings, "keep_apart", records.keep_apart(a, b, policy), [a, b])
 
 
@@ -125,7 +126,7 @@ def _split(args: argparse.Namespace, policy: Policy, settings: Settings) -> int:
         if not args.person:
             raise BadUsage("say whose identifiers they are: split PERSON --identifier NS:VALUE")
         person = find_person(db, args.person, policy, args.tenant)
-        body = records.split(db, person, args.identifier, policy)
+        args.tenant, body = person.tenant, records.split(db, person, args.identifier, policy)
     return _apply(args, policy, settings, "split", body, [person])
 
 
@@ -142,8 +143,10 @@ def _decisions(args: argparse.Namespace, policy: Policy, settings: Settings) -> 
         return 0
     if not args.decision_id or not args.reason:
         raise BadUsage("write `decisions undo ID --reason TEXT`; `decisions` lists them")
-    if args.decision_id not in {row[0] for row in rows}:
+    tenants = {row[1]: row[0] for row in rows if args.tenant in (None, row[0])}
+    if args.decision_id not in tenants:
         raise records.Refused("there is no decision of that id; `decisions` lists them")
+    args.tenant = tenants[args.decision_id]
     return _apply(args, policy, settings, "undo", {"undoes": args.decision_id}, [])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from conf.policy import load_policy
 from conf.tables import BATCHES
 from pipelines.cli.problems import Exit, reported
-from pipelines.cli.sql import no_lake, plain
+from pipelines.cli.sql import no_lake, plain_json
 from pipelines.decisions.explanation import explain_pair, explain_person
 from pipelines.results import connect
 from pipelines.tables.lake import Lake
@@ -25,7 +25,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     )
     p.add_argument("left", metavar="A", help="canonical id, or namespace:value")
     p.add_argument("right", metavar="B", nargs="?", help="another one; without it, A's person is shown")
-    p.add_argument("--tenant", default="default", help="default: default")
+    p.add_argument("--tenant", help="needed where several tenants have the identifier")
     p.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default lake/")
     p.add_argument("--policy", metavar="FILE", help="the lake's identity policy; default: the shipped one")
     p.add_argument("--json", action="store_true", help="one JSON object")
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
                 text = pair_text
     except Exit as e:
         return e.code
-    print(json.dumps(found, default=plain, ensure_ascii=False) if args.json else text(found))
+    print(json.dumps(plain_json(found), ensure_ascii=False) if args.json else text(found))
     return 0
 
 

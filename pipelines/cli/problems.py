@@ -11,34 +11,38 @@ from conf.settings import SettingsError
 from conf.source_mapping import MappingError
 from pipelines.batch.intent import IntentConflict
 from pipelines.decisions.inbox import DecisionProblem
-from pipelines.decisions.persons import NobodyFound
 from pipelines.decisions.records import Refused
 from pipelines.hashing_key import KeyProblem
 from pipelines.java import JavaMissing
 from pipelines.kafka.problems import BrokerUnavailable, OffsetsLost
 from pipelines.lock import LakeLocked
+from pipelines.person import BadId, NoSuchPerson
+from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
 from pipelines.tables.lake import SchemaMismatch
+from pipelines.views import CatalogConflict
 
 
 class BadUsage(ValueError):
     """Arguments that do not go together; the message says what to write instead."""
 
 
-USAGE = (BadUsage, PolicyError, SettingsError, MappingError, SourceError)
+USAGE = (BadId, BadUsage, PolicyError, SettingsError, MappingError, SourceError)
 FAILURES = (
     BrokerUnavailable,
+    CatalogConflict,
     DecisionProblem,
     IntentConflict,
     JavaMissing,
     KeyProblem,
     LakeLocked,
-    NobodyFound,
+    NoSuchPerson,
     OffsetsLost,
     PolicyChanged,
     Refused,
     SchemaMismatch,
+    SessionUnusable,
     StreamFailed,
 )
 

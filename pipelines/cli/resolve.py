@@ -8,8 +8,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from pyspark.sql import SparkSession
+
 from conf.policy import load_policy
-from conf.settings import CHOICES, load_settings
+from conf.settings import CHOICES, Settings, load_settings
 from conf.source_mapping import load_mapping
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.run import Progress
@@ -23,6 +25,12 @@ from transforms.framing import format_of
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     p = subparsers.add_parser("resolve", help="resolve a file of events", description=__doc__)
+    declare_arguments(p)
+    p.set_defaults(run=run)
+
+
+def declare_arguments(p: argparse.ArgumentParser) -> None:
+    """The arguments of `stitchlake resolve` and of the job pipelines/jobs/resolve.py."""
     p.add_argument(
         "input", nargs="+", type=Path, help="event files (.jsonl .ndjson .json .csv .parquet, gzip of each)"
     )
@@ -53,18 +61,19 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     p.add_argument(
         "--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file"
     )
-    p.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     try:
-        with reported("resolve"), tempfile.TemporaryDirectory(prefix="stitchlake-") as scratch:
-            return _run(args, Path(scratch))
+        with reported("resolve"):
+            spark, settings = session_of(args, "stitchlake resolve")
+            return resolve(spark, settings, args)
     except Exit as e:
         return e.code
 
 
-def _run(args: argparse.Namespace, scratch: Path) -> int:
+def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Settings]:
+    """The session and settings that a command or a job asks for. Mistakes are found before a JVM starts."""
     for path in args.input:
         if not path.is_file():
             raise SourceError(f"input {path} is not a file; give one or more files of events")
@@ -74,9 +83,20 @@ def _run(args: argparse.Namespace, scratch: Path) -> int:
             )
     if args.batch_size is not None and args.batch_size < 1:
         raise SourceError("--batch-size must be at least 1")
-    policy = load_policy(args.policy)
+    load_policy(args.policy)
     load_mapping(args.source_format)
     settings = replace(load_settings(args.env), engine=args.engine)
+    return build_session(name, settings.master, driver_memory=settings.driver_memory), settings
+
+
+def resolve(spark: SparkSession, settings: Settings, args: argparse.Namespace) -> int:
+    """Resolve the input files and write the outputs asked for; then 0."""
+    with tempfile.TemporaryDirectory(prefix="stitchlake-") as scratch:
+        return _resolve(spark, settings, args, Path(scratch))
+
+
+def _resolve(spark: SparkSession, settings: Settings, args: argparse.Namespace, scratch: Path) -> int:
+    policy = load_policy(args.policy)
     if args.batch_size:
         settings = replace(settings, max_files_per_trigger=1)
     else:
@@ -84,7 +104,6 @@ def _run(args: argparse.Namespace, scratch: Path) -> int:
     lake = args.lake or scratch / "lake"
     landing = scratch / "landing"
     land(args.input, landing, args.batch_size)
-    spark = build_session("stitchlake resolve", settings.master, driver_memory=settings.driver_memory)
     progress = Progress(as_json=False)
     name = "resolve" if args.lake is None else f"resolve:{args.input[0].resolve()}"
     source = Source(args.source_format, str(landing), "file", name)

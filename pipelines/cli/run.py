@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyspark.sql import SparkSession
+
 from conf.policy import load_policy
-from conf.settings import load_settings
+from conf.settings import Settings, load_settings
 from pipelines.batch.process import BatchReport
 from pipelines.cli.problems import Exit, reported
 from pipelines.session import build_session
@@ -23,6 +25,12 @@ from pipelines.stream import run_stream
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     p = subparsers.add_parser("run", help="stream sources into a lake", description=__doc__)
+    declare_arguments(p)
+    p.set_defaults(run=run)
+
+
+def declare_arguments(p: argparse.ArgumentParser) -> None:
+    """The arguments of `stitchlake run` and of the job pipelines/jobs/stream.py."""
     p.add_argument(
         "--source",
         action="append",
@@ -47,27 +55,35 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     p.add_argument(
         "--json", action="store_true", help="progress and summary as JSON lines on standard output"
     )
-    p.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     try:
         with reported("run"):
-            return _run(args)
+            spark, settings = session_of(args, "stitchlake")
+            return stream(spark, settings, args)
     except Exit as e:
         return e.code
 
 
-def _run(args: argparse.Namespace) -> int:
-    sources = [parse_source(text) for text in args.source]
-    policy, settings = load_policy(args.policy), load_settings(args.env)
+def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Settings]:
+    """The session and settings that a command or a job asks for. Mistakes are found before a JVM starts."""
+    settings = load_settings(args.env)
+    for text in args.source:
+        parse_source(text)
+    load_policy(args.policy)
+    return build_session(name, settings.master, driver_memory=settings.driver_memory), settings
+
+
+def stream(spark: SparkSession, settings: Settings, args: argparse.Namespace) -> int:
+    """Stream until a signal, or with --once until everything is published; then 0."""
+    sources, policy = [parse_source(text) for text in args.source], load_policy(args.policy)
     for source in sources:
         if ignored := ignored_names(source):
             print(
                 f"{source.mapping}: {len(ignored)} files are not picked up, such as {ignored[0]}",
                 file=sys.stderr,
             )
-    spark = build_session("stitchlake", settings.master, driver_memory=settings.driver_memory)
     progress = Progress(as_json=args.json)
     if not args.once:
         progress.say(f"streaming into {args.lake}; Ctrl-C stops cleanly")

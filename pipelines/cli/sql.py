@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
+import io
 import json
+import math
+import shutil
 import sys
+import unicodedata
 from collections.abc import Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from conf.tables import BATCHES
 from pipelines.tables.lake import Lake
-from pipelines.views import register_duckdb, register_spark
+from pipelines.views import CatalogConflict, register_duckdb, register_spark
 
 TABLE_ROWS = 50
 CELL_WIDTH = 48
@@ -31,6 +36,12 @@ READING = (
     "summarize",
     "(",
 )
+
+
+_SHOW_TABLES = """
+SELECT schema_name || '.' || view_name AS table_name, column_count FROM duckdb_views()
+WHERE NOT internal ORDER BY schema_name <> 'gold', schema_name, view_name
+"""
 
 
 class QueryRefused(ValueError):
@@ -73,11 +84,18 @@ def run(args: argparse.Namespace) -> int:
     except QueryRefused as refused:
         print(f"sql: {refused}", file=sys.stderr)
         return 2
+    except CatalogConflict as conflict:
+        print(f"sql: {conflict}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"sql: {args.lake}: {error.strerror or error}", file=sys.stderr)
         return 1
     is_cut = limit is not None and len(rows) > limit
     rows = rows[:limit]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a terminal without the letters is no reason to fail
     try:
         _write(names, rows, "json" if args.json else "csv" if args.csv else "table")
     except BrokenPipeError:
@@ -106,6 +124,8 @@ def _ask_duckdb(lake: Lake, query: str, limit: int | None) -> tuple[list[str], l
     con.execute(f"SET allowed_directories = ['{folder}/']")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
+    if query.strip().rstrip(";").lower() == "show tables":
+        query = _SHOW_TABLES  # DuckDB's own looks into one schema only
     try:
         statements = con.extract_statements(query)
         if len(statements) != 1:
@@ -117,16 +137,20 @@ def _ask_duckdb(lake: Lake, query: str, limit: int | None) -> tuple[list[str], l
         return [column[0] for column in answer.description or ()], rows
     except duckdb.Error as error:
         raise QueryRefused(_first_line(str(error))) from None
+    except (ValueError, OverflowError) as error:  # an instant that Python has no word for
+        if isinstance(error, QueryRefused):
+            raise
+        raise QueryRefused(
+            f"the answer has a value that cannot be shown: {_first_line(str(error))}"
+        ) from None
 
 
 def _ask_spark(lake: Lake, query: str, limit: int | None) -> tuple[list[str], list[tuple]]:
     from pyspark.errors import PySparkException
-    from pyspark.logger import PySparkLogger
 
     from pipelines.session import build_session
 
-    # It prints every wrong question once more, with a stack trace.
-    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
+    report_wrong_questions_once()
     spark = build_session("stitchlake-sql")
     register_spark(spark, lake)
     try:
@@ -139,6 +163,13 @@ def _ask_spark(lake: Lake, query: str, limit: int | None) -> tuple[list[str], li
         return frame.columns, [tuple(row) for row in rows]
     except PySparkException as error:
         raise QueryRefused(_first_line(error.getMessage() or str(error))) from None
+
+
+def report_wrong_questions_once() -> None:
+    """Spark's Python side prints every wrong question by itself too, as JSON with a stack trace."""
+    from pyspark.logger import PySparkLogger
+
+    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
 
 
 def _changes_something(spark: Any, query: str) -> bool:
@@ -166,22 +197,41 @@ def _not_reading(what: str) -> QueryRefused:
 def _write(names: Sequence[str], rows: Sequence[tuple], shape: str) -> None:
     if shape == "json":
         for row in rows:
-            print(json.dumps(dict(zip(names, row, strict=True)), default=plain, ensure_ascii=False))
+            named = dict(zip(_distinct(names), map(plain_json, row), strict=True))
+            print(json.dumps(named, ensure_ascii=False))
     elif shape == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([_cell(value, empty="") for value in row] for row in rows)
+    elif list(names) == ["explain_key", "explain_value"]:
+        print("\n".join(str(plan) for _, plan in rows).rstrip())
     else:
-        print(as_table(names, rows))
+        table = as_table(names, rows)
+        room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        is_wide = room is not None and max(map(_width, table.splitlines())) > room
+        print(as_records(names, rows) if is_wide else table)
+
+
+def as_records(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A block per row and a line per column, for rows wider than the terminal."""
+    longest = max(map(_width, names), default=0)
+    blocks = []
+    for number, row in enumerate(rows, 1):
+        lines = [f"─ {number} ─"]
+        for name, value in zip(names, row, strict=True):
+            lines.append(f"{_padded(name, longest)}  {_shorten(_cell(value, empty='∅'), 2 * CELL_WIDTH)}")
+        blocks.append("\n".join(lines))
+    return "\n".join([*blocks, _count(len(rows))])
 
 
 def as_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Columns under their names: numbers to the right, long cells cut off."""
+    names = [_shorten(name) for name in names]
     cells = [[_shorten(_cell(value, empty="∅")) for value in row] for row in rows]
-    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(names)]
+    widths = [max([_width(name), *(_width(row[i]) for row in cells)]) for i, name in enumerate(names)]
     to_right = [
         all(
-            isinstance(row[i], int | float) and not isinstance(row[i], bool)
+            isinstance(row[i], int | float | Decimal) and not isinstance(row[i], bool)
             for row in rows
             if row[i] is not None
         )
@@ -190,15 +240,46 @@ def as_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
     def line(values: Sequence[str]) -> str:
         placed = (
-            value.rjust(width) if right else value.ljust(width)
-            for value, width, right in zip(values, widths, to_right, strict=True)
+            _padded(value, width, right) for value, width, right in zip(values, widths, to_right, strict=True)
         )
         return "  ".join(placed).rstrip()
 
-    count = f"({len(rows):,} row{'' if len(rows) == 1 else 's'})"
     return "\n".join(
-        [line(names), line(["─" * width for width in widths]), *(line(row) for row in cells), count]
+        [
+            line(names),
+            line(["─" * width for width in widths]),
+            *(line(row) for row in cells),
+            _count(len(rows)),
+        ]
     )
+
+
+def _count(rows: int) -> str:
+    return f"({rows:,} row{'' if rows == 1 else 's'})"
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: a letter of Chinese, Japanese or Korean takes two, an accent of its own none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def _padded(text: str, width: int, to_right: bool = False) -> str:
+    spaces = " " * (width - _width(text))
+    return spaces + text if to_right else text + spaces
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """A JSON object has each name once: the second `a` is `a_2`."""
+    distinct: list[str] = []
+    for name in names:
+        number, candidate = 1, name
+        while candidate in distinct:
+            number += 1
+            candidate = f"{name}_{number}"
+        distinct.append(candidate)
+    return distinct
 
 
 def _cell(value: Any, empty: str) -> str:
@@ -209,12 +290,26 @@ def _cell(value: Any, empty: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple | dict):
-        return json.dumps(value, default=plain, ensure_ascii=False)
-    return str(plain(value)) if isinstance(value, date | bytes | bytearray) else str(value)
+        return json.dumps(plain_json(value), ensure_ascii=False)
+    return str(plain_json(value)) if isinstance(value, date | bytes | bytearray) else str(value)
 
 
-def plain(value: Any) -> Any:
-    """What JSON has no word for: instants in ISO 8601 with Z, bytes in base64, Spark's rows as objects."""
+def plain_json(value: Any) -> Any:
+    """A value as JSON can carry it: instants in ISO 8601 with Z, bytes in base64, what is no number as null."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float | Decimal):
+        if not math.isfinite(value):
+            return None
+        return (
+            int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else float(value)
+        )
+    if isinstance(value, dict):
+        return {str(plain_json(k)): plain_json(v) for k, v in value.items()}
+    if hasattr(value, "asDict"):  # a struct, from Spark
+        return {k: plain_json(v) for k, v in value.asDict().items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(v) for v in value]
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z") if value.tzinfo else value.isoformat() + "Z"
     if isinstance(value, date):
@@ -224,9 +319,11 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _shorten(text: str) -> str:
+def _shorten(text: str, width: int = CELL_WIDTH) -> str:
+    """One line without control characters: a value must not move the cursor of whoever reads it."""
     text = " ".join(text.split())
-    return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
+    text = "".join("�" if unicodedata.category(c) == "Cc" else c for c in text)
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _first_line(text: str) -> str:

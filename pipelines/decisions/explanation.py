@@ -84,7 +84,9 @@ SELECT retired_canonical_id FROM silver.identity_redirects_live WHERE canonical_
 """
 
 
-def explain_person(db: duckdb.DuckDBPyConnection, text: str, policy: Policy, tenant: str) -> dict[str, Any]:
+def explain_person(
+    db: duckdb.DuckDBPyConnection, text: str, policy: Policy, tenant: str | None
+) -> dict[str, Any]:
     """One person: identifiers, evidence, refusals, decisions and history."""
     person = find_person(db, text, policy, tenant)
     wanted = [person.canonical_id]
@@ -103,7 +105,7 @@ def explain_person(db: duckdb.DuckDBPyConnection, text: str, policy: Policy, ten
 
 
 def explain_pair(
-    db: duckdb.DuckDBPyConnection, left: str, right: str, policy: Policy, tenant: str
+    db: duckdb.DuckDBPyConnection, left: str, right: str, policy: Policy, tenant: str | None
 ) -> dict[str, Any]:
     """Why `left` and `right` are one person: the path of evidence. Or why not: what stands between them."""
     a, b = (find_person(db, text, policy, tenant) for text in (left, right))

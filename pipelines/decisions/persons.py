@@ -1,32 +1,19 @@
-"""Who is meant: a person by canonical id or by one of her identifiers, with her identifiers as they are today."""
+"""Who is meant, with her identifiers as they are today."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import duckdb
 
 from conf.policy import Policy
-from transforms.normalize import Normalizer
+from pipelines import person
 
 _MEMBERS = """
-SELECT m.node_id, m.namespace, i.value, m.is_shared, m.is_hub, m.host_node_id, m.canonical_id
-FROM silver.identity_map_live AS m LEFT JOIN silver.identifiers AS i USING (node_id)
-WHERE m.canonical_id = ? AND m.tenant = ? AND m.node_id > 0
+SELECT m.node_id, m.namespace, i.value, m.is_shared, m.is_hub
+FROM silver.identity_map_live AS m JOIN silver.identifiers AS i USING (node_id)
+WHERE m.canonical_id = ? AND m.node_id > 0
 """
-_BY_VALUE = """
-SELECT m.canonical_id, m.node_id FROM silver.identifiers AS i JOIN silver.identity_map_live AS m USING (node_id)
-WHERE i.tenant = ? AND i.namespace = ? AND i.value = ?
-"""
-_REDIRECT = (
-    "SELECT canonical_id FROM silver.identity_redirects_live WHERE retired_canonical_id = ? AND tenant = ?"
-)
-_IS_LIVE = "SELECT count(*) FROM silver.identity_map_live WHERE canonical_id = ? AND tenant = ?"
-
-
-class NobodyFound(LookupError):
-    """No person has that canonical id or identifier; the message does not repeat it."""
 
 
 @dataclass(frozen=True)
@@ -55,40 +42,18 @@ class Person:
     retired_id: int | None = None
 
 
-def find_person(db: duckdb.DuckDBPyConnection, text: str, policy: Policy, tenant: str = "default") -> Person:
-    """The person that `text` names: a canonical id, also a retired one, or `namespace:value`."""
-    if re.fullmatch(r"\d+", text):
-        return _by_id(db, int(text), tenant)
-    namespace, colon, value = text.partition(":")
-    if not colon or namespace not in policy.by_name:
-        raise NobodyFound(
-            "a person is named by a canonical id or by namespace:value, with one of the namespaces "
-            + ", ".join(n.name for n in policy.namespaces if n.is_linking)
+def find_person(
+    db: duckdb.DuckDBPyConnection, text: str, policy: Policy, tenant: str | None = None
+) -> Person:
+    """The person that `text` names: a canonical id, also a retired one, or `namespace:value`.
+
+    BadId and NoSuchPerson as of `pipelines.person`.
+    """
+    found = person.find_person(db, policy, text, tenant)
+    rows = db.execute(_MEMBERS, [found.canonical_id]).fetchall()
+    members = tuple(sorted((Member(*row) for row in rows), key=lambda m: m.name))
+    if not members:
+        raise person.NoSuchPerson(
+            "this is nobody's by guess: the sessions of a shared device that no user claims"
         )
-    normalised, _ = Normalizer(policy).usable(value, namespace)
-    found = db.execute(_BY_VALUE, [tenant, namespace, normalised or value]).fetchall()
-    if not found:
-        raise NobodyFound(f"tenant {tenant} has no such {namespace}, or it links nobody")
-    canonical_id, node_id = found[0]
-    return Person(tenant, canonical_id, members_of(db, canonical_id, tenant), node_id=node_id)
-
-
-def members_of(db: duckdb.DuckDBPyConnection, canonical_id: int, tenant: str) -> tuple[Member, ...]:
-    """The identifiers of a person, in the order of their names."""
-    rows = db.execute(_MEMBERS, [canonical_id, tenant]).fetchall()
-    return tuple(
-        sorted(
-            (Member(n, s, v or "", shared, hub) for n, s, v, shared, hub, _, _ in rows), key=lambda m: m.name
-        )
-    )
-
-
-def _by_id(db: duckdb.DuckDBPyConnection, canonical_id: int, tenant: str) -> Person:
-    (count,) = db.execute(_IS_LIVE, [canonical_id, tenant]).fetchall()[0]
-    if count:
-        return Person(tenant, canonical_id, members_of(db, canonical_id, tenant))
-    found = db.execute(_REDIRECT, [canonical_id, tenant]).fetchall()
-    if not found:
-        raise NobodyFound(f"tenant {tenant} has no person of that canonical id")
-    live = found[0][0]
-    return Person(tenant, live, members_of(db, live, tenant), retired_id=canonical_id)
+    return Person(found.tenant, found.canonical_id, members, found.node_id, found.retired_id)

@@ -13,6 +13,7 @@ import numpy as np
 from conf.policy import Policy
 from pipelines.decisions.persons import Member, Person
 from transforms.identity.components import driver_components
+from transforms.normalize import Normalizer
 
 _EDGES = """
 SELECT DISTINCT left_node_id, right_node_id FROM silver.identity_edges_live
@@ -44,7 +45,9 @@ def head(kind: str, tenant: str, reason: str, author: str | None = None) -> dict
 def merge(
     db: duckdb.DuckDBPyConnection, a: Person, b: Person, policy: Policy, force: bool
 ) -> dict[str, object]:
-    """Joins that make `a` and `b` one. Refused when they are one already, or a limit would break without `force`."""
+    """Joins that make `a` and `b` one. Refused when they are one already, of two tenants, or too many values of a
+    namespace without `force`."""
+    _require_one_tenant(a, b)
     if a.canonical_id == b.canonical_id:
         raise Refused("they are one person already")
     joins: list[tuple[Member, Member]] = []
@@ -72,6 +75,7 @@ def merge(
 
 def keep_apart(a: Person, b: Person, policy: Policy) -> dict[str, object]:
     """Sides that keep `a` and `b` from ever being one."""
+    _require_one_tenant(a, b)
     if a.canonical_id == b.canonical_id:
         raise Refused("they are one person now; use `split` to part them")
     return {"sides": [[_reference(_best(a, policy))], [_reference(_best(b, policy))]]}
@@ -112,9 +116,12 @@ def assign(
     return tenant, {"session": session}
 
 
-def _named(person: Person, names: Sequence[str], policy: Policy) -> set[Member]:
-    from transforms.normalize import Normalizer
+def _require_one_tenant(a: Person, b: Person) -> None:
+    if a.tenant != b.tenant:
+        raise Refused("they are of two tenants, and nothing ever links across tenants")
 
+
+def _named(person: Person, names: Sequence[str], policy: Policy) -> set[Member]:
     reader = Normalizer(policy)
     found = set()
     for name in names:

@@ -12,7 +12,7 @@ SELECT
   event.event_date,
   event.platform,
   event.is_authenticated,
-  session.is_anonymous AS is_anonymous_session,
+  session.is_anonymous AS is_anonymous_session,  -- nobody was logged in during that session
   event.touch_source,
   event.touch_medium,
   event.touch_campaign,

@@ -26,7 +26,7 @@ def pins(requirements: list[str]) -> dict[str, str]:
 
 
 LOCKED = pins([line for line in LOCK.splitlines() if line and not line.startswith("#")])
-DIRECT = pins(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+DIRECT = pins(sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"]))
 
 
 def test_the_lock_names_no_place_to_download_from() -> None:

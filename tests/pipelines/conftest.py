@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,12 @@ from conf.tables import (
     SESSIONS,
 )
 from pipelines.hashing_key import key_path
+from pipelines.notebooks import run_notebook
 from pipelines.sources import Source
 from pipelines.stream import StreamResult, run_stream
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
+from tests.pipelines.lake_rows import drop_lake
 
 KEY = b"a key that every test lake shares"[:32]
 COMPARED = (QUARANTINE, EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, REJECTED_EDGES, SESSIONS, PROFILES)
@@ -97,3 +99,32 @@ class TestLake:
 def make_lake(spark, tmp_path_factory) -> Callable[..., TestLake]:
     """Makes test lakes; all share one hashing key, so that their node ids compare."""
     return lambda **settings: TestLake(spark, tmp_path_factory.mktemp("world"), **settings)
+
+
+@dataclass(frozen=True)
+class AnalystsLake:
+    """A lake of generated people, and what the first notebook showed while it made it. To be read only."""
+
+    path: Path
+    landing: Path
+    shown: list[str]
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.path)
+
+
+@pytest.fixture(scope="session")
+def analysts_lake(spark, tmp_path_factory) -> AnalystsLake:
+    """One small lake for everything that analysts do with one; the quickstart notebook makes it."""
+    folder = tmp_path_factory.mktemp("analysts")
+    widgets = {
+        "lake": str(folder / "lake"),
+        "landing": str(folder / "landing"),
+        "persons": "40",
+        "events": "600",
+    }
+    notebook = Path(__file__).parents[2] / "notebooks" / "01_quickstart.py"
+    shown = run_notebook(notebook, spark, widgets, show=lambda text: None)
+    drop_lake(spark)
+    return AnalystsLake(folder / "lake", folder / "landing", shown)

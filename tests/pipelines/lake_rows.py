@@ -68,6 +68,12 @@ def with_hot_parts_of_lake(lake: Lake) -> list[TableSpec]:
     return [spec for spec in with_hot_parts(ALL) if lake.has(spec)]
 
 
+def drop_lake(spark: Any) -> None:
+    """Take a lake's names out of Spark's catalog again."""
+    for schema in ("bronze", "silver", "gold", "ops"):
+        spark.sql(f"DROP DATABASE IF EXISTS {schema} CASCADE")
+
+
 def make_lake(folder: Path, *specs: TableSpec) -> Lake:
     """An empty lake: a copy of one that is made once, because making its tables takes longer than most tests."""
     shutil.copytree(_template((*specs, BATCHES) if specs else ALL), folder, dirs_exist_ok=True)

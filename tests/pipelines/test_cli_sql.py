@@ -6,6 +6,10 @@ import argparse
 import csv
 import io
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +74,54 @@ def test_json_lines_carry_instants_maps_and_bytes(lake: Lake, capsys) -> None:
     assert "only the first 1 rows" in said.err
     assert ask(lake, "SELECT payload FROM bronze.events", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"payload": "AP8A"}
+
+
+def test_json_stays_json_with_what_json_has_no_word_for(lake: Lake, capsys) -> None:
+    numbers = "'nan'::DOUBLE a, 2.50::DECIMAL(9,2) a, 3::HUGEINT h"
+    assert (
+        ask(lake, f"SELECT {numbers}, MAP([DATE '2026-01-01'], [{{'x': NULL}}]) m, '日本' j", "--json") == 0
+    )
+    assert json.loads(capsys.readouterr().out) == {
+        **{"a": None, "a_2": 2.5, "m": {"2026-01-01": {"x": None}}},
+        **{"j": "日本", "h": 3},
+    }
+
+
+def test_a_value_cannot_move_the_cursor_and_wide_letters_keep_columns_straight(lake: Lake, capsys) -> None:
+    assert ask(lake, "SELECT * FROM (VALUES ('日本', 1), ('a' || chr(27) || '[2Jb', 2)) t(word, n)") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "日本    1"
+    assert lines[3] == "a�[2Jb  2"
+
+
+def test_rows_wider_than_the_terminal_are_shown_as_records(lake: Lake, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert ask(lake, "SELECT * FROM gold.profiles_live ORDER BY canonical_id") == 0
+    said = capsys.readouterr().out
+    assert "─ 3 ─\n" in said
+    assert max(map(len, said.splitlines())) <= 80 + 60
+    assert re.search(r"^canonical_id +1$", said, re.MULTILINE)
+    assert said.endswith("(3 rows)\n")
+    assert ask(lake, "SELECT 1 AS one") == 0
+    assert capsys.readouterr().out.startswith("one\n")
+
+
+def test_plans_are_shown_whole_and_show_tables_lists_every_schema(lake: Lake, capsys) -> None:
+    assert ask(lake, "EXPLAIN SELECT canonical_id FROM gold.profiles") == 0
+    assert capsys.readouterr().out.count("\n") > 5
+    assert ask(lake, "SHOW TABLES;", "--csv", "--limit", "100") == 0
+    names = [row["table_name"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert {"gold.profiles_live", "gold.person_sessions", "ops.batches", "bronze.events"} <= set(names)
+    assert not [name for name in names if "__" in name]
+
+
+def test_a_terminal_without_the_letters_gets_an_answer_all_the_same(lake: Lake) -> None:
+    command = [sys.executable, "-m", "pipelines.cli", "sql", "SELECT 'größer' AS w", "--lake", str(lake.path)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "gr\\xf6\\xdfer" in done.stdout
 
 
 def test_csv_has_a_header_and_empty_cells_for_nulls(lake: Lake, capsys) -> None:

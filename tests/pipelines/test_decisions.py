@@ -187,7 +187,7 @@ def test_a_record_that_decides_nothing_is_quarantined(world):
 def test_a_mistake_is_one_line(world, capsys):
     mistakes = [
         (["merge", "user_id:ghost", "user_id:ann", "--reason", "x"], 1),
-        (["merge", "ann", "user_id:ann", "--reason", "x"], 1),
+        (["merge", "ann", "user_id:ann", "--reason", "x"], 2),
         (["merge", "user_id:ann", "cookie_id:c1", "--reason", "x"], 1),
         (["explain", "99"], 1),
         (["split", "user_id:ann", "--reason", "x"], 2),

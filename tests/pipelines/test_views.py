@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,31 @@ from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
 from pipelines.tables.writer import Txn
-from pipelines.views import COHORTS, cohort_query, register_duckdb, register_spark, view_statements
-from tests.pipelines.lake_rows import make_lake, minute, plain, publish, rows_of
+from pipelines.views import (
+    ANALYST_VIEWS,
+    COHORTS,
+    CatalogConflict,
+    cohort_query,
+    register_duckdb,
+    register_spark,
+    view_grain,
+    view_statements,
+)
+from tests.pipelines.lake_rows import drop_lake, make_lake, minute, plain, publish, rows_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+KEYS = (
+    "event_id",
+    "session_id",
+    "node_id",
+    "anchor_node_id",
+    "canonical_id",
+    "activity_date",
+    "platform",
+    "batch_id",
+)
 PHONE, ADA, BOB, KIOSK = 1, 11, 12, 5
 
 
@@ -168,16 +188,76 @@ def test_every_view_and_cohort_says_the_same_in_spark_and_in_duckdb(lake: Lake, 
     con = duck(lake)
     try:
         queries = [f"SELECT * FROM {spec.full_name}_live" for spec in (SESSIONS, IDENTITY_MAP, PROFILES)]
-        queries += ["SELECT * FROM gold.events", "SELECT * FROM silver.device_ownership"]
+        queries += [f"SELECT * FROM {name}" for name in (*ANALYST_VIEWS, "ops.batches")]
         queries += [cohort_query(name) for name in COHORTS]
         for query in queries:
             there = spark.sql(query).toArrow()
             here = con.sql(query).to_arrow_table()
-            keys = ("event_id", "session_id", "node_id", "anchor_node_id", "canonical_id")
-            key = [n for n in keys if n in here.column_names]
+            key = [n for n in KEYS if n in here.column_names]
             assert here.num_rows > 0
             assert plain(there.cast(here.schema), *key) == plain(here, *key), query
+        comments = {row.col_name: row.comment for row in spark.sql("DESCRIBE gold.profiles").collect()}
+        assert comments["session_count"] == "sessions"
     finally:
-        for schema in ("bronze", "silver", "gold", "ops"):
-            spark.sql(f"DROP DATABASE IF EXISTS {schema} CASCADE")
-    assert lake.has(SESSIONS)  # external tables: the data outlives the catalog
+        drop_lake(spark)
+    assert lake.has(SESSIONS)  # views: the data outlives the catalog
+
+
+def test_spark_shows_the_published_batch_until_it_is_told_to_move_on(lake: Lake, spark: SparkSession) -> None:
+    def seen() -> tuple[list[int], set[str]]:
+        people = spark.sql("SELECT canonical_id FROM gold.profiles_hot WHERE NOT is_deleted").collect()
+        return sorted(row[0] for row in people), {
+            r[0] for r in spark.sql("SELECT event_id FROM silver.events").collect()
+        }
+
+    # The half-written batch 3 has rows in both tables, which are at their newest version already.
+    try:
+        shown = register_spark(spark, lake)
+        before = seen()
+        assert before == ([100, 105, 110], set("abcdef"))
+        publish(lake, DeltaRsWriter(lake), 3)
+        assert seen() == before
+        moved = register_spark(spark, lake, shown)
+        assert seen() == ([100, 105, 110, 120], set("abcdefg"))
+        assert moved is not None
+        assert moved.batch_id == 3
+        assert register_spark(spark, lake, moved) == moved
+    finally:
+        drop_lake(spark)
+
+
+def test_a_table_of_somebody_else_in_sparks_catalog_is_left_alone(lake: Lake, spark: SparkSession) -> None:
+    try:
+        spark.sql("CREATE DATABASE gold")
+        spark.sql("CREATE TABLE gold.profiles USING parquet AS SELECT 1 AS precious")
+        with pytest.raises(CatalogConflict, match=r"gold\.profiles"):
+            register_spark(spark, lake)
+        assert spark.sql("SELECT precious FROM gold.profiles").collect()[0][0] == 1
+    finally:
+        drop_lake(spark)
+
+
+def test_before_the_first_published_batch_sparks_tables_are_there_and_empty(lake_dir: Path, spark) -> None:
+    try:
+        assert register_spark(spark, make_lake(lake_dir)) is None
+        for name in ("gold.events", "gold.profiles_live", "ops.batches"):
+            assert spark.sql(f"SELECT * FROM {name}").collect() == [], name
+    finally:
+        drop_lake(spark)
+
+
+def test_sessions_are_numbered_per_person_and_know_whether_they_led_to_the_first_login(lake: Lake) -> None:
+    put(lake, PROFILES.hot, 4, {"canonical_id": 110, "first_login_at": minute(60)})
+    publish(lake, DeltaRsWriter(lake), 4)
+    found = duck(lake).sql(
+        "SELECT canonical_id, session_number, session_id, duration_seconds, is_anonymous_before_first_login"
+        " FROM gold.person_sessions ORDER BY 1, 2"
+    )
+    assert found.fetchall() == [(105, 1, 3, 0, False), (110, 1, 1, 300, True), (110, 2, 2, 60, False)]
+
+
+def test_an_analysts_view_says_what_one_row_is_and_has_no_raw_identifier() -> None:
+    for name in ANALYST_VIEWS:
+        assert view_grain(name).startswith("one ")
+        assert "identifiers AS" not in view_statements()[name]
+        assert not re.search(r"\bsilver\.identifiers\b", re.sub("--.*", "", view_statements()[name]))

@@ -1,5 +1,5 @@
--- silver.device_ownership: one row is one run of sessions at one anchor (a device, a cookie, …) that belong to one
--- person: from its first session to its last one, until a session of somebody else begins there.
+-- silver.device_ownership: one run of sessions at one anchor (a device, a cookie, …) that belong to one person.
+-- From its first session to its last one, until a session of somebody else begins there.
 -- Whose a session is follows from the policy; an unclaimed interval is nobody's by guess, and has no user.
 WITH owned AS (
   SELECT
@@ -40,16 +40,16 @@ intervals AS (
 SELECT
   intervals.tenant,
   intervals.anchor_node_id,
-  anchor.namespace AS anchor_namespace,
-  anchor.is_shared AS is_anchor_shared,
-  CAST(intervals.interval_number AS bigint) AS interval_number,
-  intervals.owner_node_id,
+  anchor.namespace AS anchor_namespace,  -- the anchor's kind of identifier
+  anchor.is_shared AS is_anchor_shared,  -- whether it is seen with more persons than one may have
+  CAST(intervals.interval_number AS bigint) AS interval_number,  -- 1 is the anchor's first owner
+  intervals.owner_node_id,  -- her user if there is one, else the anchor; negative where nobody has claimed it
   intervals.canonical_id,
-  intervals.owned_from_at,
-  intervals.owned_to_at,
-  CAST(intervals.session_count AS bigint) AS session_count,
-  CAST(intervals.anonymous_session_count AS bigint) AS anonymous_session_count,
-  intervals.is_claimed
+  intervals.owned_from_at,  -- start of the first session
+  intervals.owned_to_at,  -- end of the last session
+  CAST(intervals.session_count AS bigint) AS session_count,  -- sessions in the interval
+  CAST(intervals.anonymous_session_count AS bigint) AS anonymous_session_count,  -- of them without a user
+  intervals.is_claimed AS is_claimed  -- false: nobody's by guess
 FROM intervals
 LEFT JOIN silver.identity_map_live AS anchor
   ON anchor.node_id = intervals.anchor_node_id
