@@ -26,6 +26,7 @@ from pipelines.components_graphframes import choose_components
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import lake_lock
 from pipelines.sources import Source, read_stream
+from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake, SchemaMismatch
 from pipelines.tables.snapshot import Snapshot, published
@@ -101,6 +102,7 @@ def run_stream(
             fingerprint(key),
             known,
             count,
+            open_state=state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows),
         )
         processor.ready_state()
         frame = read_stream(spark, sources, settings.max_files_per_trigger)
