@@ -25,6 +25,7 @@ from pipelines.checkpoint import Checkpoint, open_checkpoint
 from pipelines.components_graphframes import choose_components
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import lake_lock
+from pipelines.session import set_graph_checkpoints
 from pipelines.sources import Source, read_stream
 from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
@@ -40,6 +41,7 @@ class StreamFailed(RuntimeError):
     """A batch could not be published; the lake is as it was after the batch before."""
 
 
+GRAPH_CHECKPOINTS = "_stitchlake/graph-checkpoints"
 OUR_OWN = (ConservationError, HashCollision, IntentConflict, RowsRefused, SchemaMismatch, SessionsError)
 
 
@@ -80,6 +82,7 @@ def run_stream(
         snapshot = published(lake)
         _refuse_other_policy(snapshot, policy)
         key = load_key(lake_path, snapshot is not None, snapshot.row["key_fingerprint"] if snapshot else None)
+        set_graph_checkpoints(spark, lake_path / GRAPH_CHECKPOINTS)
         checkpoint = open_checkpoint(lake_path, tuple(s.name for s in sources))
         known = _known_origins(lake, checkpoint)
         totals = {"batches": 0, "received": 0}

@@ -228,8 +228,10 @@ class BatchProcessor:
         steps = Steps()
         versions = dict(self._versions)
         with steps("compact"):
-            for spec in UPSERTED:
-                compacted = compact_hot(self.lake, spec, self._last_batch_id, self.writer)
+            folded = self._pool.map(
+                lambda spec: compact_hot(self.lake, spec, self._last_batch_id, self.writer), UPSERTED
+            )
+            for spec, compacted in zip(UPSERTED, folded, strict=True):
                 versions[spec.full_name] = compacted.base_version
                 versions[spec.hot.full_name] = compacted.hot_version
         with steps("compact_files"):

@@ -10,21 +10,26 @@ are in the data of the query and never in its text: plans and event logs show no
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import reduce
 from threading import Lock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from conf.table_spec import DELETED, TableSpec
+from pipelines.tables.lake import SchemaMismatch
 from pipelines.tables.live_rows import UPDATED
 from pipelines.tables.snapshot import Snapshot
 
+Between = tuple[str, datetime, datetime]
 _ASKED, _IS_HOT = "__asked", "__is_hot"
 
 
@@ -45,7 +50,7 @@ class SparkLookup:
     def __init__(self, snapshot: Snapshot, spark: SparkSession) -> None:
         self._snapshot, self._spark = snapshot, spark
         self._frames: dict[str, DataFrame | None] = {}
-        self._lock = Lock()
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)  # one a table: they are opened side by side
 
     @property
     def batch_id(self) -> int:
@@ -56,7 +61,7 @@ class SparkLookup:
         spec: TableSpec,
         columns: list[str],
         asked: Mapping[str, np.ndarray],
-        between: tuple[str, datetime, datetime] | None = None,
+        between: Between | None = None,
     ) -> pa.Table:
         """The live rows of a table in which one of the columns named in `asked` has one of its values, each once.
 
@@ -74,9 +79,9 @@ class SparkLookup:
         spec: TableSpec,
         columns: list[str],
         asked: Mapping[str, np.ndarray],
-        between: tuple[str, datetime, datetime] | None,
+        between: Between | None,
     ) -> DataFrame | None:
-        base = self._frame(spec)
+        base = self._frame(spec, between)
         hot = self._frame(spec.hot) if spec.write == "upsert" else None
         keys = {column: self._keys(values) for column, values in asked.items()}
         if hot is None:
@@ -95,33 +100,41 @@ class SparkLookup:
         is_newer = ~F.col(f"found.{_IS_HOT}") | (F.col(f"hot.{UPDATED}") > F.col(f"found.{UPDATED}"))
         return found.join(versions, reduce(Column.__and__, [*is_same, is_newer]), how="left_anti")
 
-    def _frame(self, spec: TableSpec) -> DataFrame | None:
+    def _frame(self, spec: TableSpec, between: Between | None = None) -> DataFrame | None:
         """The table at the snapshot's version, with the declared columns; None where it is empty."""
-        with self._lock:
+        if between is not None:
+            return self._open(spec, between)
+        with self._locks[spec.full_name]:
             if spec.full_name not in self._frames:
-                self._frames[spec.full_name] = self._open(spec)
+                self._frames[spec.full_name] = self._open(spec, None)
             return self._frames[spec.full_name]
 
-    def _open(self, spec: TableSpec) -> DataFrame | None:
+    def _open(self, spec: TableSpec, between: Between | None) -> DataFrame | None:
+        """The files that the log names, read as they are: 0.4 s where Spark's own reading of the log takes 1 s more,
+        for every table and every batch anew. Columns declared since that version are null."""
         version, lake = self._snapshot.version(spec), self._snapshot.lake
-        if version is None or not lake.open(spec, version).file_uris():
+        if version is None:
             return None
-        frame = (
-            self._spark.read.format("delta").option("versionAsOf", version).load(str(lake.table_path(spec)))
-        )
-        # A column declared since that version is null in it.
-        types = {field.name: field.type for field in spec.arrow}
-        for name in types.keys() - set(frame.columns):
-            frame = frame.withColumn(name, F.lit(None).cast(from_arrow_type(types[name])))
-        return frame
+        table = lake.open(spec, version)
+        if table.protocol().min_reader_version > 1:
+            raise SchemaMismatch(
+                f"{spec.full_name}: has been given a feature, such as deletion vectors, that not every Delta reader "
+                "knows; take the feature from the table, and write lakes with this program only"
+            )
+        files = pa.table(table.get_add_actions(flatten=True))
+        if between is not None:
+            files = files.filter(_may_lie_in(files, between))
+        if not files.num_rows:
+            return None
+        folder = lake.table_path(spec)
+        paths = [_escaped(str(folder / name)) for name in files["path"].to_pylist()]
+        return self._spark.read.schema(from_arrow_schema(spec.arrow)).parquet(*paths)
 
     def _keys(self, values: np.ndarray) -> DataFrame:
         return self._spark.createDataFrame(pa.table({_ASKED: pa.array(values, pa.int64())}))
 
 
-def _matching(
-    rows: DataFrame, keys: Mapping[str, DataFrame], between: tuple[str, datetime, datetime] | None
-) -> DataFrame:
+def _matching(rows: DataFrame, keys: Mapping[str, DataFrame], between: Between | None) -> DataFrame:
     """The rows that one of the key sets finds. A null finds nothing."""
     if between is not None:
         column, low, high = between
@@ -136,6 +149,21 @@ def _matching(
         named = asked.withColumnRenamed(_ASKED, flags[-1])
         flagged = flagged.join(F.broadcast(named), _value(flagged, column) == named[flags[-1]], how="left")
     return flagged.where(reduce(Column.__or__, [F.col(flag).isNotNull() for flag in flags])).drop(*flags)
+
+
+def _may_lie_in(files: pa.Table, between: Between) -> pa.ChunkedArray:
+    """Which files may have a row between the bounds. Statistics are cut to milliseconds; some files have none."""
+    column, low, high = between
+    if f"max.{column}" not in files.column_names:
+        return pa.chunked_array([pa.array(np.ones(files.num_rows, bool))])
+    ends_before = pc.less(files[f"max.{column}"], pa.scalar(low - timedelta(milliseconds=1)))
+    starts_after = pc.greater(files[f"min.{column}"], pa.scalar(high))
+    return pc.invert(pc.fill_null(pc.or_(ends_before, starts_after), False))
+
+
+def _escaped(path: str) -> str:
+    """A path as a pattern that means just this file."""
+    return re.sub(r"([\\{}\[\]*?])", r"\\\1", path)
 
 
 def _value(rows: DataFrame, column: str) -> Column:

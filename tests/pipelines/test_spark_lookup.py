@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -135,11 +136,16 @@ def test_looked_up_and_held_in_memory_leave_the_same_tables(make_lake, tmp_path)
     parts = _messy_batches(tmp_path)
     worlds = {}
     for lookup in ("driver", "tables"):
-        worlds[lookup] = make_lake(max_files_per_trigger=1, lookup=lookup, writer="delta_rs")
-        for runs in (parts[:2], parts[2:]):  # between the runs, hot parts are folded in
-            for part in runs:
-                worlds[lookup].drop(f"{parts.index(part)}.jsonl", part)
-            assert worlds[lookup].once().batch_count == 2
+        # Hot parts are folded in after the second batch, so the third finds all in the base and the fourth in both.
+        world = make_lake(
+            max_files_per_trigger=1, lookup=lookup, writer="delta_rs", compact_from_hot_rows=600
+        )
+        for number, part in enumerate(parts):
+            world.drop(f"{number}.jsonl", part)
+            os.utime(world.landing / f"{number}.jsonl", (number, number))  # the order in which they are read
+        assert world.once().batch_count == 4
+        assert [r["kind"] for r in world.rows(BATCHES)].count("compaction") == 2
+        worlds[lookup] = world
     held, looked_up = worlds["driver"], worlds["tables"]
     assert looked_up.contents() == held.contents()
     # Even the minted ids, the redirects and the log: the same questions were answered in the same order.
