@@ -136,15 +136,13 @@ def test_looked_up_and_held_in_memory_leave_the_same_tables(make_lake, tmp_path)
     parts = _messy_batches(tmp_path)
     worlds = {}
     for lookup in ("driver", "tables"):
-        # Hot parts are folded in after the second batch, so the third finds all in the base and the fourth in both.
-        world = make_lake(
-            max_files_per_trigger=1, lookup=lookup, writer="delta_rs", compact_from_hot_rows=600
-        )
+        world = make_lake(max_files_per_trigger=1, lookup=lookup, writer="delta_rs")
         for number, part in enumerate(parts):
             world.drop(f"{number}.jsonl", part)
             os.utime(world.landing / f"{number}.jsonl", (number, number))  # the order in which they are read
-        assert world.once().batch_count == 4
-        assert [r["kind"] for r in world.rows(BATCHES)].count("compaction") == 2
+            # A run ends with folding the hot parts in: the third batch finds all in the base, the fourth in both.
+            if number % 2:
+                assert world.once().batch_count == 2
         worlds[lookup] = world
     held, looked_up = worlds["driver"], worlds["tables"]
     assert looked_up.contents() == held.contents()
