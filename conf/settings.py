@@ -32,7 +32,7 @@ class Settings:
     graphframes_from_edges: int = 1_000_000
     lookup: str = "auto"  # who knows what was published: the driver's memory, or the tables by Spark joins
     lookup_tables_from_rows: int = (
-        20_000_000  # events, nodes, edges, sessions: 140 bytes of memory each, about
+        20_000_000  # events, nodes, edges and sessions: about 140 bytes of memory each
     )
     max_files_per_trigger: int = 8
     trigger_seconds: float = 0.2
