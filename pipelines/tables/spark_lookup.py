@@ -110,8 +110,8 @@ class SparkLookup:
             return self._frames[spec.full_name]
 
     def _open(self, spec: TableSpec, between: Between | None) -> DataFrame | None:
-        """The files that the log names, read as they are: 0.4 s where Spark's own reading of the log takes 1 s more,
-        for every table and every batch anew. Columns declared since that version are null."""
+        """The files that the log names, read as they are: every batch changes every table's version, and Spark's own
+        replay of a changed log takes longer than a look-up. Columns declared since that version are null."""
         version, lake = self._snapshot.version(spec), self._snapshot.lake
         if version is None:
             return None
