@@ -51,6 +51,14 @@ test-fast: $(STAMP) ## Run the tests that need no JVM, in seconds
 test-slow: setup ## Run the slow tests
 	@$(PY) -m pytest -m slow $(ARGS)
 
+# The core tests with executors in processes of their own, Spark writers and look-ups in the tables. A batch costs
+# seconds there, so the hundred batches stay with `make test`.
+CORE := stream cluster spark_lookup components writers compaction snapshot
+.PHONY: test-cluster
+test-cluster: setup ## Run the core tests on a small cluster of processes (20 minutes)
+	@STITCHLAKE_TEST_MASTER='local-cluster[2,1,1024]' STITCHLAKE_TEST_ENV=cluster $(PY) -m pytest \
+	  -m "not slow" -k "not a_hundred_batches" $(CORE:%=tests/pipelines/test_%.py) $(ARGS)
+
 .PHONY: accuracy
 accuracy: setup ## Hold people against the generator's truth, beside three simpler ways
 	@$(PY) -m benchmarks.truth $(ARGS)

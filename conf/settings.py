@@ -17,7 +17,11 @@ NOT_FOR_KAFKA = (
     "bootstrap.servers", "auto.offset.reset", "enable.auto.commit", "key.deserializer", "value.deserializer",
     "interceptor.classes",
 )  # fmt: skip
-CHOICES = {"writer": ("auto", "spark", "delta_rs"), "engine": ("auto", "graphframes", "driver")}
+CHOICES = {
+    "writer": ("auto", "spark", "delta_rs"),
+    "engine": ("auto", "graphframes", "driver"),
+    "lookup": ("auto", "driver", "tables"),
+}
 
 
 class SettingsError(ValueError):
@@ -34,6 +38,10 @@ class Settings:
     spark_writer_from_rows: int = 2_000_000
     engine: str = "auto"  # who solves the contracted graph
     graphframes_from_edges: int = 1_000_000
+    lookup: str = "auto"  # who knows what was published: the driver's memory, or the tables by Spark joins
+    lookup_tables_from_rows: int = (
+        20_000_000  # events, nodes, edges and sessions: about 140 bytes of memory each
+    )
     max_files_per_trigger: int = 8
     trigger_seconds: float = 0.2
     compact_every_seconds: float = 60.0  # gold.profiles the table is at most this old

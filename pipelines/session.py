@@ -252,6 +252,8 @@ def _start_local(app_name: str, master: str, extra: Mapping[str, str], driver_me
     }
     if cluster := re.fullmatch(r"local-cluster\[\s*\d+\s*,\s*\d+\s*,\s*(\d+)\s*\]", master):
         settings["spark.executor.memory"] = f"{cluster.group(1)}m"
+        # Executors are processes of their own: their Python workers are to run these packages, not others of the name.
+        settings["spark.executorEnv.PYTHONPATH"] = _import_path()
     # A master on PYSPARK_SUBMIT_ARGS is somebody's decision; a setting of ours would silently win over it.
     if "--master" not in os.environ.get("PYSPARK_SUBMIT_ARGS", ""):
         settings["spark.master"] = master
@@ -315,6 +317,22 @@ def _prepare_environment(java_home: Path, master: str, scratch: Path) -> None:
         for entry in package.iterdir():
             (home / entry.name).symlink_to(entry)
         os.environ["SPARK_HOME"] = str(home)
+
+
+def _import_path() -> str:
+    """What a Python process needs on its path to import this program as this process did."""
+    inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    return os.pathsep.join(dict.fromkeys([str(Path(conf.__file__).absolute().parent.parent), *inherited]))
+
+
+def set_graph_checkpoints(spark: SparkSession, folder: Path) -> None:
+    """Where GraphFrames cuts its lineage, unless the session says so already (`spark.checkpoint.dir`).
+
+    Executors write there and read what others have written, so on a cluster it lies beside the tables.
+    """
+    if spark.sparkContext._jsc.sc().getCheckpointDir().isEmpty():
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier run may have been killed before it could
+        spark.sparkContext.setCheckpointDir(folder.absolute().as_uri())
 
 
 def _scratch_folder() -> Path:

@@ -32,7 +32,9 @@ from pipelines.kafka.address import is_topic
 from pipelines.kafka.offsets import offsets_of_record
 from pipelines.kafka.topics import topics_of
 from pipelines.lock import lake_lock
+from pipelines.session import set_graph_checkpoints
 from pipelines.sources import Source, read_stream, require_different
+from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake, SchemaMismatch
 from pipelines.tables.snapshot import Snapshot, published
@@ -49,6 +51,7 @@ class StreamFailed(RuntimeError):
 PATIENCE_ONCE_SECONDS = 300.0
 _RETRY_SECONDS = 5.0
 
+GRAPH_CHECKPOINTS = "_stitchlake/graph-checkpoints"
 OUR_OWN = (ConservationError, HashCollision, IntentConflict, RowsRefused, SchemaMismatch, SessionsError)
 
 
@@ -93,6 +96,7 @@ def run_stream(
         snapshot = published(lake)
         _refuse_other_policy(snapshot, policy)
         key = load_key(lake_path, snapshot is not None, snapshot.row["key_fingerprint"] if snapshot else None)
+        set_graph_checkpoints(spark, lake_path / GRAPH_CHECKPOINTS)
         require_different(sources)
         of_record = offsets_of_record(lake, snapshot)
         sources, topics = topics_of(spark, sources, of_record, settings)
@@ -121,6 +125,7 @@ def run_stream(
             known,
             count,
             {name: topic.topic_id for name, topic in topics.items()},
+            open_state=state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows),
         )
         processor.ready_state()
         frame = read_stream(spark, inputs, settings.max_files_per_trigger, topics)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.engine import MASTER
 from tests.examples import IS_QUICK, examples
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
     session = build_session(
         "stitchlake-tests",
-        "local[2]",
+        MASTER,
         extra=TEST_SETTINGS,
         driver_memory="3g",
         checkpoint_dir=tmp_path_factory.mktemp("checkpoints"),

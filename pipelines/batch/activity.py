@@ -72,7 +72,8 @@ def fold_activity(
 
     assigned = state.identity.decisions.assignments_of(anchors)
     users = np.union1d(numpy_of(before["user_node_id"]), numpy_of(valid["user_node_id"]))
-    joined = joined_values(users, state.identity.nodes(users), NO_EVIDENCE, state.identity, policy)
+    users_now = state.identity.nodes(users)
+    joined = joined_values(users_now, users_now, NO_EVIDENCE, state.identity, policy)
     upserts = owned_changes(before, cut, policy, intent.batch_id, assigned, joined)
     replaced = np.isin(
         numpy_of(before["session_id"]), np.union1d(cut.removed, numpy_of(upserts["session_id"]))

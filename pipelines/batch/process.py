@@ -48,6 +48,8 @@ from pipelines.fingerprint import code_fingerprint
 from pipelines.kafka.offsets import Offsets, advanced, offsets_of_record, to_json
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
+from pipelines.state.open_state import OpenState
+from pipelines.state.table_state import TableState
 from pipelines.tables.compaction import compact_files, compact_hot
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import published
@@ -93,7 +95,10 @@ class BatchProcessor:
         known_origins: frozenset[tuple[str, str]] = frozenset(),
         on_published: Callable[[BatchReport], None] = lambda report: None,
         topic_ids: Mapping[str, str] | None = None,
+        *,
+        open_state: OpenState,
     ) -> None:
+        self.open_state = open_state
         self.lake, self.writer, self.parser, self.policy = lake, writer, parser, policy
         self.components, self.settings, self.stream = components, settings, stream
         self.key_fingerprint, self.known_origins, self.on_published = (
@@ -150,6 +155,8 @@ class BatchProcessor:
             received = parsed()
         if not received.num_rows:
             return
+        with steps("look_up"):
+            state.prefetch(received)
         with steps("judge"):
             received = _in_order(received)
             standing = self._judge(received, state)
@@ -196,7 +203,7 @@ class BatchProcessor:
             publication = self._publication("batch", intent.batch_id, intent.batch_at, steps, offsets)
             row = batch_row(publication, stream_batch_id, received, standing, identified, active)
             self.writer.append(BATCHES, row, txn)
-        state.is_dirty = False
+        state.settle()
         self._last_batch_id, self._done_stream_batch_id = intent.batch_id, stream_batch_id
         self._published_versions, self._offsets = dict(self._versions), offsets
         self.on_published(
@@ -216,7 +223,7 @@ class BatchProcessor:
         """The state as of the last published batch, reloaded if an attempt has spoilt it."""
         if self.state is None or self.state.is_dirty:
             snapshot = published(self.lake)
-            self.state = LakeState.load(snapshot, self.policy)
+            self.state = self.open_state(snapshot)
             self._versions = {spec.full_name: self.lake.version(spec) for spec in with_hot_parts(ALL)}
             self._published_versions = dict(snapshot.table_versions) if snapshot else dict(self._versions)
             self._last_batch_id = snapshot.batch_id if snapshot else 0
@@ -244,8 +251,10 @@ class BatchProcessor:
         steps = Steps()
         versions = dict(self._versions)
         with steps("compact"):
-            for spec in UPSERTED:
-                compacted = compact_hot(self.lake, spec, self._last_batch_id, self.writer)
+            folded = self._pool.map(
+                lambda spec: compact_hot(self.lake, spec, self._last_batch_id, self.writer), UPSERTED
+            )
+            for spec, compacted in zip(UPSERTED, folded, strict=True):
                 versions[spec.full_name] = compacted.base_version
                 versions[spec.hot.full_name] = compacted.hot_version
         with steps("compact_files"):
@@ -355,6 +364,8 @@ class BatchProcessor:
 
     def _fetch_events(self, windows: pa.Table) -> pa.Table:
         """Published events of the windows' anchors between the earliest start and the latest end."""
+        if isinstance(self.state, TableState):
+            return self.state.events_in(windows)
         snapshot = published(self.lake)
         if snapshot is None:
             return EVENTS.arrow.empty_table()

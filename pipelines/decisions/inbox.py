@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -24,6 +25,7 @@ from pipelines.batch.process import INTENT, BatchProcessor
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.sources import Source
+from pipelines.state.lake_state import LakeState
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
@@ -122,6 +124,7 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
             settings,
             f"{DIRECT}{uuid.uuid4().hex}",
             fingerprint(key),
+            open_state=partial(LakeState.load, policy=policy),
         )
         processor.process(lambda: rows, 0)
         processor.compact()

@@ -1,1 +1,1 @@
-"""The driver's memory of published tables: rebuilt from Delta, changed only after a batch is published."""
+"""What a batch knows of the published tables: held in the driver's memory, or looked up and kept for the batch."""

@@ -64,6 +64,17 @@ class DecisionState:
             np.array(sorted(anchors), np.int64),
         )
 
+    def keys_of(self, event_keys: np.ndarray) -> pa.Table:
+        """(event_key, content_digest) of the decisions that have one of `event_keys`."""
+        wanted = set(event_keys.tolist())
+        found = [d for d in self._decisions.values() if d.event_key in wanted]
+        return pa.table(
+            {
+                "event_key": pa.array([d.event_key for d in found], _LONG),
+                "content_digest": pa.array([d.content_digest for d in found], _LONG),
+            }
+        )
+
     def merges_of(self, ids: np.ndarray) -> Evidence:
         """The decided merges with an end in `ids`, as evidence."""
         at = np.union1d(self._joins.find("left", ids), self._joins.find("right", ids))

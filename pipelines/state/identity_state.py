@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.state.decision_state import DecisionState
-from pipelines.state.keyed_rows import KeyedRows, numpy_of
+from pipelines.state.keyed_rows import KeyedRows, Rows, loaded, numpy_of
 from transforms.identity.apart import Sides
 from transforms.identity.cluster import Refusals
 from transforms.identity.evidence import OBSERVED_CODE, Evidence, concat_evidence, merge_evidence
@@ -33,31 +33,44 @@ EDGES = pa.schema(
 )
 REDIRECTS = pa.schema([("retired", _LONG), ("successor", _LONG)])
 REFUSALS = pa.schema([(f.name, _LONG) for f in fields(Refusals)])
-# Pairs of an `alias` event: few, and asked for on their own.
+# Pairs that an `alias` event asked to be one: few, and asked for on their own.
 WISHES = pa.schema([("left", _LONG), ("right", _LONG), ("pair", _LONG)])
+NODE_INDEXES = ("id", "canonical", "component", "host")
+EDGE_INDEXES = ("pair", "left", "right")
+REDIRECT_INDEXES = ("retired", "successor")
+REFUSAL_INDEXES = ("left", "right")
 
 
 class IdentityState:
     """Implements `IdentityLookup`; `apply` takes in what a published batch changed."""
 
-    def __init__(self) -> None:
-        self._nodes = KeyedRows(NODES, ("id", "canonical", "component", "host"))
-        self._edges = KeyedRows(EDGES, ("pair", "left", "right"))
-        self._redirects = KeyedRows(REDIRECTS, ("retired", "successor"))
-        self._refusals = KeyedRows(REFUSALS, ("left", "right"))
-        self._wishes = KeyedRows(WISHES, ("left", "right", "pair"))
+    def __init__(
+        self,
+        nodes: Rows | None = None,
+        edges: Rows | None = None,
+        redirects: Rows | None = None,
+        refusals: Rows | None = None,
+    ) -> None:
+        """Empty, or over rows of NODES, EDGES, REDIRECTS and REFUSALS that are kept elsewhere."""
+        self._nodes: Rows = KeyedRows(NODES, NODE_INDEXES) if nodes is None else nodes
+        self._edges: Rows = KeyedRows(EDGES, EDGE_INDEXES) if edges is None else edges
+        self._redirects: Rows = KeyedRows(REDIRECTS, REDIRECT_INDEXES) if redirects is None else redirects
+        self._refusals: Rows = KeyedRows(REFUSALS, REFUSAL_INDEXES) if refusals is None else refusals
+        # Where edges are kept elsewhere, wishes are found among them.
+        self._wishes = KeyedRows(WISHES, EDGE_INDEXES) if edges is None else None
         self.decisions = DecisionState()
 
     def load(self, nodes: Nodes, edges: Evidence, redirects: pa.Table, refusals: Refusals) -> None:
-        self._nodes.load(_table(nodes, NODES))
-        self._edges.load(_edge_table(edges))
-        self._wishes.load(_wish_table(edges))
-        self._redirects.load(redirects)
-        self._refusals.load(_table(refusals, REFUSALS))
+        """Forget everything and hold all of a published graph in memory."""
+        self._nodes = loaded(NODES, NODE_INDEXES, node_table(nodes))
+        self._edges = loaded(EDGES, EDGE_INDEXES, edge_table(edges))
+        self._wishes = loaded(WISHES, EDGE_INDEXES, _wish_table(edges))
+        self._redirects = loaded(REDIRECTS, REDIRECT_INDEXES, redirects)
+        self._refusals = loaded(REFUSALS, REFUSAL_INDEXES, refusal_table(refusals))
 
-    @property
-    def node_count(self) -> int:
-        return len(self._nodes)
+    def __len__(self) -> int:
+        """Rows in memory, of all four kinds."""
+        return sum(map(len, (self._nodes, self._edges, self._redirects, self._refusals)))
 
     def nodes(self, ids: np.ndarray) -> Nodes:
         return _nodes(self._nodes.rows("id", ids))
@@ -73,12 +86,16 @@ class IdentityState:
 
     def edges_of(self, ids: np.ndarray) -> Evidence:
         """Every edge row with an end in `ids`, each once; merges that somebody decided are among them."""
-        at = np.union1d(self._edges.find("left", ids), self._edges.find("right", ids))
+        at = self._edges.find_any({"left": ids, "right": ids})
         return concat_evidence(_evidence(self._edges.take(at)), self.decisions.merges_of(ids))
 
     def wishes_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        at = np.union1d(self._wishes.find("left", ids), self._wishes.find("right", ids))
-        rows, merges = self._wishes.take(at), self.decisions.merges_of(ids)
+        if self._wishes is None:
+            edges = self.edges_of(ids)
+            asked = edges.kind > OBSERVED_CODE
+            return edges.left[asked], edges.right[asked]
+        rows = self._wishes.take(self._wishes.find_any({"left": ids, "right": ids}))
+        merges = self.decisions.merges_of(ids)
         return (
             np.concatenate([numpy_of(rows["left"]), merges.left]),
             np.concatenate([numpy_of(rows["right"]), merges.right]),
@@ -93,12 +110,12 @@ class IdentityState:
 
     def refusals_of(self, ids: np.ndarray) -> Refusals:
         """The refusals in force with an end in `ids`."""
-        at = np.union1d(self._refusals.find("left", ids), self._refusals.find("right", ids))
+        at = self._refusals.find_any({"left": ids, "right": ids})
         return Refusals(*(numpy_of(c) for c in self._refusals.take(at).columns))
 
     def with_prior(self, evidence: Evidence) -> Evidence:
         """The batch's evidence added to what is on record of the same (pair, source, kind): absolute values."""
-        prior = _evidence(self._edges.rows("pair", _pair_key(evidence.left, evidence.right)))
+        prior = _evidence(self._edges.rows("pair", pair_key(evidence.left, evidence.right)))
         merged = merge_evidence(concat_evidence(prior, evidence))
         mine = np.isin(_row_key(merged), _row_key(evidence))
         return Evidence(*(getattr(merged, f.name)[mine] for f in fields(Evidence)))
@@ -106,21 +123,22 @@ class IdentityState:
     def apply(self, resolution: Resolution, edges: Evidence, refused: Refusals, lifted: Refusals) -> None:
         """Take in a published batch: `edges` are absolute rows, `refused` new refusals, `lifted` those that ended."""
         self.put_nodes(resolution.nodes)
-        old = self._edges.find("pair", _pair_key(edges.left, edges.right))
+        old = self._edges.find("pair", pair_key(edges.left, edges.right))
         same = np.isin(_row_key(_evidence_in_order(self._edges, old)), _row_key(edges))
-        self._edges.replace(old[same], _edge_table(edges))
-        wishes = _wish_table(edges)
-        self._wishes.replace(self._wishes.find("pair", numpy_of(wishes["pair"])), wishes)
+        self._edges.replace(old[same], edge_table(edges))
+        if self._wishes is not None:
+            wishes = _wish_table(edges)
+            self._wishes.replace(self._wishes.find("pair", numpy_of(wishes["pair"])), wishes)
         ids = resolution.ids
         self._redirects.replace(
             self._redirects.find("retired", np.union1d(ids.retired, ids.reopened)),
             pa.table({"retired": ids.retired, "successor": ids.successor}),
         )
         gone = np.union1d(self._positions_of(lifted), self._positions_of(refused))
-        self._refusals.replace(gone, _table(refused, REFUSALS))
+        self._refusals.replace(gone, refusal_table(refused))
 
     def put_nodes(self, nodes: Nodes) -> None:
-        self._nodes.replace(self._nodes.find("id", nodes.id), _table(nodes, NODES))
+        self._nodes.replace(self._nodes.find("id", nodes.id), node_table(nodes))
 
     def drop_nodes(self, ids: np.ndarray) -> None:
         self._nodes.replace(self._nodes.find("id", ids), NODES.empty_table())
@@ -143,32 +161,44 @@ def _evidence(rows: pa.Table) -> Evidence:
     return Evidence(*(numpy_of(rows[f.name]) for f in fields(Evidence)))
 
 
-def _evidence_in_order(edges: KeyedRows, positions: np.ndarray) -> Evidence:
+def _evidence_in_order(edges: Rows, positions: np.ndarray) -> Evidence:
     """Evidence aligned with ascending `positions`."""
     positions.sort()
     return _evidence(edges.take(positions))
+
+
+def node_table(nodes: Nodes) -> pa.Table:
+    return _table(nodes, NODES)
+
+
+def refusal_table(refusals: Refusals) -> pa.Table:
+    return _table(refusals, REFUSALS)
 
 
 def _table(rows: Nodes | Refusals, schema: pa.Schema) -> pa.Table:
     return pa.table([pa.array(getattr(rows, n), schema.field(n).type) for n in schema.names], schema=schema)
 
 
-def _edge_table(e: Evidence) -> pa.Table:
+def edge_table(e: Evidence) -> pa.Table:
     columns = {f.name: getattr(e, f.name) for f in fields(Evidence)}
-    columns["pair"] = _pair_key(e.left, e.right)
+    columns["pair"] = pair_key(e.left, e.right)
     return pa.table([pa.array(columns[n], EDGES.field(n).type) for n in EDGES.names], schema=EDGES)
 
 
 def _wish_table(e: Evidence) -> pa.Table:
     asked = e.kind > OBSERVED_CODE
     left, right = e.left[asked], e.right[asked]
-    return pa.table([pa.array(left), pa.array(right), pa.array(_pair_key(left, right))], schema=WISHES)
+    return pa.table([pa.array(left), pa.array(right), pa.array(pair_key(left, right))], schema=WISHES)
 
 
-def _pair_key(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """A 64-bit key of the pair for look-ups; collisions only cost a comparison."""
-    with np.errstate(over="ignore"):
-        return left * np.int64(-7046029254386353131) + right
+def pair_key(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """A 64-bit key of the pair for look-ups; collisions only cost a comparison.
+
+    left XOR right with its halves exchanged: Spark's SQL says the same without an overflow.
+    """
+    bits = right.astype(np.int64).view(np.uint64)
+    exchanged = (bits << np.uint64(32)) | (bits >> np.uint64(32))
+    return left ^ exchanged.view(np.int64)
 
 
 def _row_key(e: Evidence) -> np.ndarray:

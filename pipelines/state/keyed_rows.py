@@ -7,8 +7,9 @@ logarithmic. Nothing here is a source of truth: it is rebuilt from the published
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,22 @@ def numpy_of(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     if column.null_count:
         column = column.fill_null(False if pa.types.is_boolean(column.type) else 0)
     return column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
+
+
+class Rows(Protocol):
+    """Rows that a batch finds by integer keys and replaces, wherever they come from.
+
+    A null of an indexed column is 0 in memory, and 0 is never asked for. Positions are valid until the next
+    `replace`.
+    """
+
+    def __len__(self) -> int: ...
+    def find(self, index: str, values: np.ndarray) -> np.ndarray: ...
+    def find_any(self, asked: Mapping[str, np.ndarray]) -> np.ndarray: ...
+    def take(self, positions: np.ndarray, columns: list[str] | None = None) -> pa.Table: ...
+    def rows(self, index: str, values: np.ndarray, columns: list[str] | None = None) -> pa.Table: ...
+    def all_rows(self, columns: list[str] | None = None) -> pa.Table: ...
+    def replace(self, dead: np.ndarray, rows: pa.Table) -> None: ...
 
 
 class KeyedRows:
@@ -71,6 +88,11 @@ class KeyedRows:
             found.append(rows | (number << _ROW_BITS))
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
+    def find_any(self, asked: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Positions, ascending, of the live rows that one of `asked` (values by index) finds; each position once."""
+        found = [self.find(index, values) for index, values in asked.items()]
+        return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
     def take(self, positions: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The rows at `positions`, in segment order (not in the order given)."""
         names = columns or self.schema.names
@@ -104,9 +126,13 @@ class KeyedRows:
             at = dead[numbers == number] & _ROW_MASK
             segment.dead_count += int(segment.alive[at].sum())
             segment.alive[at] = False
+        self.add(rows)
+        self._merge()
+
+    def add(self, rows: pa.Table) -> None:
+        """Add `rows`; positions stay valid."""
         if rows.num_rows:
             self._segments.append(self._segment(rows))
-        self._merge()
 
     def _merge(self) -> None:
         self._segments = [s for s in self._segments if s.dead_count < len(s.alive)]
@@ -125,6 +151,13 @@ class KeyedRows:
             by = np.argsort(column, kind="stable")
             keys[name], order[name] = column[by], by.astype(np.int32)
         return _Segment(rows, keys, order, np.ones(rows.num_rows, bool))
+
+
+def loaded(schema: pa.Schema, indexes: Iterable[str], rows: pa.Table) -> KeyedRows:
+    """KeyedRows that hold `rows`."""
+    held = KeyedRows(schema, indexes)
+    held.load(rows)
+    return held
 
 
 def _ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:

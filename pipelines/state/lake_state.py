@@ -26,7 +26,7 @@ from conf.tables import (
 )
 from pipelines.state.decision_rows import rows_to_decisions
 from pipelines.state.identity_state import REDIRECTS, IdentityState
-from pipelines.state.keyed_rows import KeyedRows, numpy_of
+from pipelines.state.keyed_rows import KeyedRows, Rows, loaded, numpy_of
 from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import KINDS, Evidence
 from transforms.identity.nodes import Nodes
@@ -34,6 +34,7 @@ from transforms.identity.nodes import Nodes
 UNCLAIMED = "unclaimed"
 EVENT_KEYS = pa.schema([("event_key", pa.int64()), ("content_digest", pa.int64())])
 OTHER_IDENTIFIERS = pa.schema([("id", pa.int64())])
+SESSION_INDEXES = ("anchor_node_id", "owner_node_id", "session_id")
 
 
 class PublishedTables(Protocol):
@@ -78,10 +79,11 @@ class LakeState:
         self.namespaces = Codes((*(n.name for n in policy.namespaces), UNCLAIMED))
         self.unclaimed = len(policy.namespaces)
         self.identity = IdentityState()
-        self.sessions = KeyedRows(SESSIONS.arrow, ("anchor_node_id", "owner_node_id", "session_id"))
-        self.event_keys = KeyedRows(EVENT_KEYS, ("event_key",))
-        self.other_identifiers = KeyedRows(OTHER_IDENTIFIERS, ("id",))
+        self.sessions: Rows = KeyedRows(SESSIONS.arrow, SESSION_INDEXES)
+        self.event_keys: Rows = KeyedRows(EVENT_KEYS, ("event_key",))
+        self.other_identifiers: Rows = KeyedRows(OTHER_IDENTIFIERS, ("id",))
         self.is_dirty = False
+        self.row_limit: int | None = None  # with more rows than this, the next batch starts from a new state
 
     @classmethod
     def load(cls, snapshot: PublishedTables | None, policy: Policy) -> LakeState:
@@ -96,32 +98,60 @@ class LakeState:
         known, tie = known[by], numpy_of(identifiers["tie_hash"])[by]
         ids = numpy_of(owners["node_id"])
         state.identity.load(
-            nodes=Nodes(
-                id=ids,
-                tenant=state.tenants.encode(owners["tenant"]),
-                namespace=state.namespaces.encode(owners["namespace"]),
-                tie=np.where(ids > 0, tie[np.minimum(np.searchsorted(known, ids), len(tie) - 1)], 0),
-                canonical=numpy_of(owners["canonical_id"]),
-                component=numpy_of(owners["component_id"]),
-                first_canonical=numpy_of(owners["first_canonical_id"]),
-                host=numpy_of(owners["host_node_id"]),
-                is_shared=numpy_of(owners["is_shared"]),
-                is_hub=numpy_of(owners["is_hub"]),
-                since=numpy_of(owners["since_at"]),
-            ),
-            edges=state._evidence(snapshot.arrow(IDENTITY_EDGES)),
-            redirects=_redirects(snapshot.arrow(IDENTITY_REDIRECTS)),
-            refusals=state._refusals(snapshot.arrow(REJECTED_EDGES)),
+            nodes=state.nodes_of(owners, known, tie),
+            edges=state.evidence_of(snapshot.arrow(IDENTITY_EDGES)),
+            redirects=redirects_of(snapshot.arrow(IDENTITY_REDIRECTS)),
+            refusals=state.refusals_of(snapshot.arrow(REJECTED_EDGES)),
         )
-        state.other_identifiers.load(pa.table({"id": np.setdiff1d(known, ids)}))
-        state.sessions.load(snapshot.arrow(SESSIONS))
+        state.other_identifiers = loaded(
+            OTHER_IDENTIFIERS, ("id",), pa.table({"id": np.setdiff1d(known, ids)})
+        )
+        state.sessions = loaded(SESSIONS.arrow, SESSION_INDEXES, snapshot.arrow(SESSIONS))
         decided = snapshot.arrow(IDENTITY_DECISIONS)
         state.identity.decisions.load(rows_to_decisions(decided))
         keys = [t.select(EVENT_KEYS.names) for t in (snapshot.arrow(EVENTS, EVENT_KEYS.names), decided)]
-        state.event_keys.load(pa.concat_tables([k.cast(EVENT_KEYS) for k in keys]))
+        state.event_keys = loaded(
+            EVENT_KEYS, ("event_key",), pa.concat_tables([k.cast(EVENT_KEYS) for k in keys])
+        )
         return state
 
-    def _evidence(self, rows: pa.Table) -> Evidence:
+    def __len__(self) -> int:
+        """Rows in the driver's memory, of all kinds."""
+        return len(self.identity) + len(self.sessions) + len(self.event_keys) + len(self.other_identifiers)
+
+    def prefetch(self, received: pa.Table) -> None:
+        """Called with a batch's records before anything is asked about them. Here, everything is at hand."""
+
+    def settle(self) -> None:
+        """The batch is published: this state is the lake's again, unless it has become too large to be kept."""
+        self.is_dirty = self.row_limit is not None and len(self) > self.row_limit
+
+    # -- rows of the tables, as they are held in memory ------------------------------------------------------------
+
+    def nodes_of(self, owners: pa.Table, known: np.ndarray, tie: np.ndarray) -> Nodes:
+        """Rows of the identity map as nodes; `tie` are the unkeyed hashes of the nodes `known`, which is sorted."""
+        ids = numpy_of(owners["node_id"])
+        is_known = ids > 0  # an anchor's unclaimed node is nobody's identifier
+        ties = np.zeros(len(ids), np.int64)
+        if not np.isin(ids[is_known], known).all():
+            raise LookupError("a node of silver.identity_map is not in silver.identifiers")
+        ties[is_known] = tie[np.searchsorted(known, ids[is_known])]
+        return Nodes(
+            id=ids,
+            tenant=self.tenants.encode(owners["tenant"]),
+            namespace=self.namespaces.encode(owners["namespace"]),
+            tie=ties,
+            canonical=numpy_of(owners["canonical_id"]),
+            component=numpy_of(owners["component_id"]),
+            first_canonical=numpy_of(owners["first_canonical_id"]),
+            host=numpy_of(owners["host_node_id"]),
+            is_shared=numpy_of(owners["is_shared"]),
+            is_hub=numpy_of(owners["is_hub"]),
+            since=numpy_of(owners["since_at"]),
+        )
+
+    def evidence_of(self, rows: pa.Table) -> Evidence:
+        """Rows of the identity edges as evidence."""
         return Evidence(
             left=numpy_of(rows["left_node_id"]),
             right=numpy_of(rows["right_node_id"]),
@@ -132,7 +162,8 @@ class LakeState:
             last_seen=numpy_of(rows["last_seen_at"]),
         )
 
-    def _refusals(self, rows: pa.Table) -> Refusals:
+    def refusals_of(self, rows: pa.Table) -> Refusals:
+        """Rows of the rejected edges as refusals."""
         is_limit = pc.starts_with(rows["reason"], "limit:").to_numpy()
         spaces = pc.replace_substring(rows["reason"], "limit:", "")
         return Refusals(
@@ -149,7 +180,8 @@ class LakeState:
         return codes
 
 
-def _redirects(rows: pa.Table) -> pa.Table:
+def redirects_of(rows: pa.Table) -> pa.Table:
+    """Rows of the identity redirects: a retired canonical id and its successor."""
     return pa.table(
         {"retired": rows["retired_canonical_id"], "successor": rows["canonical_id"]}, schema=REDIRECTS
     )

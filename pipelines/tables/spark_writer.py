@@ -62,10 +62,12 @@ class SparkWriter:
         return self._lake.version(spec)
 
     def forget_hot(self, spec: TableSpec, upto_batch_id: int) -> int:
-        hot = self._lake.open(spec.hot)
-        held = hot.to_pyarrow_dataset().count_rows(filter=pc.field(UPDATED) <= upto_batch_id)
-        if held:
-            self._spark.sql(f"DELETE FROM {self._table(spec.hot)} WHERE `{UPDATED}` <= {int(upto_batch_id)}")
+        hot = self._lake.open(spec.hot).to_pyarrow_dataset()
+        if hot.count_rows(filter=pc.field(UPDATED) <= upto_batch_id):
+            # Between two batches that is all of them, and taking all is a matter of the log alone.
+            is_part = hot.count_rows(filter=pc.field(UPDATED) > upto_batch_id) > 0
+            which = f" WHERE `{UPDATED}` <= {int(upto_batch_id)}" if is_part else ""
+            self._spark.sql(f"DELETE FROM {self._table(spec.hot)}{which}")
         return self._lake.version(spec.hot)
 
     def _table(self, spec: TableSpec) -> str:

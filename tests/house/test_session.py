@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.session import NOISE, SETTINGS, Scope, build_session
+from tests.engine import MASTER
 
 
 def test_every_setting_has_a_reason_and_is_declared_once() -> None:
@@ -75,7 +76,7 @@ def test_instants_are_utc(spark) -> None:
 def test_a_second_call_finds_the_session_and_leaves_its_settings(spark) -> None:
     before = spark.conf.get("spark.sql.shuffle.partitions")
     assert build_session("another name", "local[7]").sparkContext is spark.sparkContext
-    assert spark.sparkContext.master == "local[2]"
+    assert spark.sparkContext.master == MASTER
     assert spark.conf.get("spark.sql.shuffle.partitions") == before
 
 

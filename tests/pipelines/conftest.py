@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conf.policy import load_policy
-from conf.settings import Settings
+from conf.settings import load_settings
 from conf.tables import (
     EVENTS,
     IDENTIFIERS,
@@ -28,6 +28,7 @@ from pipelines.sources import Source
 from pipelines.stream import StreamResult, run_stream
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
+from tests.engine import ENVIRONMENT
 from tests.pipelines.lake_rows import drop_lake
 
 KEY = b"a key that every test lake shares"[:32]
@@ -43,7 +44,7 @@ class TestLake:
         self.spark, self.folder = spark, folder
         self.landing, self.path = folder / "landing", folder / "lake"
         self.policy = policy or load_policy()
-        self.settings = replace(Settings(write_threads=2, engine="driver"), **settings)
+        self.settings = replace(load_settings(ENVIRONMENT), engine="driver", **settings)
         self.landing.mkdir(parents=True)
         key_path(self.path).write_bytes(KEY)
 

@@ -50,9 +50,9 @@ NOTHING_JOINED = Joined(_NONE, _NONE)
 
 
 def joined_values(
-    ids: np.ndarray, seen: Nodes, evidence: Evidence, lookup: WishLookup, policy: Policy
+    asked: Nodes, seen: Nodes, evidence: Evidence, lookup: WishLookup, policy: Policy
 ) -> Joined:
-    """What `ids`, and the wishes of a batch, are joined to, however many steps away.
+    """What the values among `asked`, and the wishes of a batch, are joined to, however many steps away.
 
     `seen` and `evidence` are the batch's own nodes and pairs, which the look-up does not know yet.
     """
@@ -60,7 +60,7 @@ def joined_values(
     wished = evidence.kind > OBSERVED_CODE
     own = (evidence.left[wished], evidence.right[wished])
     lefts, rights = [], []
-    known = np.unique(ids)
+    known = np.unique(asked.id[limited[asked.namespace]])
     frontier = np.union1d(known, np.concatenate(own)) if len(own[0]) else known
     known = frontier
     while len(frontier):

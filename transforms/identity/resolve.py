@@ -99,7 +99,7 @@ def resolve(
     newly_shared = now.is_shared & ~stored.is_shared
     cores = now.select(core)
     group = _contract(cores, stored.select(core), evidence, pairs, decided, components)
-    joined = joined_values(now.id, seen, evidence, lookup, policy)
+    joined = joined_values(now, seen, evidence, lookup, policy)
     sides = lookup.sides_of(now.id)
     again = is_no_person(cores, group, int(group.max(initial=-1)) + 1, joined, sides, policy)[group]
     again |= np.isin(stored.component[core], stored.component[newly_shared]) & (stored.component[core] > 0)
@@ -137,7 +137,8 @@ def _wished(
     ends = np.unique(np.concatenate([evidence.left[asks], evidence.right[asks], decided]))
     if not len(ends):
         return ends
-    joined = joined_values(ends, seen, evidence, lookup, policy)
+    asked = union_of(lookup.nodes(ends), seen.select(np.isin(seen.id, ends)))
+    joined = joined_values(asked, seen, evidence, lookup, policy)
     return joined.with_siblings(np.union1d(np.intersect1d(ends, joined.member), decided))
 
 
@@ -162,7 +163,7 @@ def _cut_shared(
         asked = np.union1d(asked, beside_them.id[~beside_them.is_hub])
     pairs = per_pair(concat_evidence(lookup.edges_of(asked), evidence))
     nodes = _with_neighbours(touched, pairs, lookup)
-    joined = joined_values(nodes.id, touched, evidence, lookup, policy)
+    joined = joined_values(nodes, touched, evidence, lookup, policy)
     before = nodes.is_shared
     is_shared, is_hub = before.copy(), nodes.is_hub.copy()
     rows = nodes.at(asked)

@@ -1,0 +1,71 @@
+"""Where a batch's look-ups go: into the driver's memory, or to the tables themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyspark.sql import SparkSession
+
+from conf.policy import Policy
+from conf.settings import CHOICES
+from conf.tables import EVENTS, IDENTITY_DECISIONS, IDENTITY_EDGES, IDENTITY_MAP, SESSIONS
+from pipelines.state.decision_rows import rows_to_decisions
+from pipelines.state.lake_state import LakeState
+from pipelines.state.table_state import NothingPublished, TableState
+from pipelines.tables.snapshot import Snapshot
+from pipelines.tables.spark_lookup import SparkLookup
+
+OpenState = Callable[[Snapshot | None], LakeState]
+
+
+def state_opener(choice: str, policy: Policy, spark: SparkSession, tables_from_rows: int) -> OpenState:
+    """How to get the state as of a published snapshot: `driver`, `tables`, or `auto`: tables from that many rows on."""
+    if choice not in CHOICES["lookup"]:
+        raise ValueError(f"lookup: {choice!r} is none of {', '.join(CHOICES['lookup'])}")
+
+    def from_tables(snapshot: Snapshot | None) -> LakeState:
+        if snapshot is None:
+            return TableState(policy, NothingPublished())
+        decisions = rows_to_decisions(snapshot.arrow(IDENTITY_DECISIONS))
+        return TableState(policy, SparkLookup(snapshot, spark), decisions)
+
+    def in_driver(snapshot: Snapshot | None) -> LakeState:
+        return LakeState.load(snapshot, policy)
+
+    if choice == "auto":
+        return _WhicheverFits(in_driver, from_tables, tables_from_rows)
+    return from_tables if choice == "tables" else in_driver
+
+
+class _WhicheverFits:
+    """The driver's memory until a lake has outgrown it; from then on the tables."""
+
+    def __init__(self, in_driver: OpenState, from_tables: OpenState, tables_from_rows: int) -> None:
+        self._in_driver, self._from_tables, self._limit = in_driver, from_tables, tables_from_rows
+        self._last: LakeState | None = None
+        self._is_outgrown = False
+
+    def __call__(self, snapshot: Snapshot | None) -> LakeState:
+        rows = row_count(snapshot) if snapshot is not None else 0
+        self._is_outgrown |= max(rows, len(self._last) if self._last is not None else 0) > self._limit
+        self._last = None  # before the next one is made, so that memory need not hold both
+        if self._is_outgrown:
+            return self._from_tables(snapshot)
+        self._last = self._in_driver(snapshot)
+        self._last.row_limit = self._limit
+        return self._last
+
+
+def row_count(snapshot: Snapshot) -> int:
+    """About how many rows the driver would have to hold, from the tables' logs alone."""
+    specs = (
+        EVENTS,
+        IDENTITY_MAP,
+        IDENTITY_MAP.hot,
+        IDENTITY_EDGES,
+        IDENTITY_EDGES.hot,
+        SESSIONS,
+        SESSIONS.hot,
+    )
+    versions = [(spec, snapshot.version(spec)) for spec in specs]
+    return sum(snapshot.lake.open(spec, v).count() for spec, v in versions if v is not None)
