@@ -25,6 +25,7 @@ from pipelines.checkpoint import Checkpoint, open_checkpoint
 from pipelines.components_graphframes import choose_components
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import lake_lock
+from pipelines.rebuild.attempt import take_back_unfinished
 from pipelines.sources import Source, read_stream
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake, SchemaMismatch
@@ -78,6 +79,7 @@ def run_stream(
         lake.create_missing(ALL)
         snapshot = published(lake)
         _refuse_other_policy(snapshot, policy)
+        take_back_unfinished(lake, snapshot)
         key = load_key(lake_path, snapshot is not None, snapshot.row["key_fingerprint"] if snapshot else None)
         checkpoint = open_checkpoint(lake_path, tuple(s.name for s in sources))
         known = _known_origins(lake, checkpoint)
@@ -147,8 +149,8 @@ def _reason(processor: BatchProcessor, error: Exception) -> str:
 def _refuse_other_policy(snapshot: Snapshot | None, policy: Policy) -> None:
     if snapshot is not None and snapshot.row["policy_fingerprint"] != policy.fingerprint:
         raise PolicyChanged(
-            "this lake's persons were made under another identity policy; "
-            "run with the policy it was made with, or read the sources into a new --lake"
+            "this lake's persons were made under another identity policy; run with the policy it was made with, or "
+            "apply this one first with `stitchlake rebuild` (its --dry-run says what changes)"
         )
 
 

@@ -111,9 +111,13 @@ class BatchProcessor:
 
     def __call__(self, frame: DataFrame, stream_batch_id: int) -> None:
         """Spark's foreachBatch entry. Raises to stop the line; what was written is completed by the next attempt."""
+        self.process(lambda: parsed_for_driver(frame, self.parser, self.known_origins), stream_batch_id)
+
+    def process(self, parsed: Callable[[], pa.Table], stream_batch_id: int) -> None:
+        """Process one batch of records, in PARSED_SCHEMA, that `parsed` hands over."""
         with self._one_at_a_time:
             try:
-                self._process(frame, stream_batch_id)
+                self._process(parsed, stream_batch_id)
                 if self._is_compaction_due():
                     self._compact()
             except Exception as e:
@@ -124,18 +128,18 @@ class BatchProcessor:
         """Held as a context manager: no batch runs meanwhile."""
         return self._one_at_a_time
 
-    def _process(self, frame: DataFrame, stream_batch_id: int) -> None:
+    def _process(self, parsed: Callable[[], pa.Table], stream_batch_id: int) -> None:
         started = time.perf_counter()
         state = self.ready_state()
         if stream_batch_id <= self._done_stream_batch_id:
             return
         steps = Steps()
         with steps("parse"):
-            received = parsed_for_driver(frame, self.parser, self.known_origins)
+            received = parsed()
         if not received.num_rows:
             return
         with steps("judge"):
-            received = _in_order(received)
+            received = self.in_order(received)
             standing = self._judge(received, state)
             valid = received.filter(pa.array(standing.valid))
         intent = record_intent(self.lake.path / INTENT, self._intent(received, stream_batch_id))
@@ -237,6 +241,11 @@ class BatchProcessor:
         self._compacted_at, self._hot_rows = time.monotonic(), 0
 
     # -- parts -----------------------------------------------------------------------------------------------------
+
+    def in_order(self, received: pa.Table) -> pa.Table:
+        """Records in the order in which they count: by source, origin and place in it."""
+        by = [("source", "ascending"), ("origin", "ascending"), ("origin_ordinal", "ascending")]
+        return received.combine_chunks().sort_by(by).combine_chunks()
 
     def _judge(self, received: pa.Table, state: LakeState) -> Standing:
         key, digest = numpy_of(received["event_key"]), numpy_of(received["content_digest"])
@@ -343,12 +352,6 @@ def published_batches(lake: Lake, stream: str) -> pa.Table:
     """The rows of ops.batches that `stream` has published."""
     rows = lake.open(BATCHES).to_pyarrow_dataset()
     return rows.to_table(columns=["stream_batch_id"], filter=pc.field("stream") == stream)
-
-
-def _in_order(received: pa.Table) -> pa.Table:
-    """Records in the order in which they count: by source, origin and place in it."""
-    by = [("source", "ascending"), ("origin", "ascending"), ("origin_ordinal", "ascending")]
-    return received.combine_chunks().sort_by(by).combine_chunks()
 
 
 def _no_keys(spec: TableSpec) -> rows.Columns:

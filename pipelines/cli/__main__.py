@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
-COMMANDS = ("run", "resolve", "generate", "sql", "status")
+COMMANDS = ("run", "resolve", "rebuild", "generate", "sql", "status")
 FAILED, BAD_USAGE = 1, 2
 
 

@@ -13,12 +13,22 @@ from pipelines.batch.intent import IntentConflict
 from pipelines.hashing_key import KeyProblem
 from pipelines.java import JavaMissing
 from pipelines.lock import LakeLocked
+from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
 from pipelines.tables.lake import SchemaMismatch
 
 USAGE = (PolicyError, SettingsError, MappingError, SourceError)
-FAILURES = (JavaMissing, LakeLocked, KeyProblem, IntentConflict, PolicyChanged, SchemaMismatch, StreamFailed)
+FAILURES = (
+    JavaMissing,
+    LakeLocked,
+    KeyProblem,
+    IntentConflict,
+    PolicyChanged,
+    RebuildRefused,
+    SchemaMismatch,
+    StreamFailed,
+)
 
 
 class Exit(Exception):

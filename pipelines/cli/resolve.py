@@ -12,6 +12,7 @@ from conf.policy import load_policy
 from conf.settings import CHOICES, load_settings
 from conf.source_mapping import load_mapping
 from pipelines.cli.problems import Exit, reported
+from pipelines.cli.rebuild import add_dry_run, dry_run
 from pipelines.cli.run import Progress
 from pipelines.results import write_events, write_owners, write_refusals
 from pipelines.session import build_session
@@ -24,11 +25,9 @@ from transforms.framing import format_of
 def register(subparsers: argparse._SubParsersAction) -> None:
     p = subparsers.add_parser("resolve", help="resolve a file of events", description=__doc__)
     p.add_argument(
-        "input", nargs="+", type=Path, help="event files (.jsonl .ndjson .json .csv .parquet, gzip of each)"
+        "input", nargs="*", type=Path, help="event files (.jsonl .ndjson .json .csv .parquet, gzip of each)"
     )
-    p.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="one line per identifier: its person"
-    )
+    p.add_argument("--output", type=Path, metavar="FILE", help="one line per identifier: its person")
     p.add_argument(
         "--events-output", type=Path, metavar="FILE", help="one line per event: its person and session"
     )
@@ -49,6 +48,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     p.add_argument(
         "--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file"
     )
+    add_dry_run(p)
     p.set_defaults(run=run)
 
 
@@ -61,6 +61,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, scratch: Path) -> int:
+    if args.dry_run:
+        if args.input or args.output or args.lake is None:
+            raise SourceError(
+                "--dry-run takes no files: it resolves the --lake as it is under another --policy"
+            )
+        settings = replace(load_settings(args.env), engine=args.engine)
+        return dry_run("resolve", args.lake, args, settings)
+    if not args.input or args.output is None:
+        raise SourceError("give one or more files of events, and --output FILE")
     for path in args.input:
         if not path.is_file():
             raise SourceError(f"input {path} is not a file; give one or more files of events")
