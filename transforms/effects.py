@@ -27,7 +27,10 @@ Tables = Mapping[TableSpec, pa.Table]
 @dataclass(frozen=True)
 class Effect:
     """One person to whom much happens. merge: `canonical_id` takes in identifiers of `others`. split: it loses some to
-    `others`. gone: it has no identifier left. `node_ids`: a few of the identifiers concerned."""
+    `others`. gone: it has no identifier left.
+
+    session_count: sessions that are still the same and go from or to it; of one who is gone, all. `node_ids`: a few of
+    the identifiers concerned."""
 
     effect: str
     canonical_id: int
@@ -90,6 +93,7 @@ def effects_of(before: Tables, after: Tables, compared: Mapping[TableSpec, Compa
     parts_of, part_count = np.unique(pairs[0], return_counts=True)
     sessions, profiles, events = compared[SESSIONS], compared[PROFILES], compared[EVENTS]
     session_was, session_now = _session_owners(before, after, sessions)
+    held = Counter(_owners_of_sessions(before).tolist())
     return Effects(
         person_count_before=len(persons_before),
         person_count_after=len(persons_after),
@@ -120,7 +124,7 @@ def effects_of(before: Tables, after: Tables, compared: Mapping[TableSpec, Compa
         quarantine_reasons_after=_reasons(after),
         refused_pair_count_before=before[REJECTED_EDGES].num_rows,
         refused_pair_count_after=after[REJECTED_EDGES].num_rows,
-        largest=_largest(owners, was, now, pairs, pair_count, gone, session_was, session_now),
+        largest=_largest(owners, was, now, pairs, pair_count, gone, session_was, session_now, held),
     )
 
 
@@ -141,13 +145,15 @@ def _owners(before: Tables, after: Tables) -> tuple[Longs, Longs, Longs]:
 
 def _session_owners(before: Tables, after: Tables, sessions: Compared) -> tuple[Longs, Longs]:
     """(id before, id after) of every session that is in both."""
-    owners = []
-    for tables, rows in ((before, sessions.left), (after, sessions.right)):
-        node, person = (longs(tables[IDENTITY_MAP][c]) for c in ("node_id", "canonical_id"))
-        by = np.argsort(node)
-        owner = longs(tables[SESSIONS]["owner_node_id"])[rows]
-        owners.append(person[by][np.searchsorted(node[by], owner)] if len(owner) else owner)
-    return owners[0], owners[1]
+    return _owners_of_sessions(before)[sessions.left], _owners_of_sessions(after)[sessions.right]
+
+
+def _owners_of_sessions(tables: Tables) -> Longs:
+    """The person of every session."""
+    node, person = (longs(tables[IDENTITY_MAP][c]) for c in ("node_id", "canonical_id"))
+    by = np.argsort(node)
+    owner = longs(tables[SESSIONS]["owner_node_id"])
+    return person[by][np.searchsorted(node[by], owner)] if len(owner) else owner
 
 
 def _reasons(tables: Tables) -> dict[str, int]:
@@ -164,6 +170,7 @@ def _largest(
     gone: Longs,
     session_was: Longs,
     session_now: Longs,
+    sessions_held: Counter[int],
 ) -> tuple[Effect, ...]:
     """The ten effects on most identifiers and sessions, ties by id."""
     is_moved = pairs[0] != pairs[1]
@@ -182,7 +189,7 @@ def _largest(
         if person in persons_after or targets[person] > 1:
             candidates.append((moved + left_by[person], person, SPLIT))
     held = Counter(was[np.isin(was, gone)].tolist())
-    candidates += [(held[person] + left_by[person], person, GONE) for person in gone.tolist()]
+    candidates += [(held[person] + sessions_held[person], person, GONE) for person in gone.tolist()]
     candidates.sort(key=lambda c: (-c[0], c[1], c[2]))
 
     found = []
@@ -200,7 +207,7 @@ def _largest(
                 tuple(ids[:OTHERS_NAMED].tolist()),
                 len(ids),
                 int(mine.sum()),
-                (come_to if effect == MERGE else left_by)[int(person)],
+                {MERGE: come_to, SPLIT: left_by, GONE: sessions_held}[effect][int(person)],
                 tuple(np.sort(nodes[mine])[:NODES_NAMED].tolist()),
             )
         )

@@ -13,9 +13,11 @@ from conf.settings import Settings, load_settings
 from conf.tables import BATCHES, IDENTIFIERS
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.sql import no_lake
+from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.rebuild.rebuild import Plan, plan_rebuild, rebuild
 from pipelines.session import build_session
 from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import published
 from transforms.effects import GONE, MERGE, Effect, Effects
 
 
@@ -58,6 +60,7 @@ def dry_run(command: str, lake_path: Path, args: argparse.Namespace, settings: S
     if not lake.has(BATCHES):
         print(no_lake(command, lake_path), file=sys.stderr)
         return 1
+    _refuse_unnamed_policy(lake, policy, args)
     spark = build_session(f"stitchlake {command}", settings.master, driver_memory=settings.driver_memory)
     plan = plan_rebuild(spark, lake, policy, settings, _say)
     _show(plan, policy, args, is_dry=True)
@@ -69,6 +72,7 @@ def _rebuild(args: argparse.Namespace) -> int:
     if not Lake(args.lake).has(BATCHES):
         print(no_lake("rebuild", args.lake), file=sys.stderr)
         return 1
+    _refuse_unnamed_policy(Lake(args.lake), policy, args)
     if not args.yes and not sys.stdin.isatty():
         print(
             "stitchlake rebuild: nobody is there to ask; give --yes to write, or --dry-run to see what changes",
@@ -87,6 +91,16 @@ def _rebuild(args: argparse.Namespace) -> int:
     plan = rebuild(spark, args.lake, policy, settings, confirm=confirm, progress=_say)
     _say("nothing was written" if plan is None else f"published batch {plan.snapshot.batch_id + 1}")
     return 0
+
+
+def _refuse_unnamed_policy(lake: Lake, policy: Policy, args: argparse.Namespace) -> None:
+    """Nobody's own policy is exchanged for the shipped one just because it was not mentioned."""
+    snapshot = published(lake)
+    if args.policy is None and snapshot and snapshot.row["policy_fingerprint"] != policy.fingerprint:
+        raise RebuildRefused(
+            "this lake was made under a policy of its own; say which one to rebuild it under: --policy FILE "
+            "(or --policy default for the shipped one)"
+        )
 
 
 def _say(text: str) -> None:

@@ -26,6 +26,7 @@ from pipelines.rebuild.attempt import ATTEMPT, RebuildRefused, take_back_unfinis
 from pipelines.rebuild.rebuild import plan_rebuild, publish_rebuild, rebuild
 from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.lake import with_hot_parts
+from pipelines.tables.replacement import replace_rows
 from pipelines.tables.snapshot import published
 from pipelines.tables.writer import Txn
 from tests.pipelines.conftest import TestLake
@@ -50,6 +51,18 @@ POLICIES = {
     "a value that is blocked": policy_with(BASE, blocked_values=BASE.blocked_values | {"nobody@example.com"}),
     "anonymous sessions bounded": policy_with(BASE, anonymous_on_shared_device="session_bounded"),
     "a shorter gap": policy_with(BASE, session_gap_minutes=2.0),
+}
+# All of them in three lakes; one by one where there is time.
+TOGETHER = {
+    "sessions, limits and values": replace(
+        POLICIES["a higher limit"],
+        session_gap_minutes=2.0,
+        blocked_values=BASE.blocked_values | {"nobody@example.com"},
+    ),
+    "weak devices and a hub that heals": policy_with(POLICIES["devices that are weak"], max_degree=1000),
+    "a lower max_degree and bounded sessions": policy_with(
+        POLICIES["anonymous sessions bounded"], max_degree=5
+    ),
 }
 NO_NAMES = "nobody@example.com"
 
@@ -83,7 +96,7 @@ def files(tmp_path_factory) -> list[bytes]:
 
 
 def streamed(make_lake, files: list[bytes], policy: Policy, **settings: object) -> TestLake:
-    world = make_lake(policy=policy, max_files_per_trigger=1, **settings)
+    world = make_lake(policy=policy, **settings)
     for number, content in enumerate(files):
         world.drop(f"{number}.jsonl", content)
     world.once()
@@ -92,7 +105,7 @@ def streamed(make_lake, files: list[bytes], policy: Policy, **settings: object) 
 
 @pytest.fixture(scope="module")
 def original(make_lake, files) -> TestLake:
-    return streamed(make_lake, files, BASE)
+    return streamed(make_lake, files, BASE, max_files_per_trigger=1)
 
 
 @pytest.fixture
@@ -124,7 +137,9 @@ def apply(world: TestLake, policy: Policy):
     return rebuild(world.spark, world.path, policy, world.settings)
 
 
-def test_a_rebuild_under_the_same_policy_changes_nothing_at_all(world):
+def test_a_rebuild_under_the_same_policy_changes_nothing_at_all(world, monkeypatch):
+    # Portions smaller than a batch of the lake are whole batches: three of them.
+    monkeypatch.setattr("pipelines.rebuild.replay.RECORDS_AT_ONCE", 10)
     before, before_versions = everything(world), versions(world)
     plan = apply(world, BASE)
     assert not plan.changes.appended
@@ -136,9 +151,12 @@ def test_a_rebuild_under_the_same_policy_changes_nothing_at_all(world):
     assert (last["kind"], last["received_count"]) == ("rebuild", 0)
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize(
+    "name",
+    [*TOGETHER, *(pytest.param(name, marks=pytest.mark.slow) for name in POLICIES)],
+)
 def test_a_lake_under_another_policy_is_the_fresh_lake_and_ids_stay(make_lake, files, world, name):
-    policy = POLICIES[name]
+    policy = POLICIES.get(name) or TOGETHER[name]
     before, log_before = people_by_id(world), len(world.rows(IDENTITY_LOG))
     contents_before = world.contents()
     plan = apply(world, policy)
@@ -226,8 +244,6 @@ def test_broken_off_anywhere_the_lake_shows_the_former_state_or_the_new_one(
             writer.use_up()
             return replace_rows(lake, spec, rows, txn)
 
-        from pipelines.tables.replacement import replace_rows
-
         monkeypatch.setattr("pipelines.rebuild.rebuild.replace_rows", replace_or_die)
         try:
             publish_rebuild(world.lake, plan, policy, writer)
@@ -259,7 +275,7 @@ def test_broken_off_anywhere_the_lake_shows_the_former_state_or_the_new_one(
 
 def test_the_stream_goes_on_after_a_rebuild_and_knows_what_it_has_seen(make_lake, files):
     policy = POLICIES["devices that are weak"]
-    world = streamed(make_lake, files[:2], BASE)
+    world = streamed(make_lake, files[:2], BASE, max_files_per_trigger=1)
     # One that is broken off halfway is taken back by the next run under the old policy.
     plan = plan_rebuild(world.spark, world.lake, policy, world.settings, lambda text: None)
     with pytest.raises(KeyboardInterrupt):
@@ -275,7 +291,7 @@ def test_the_stream_goes_on_after_a_rebuild_and_knows_what_it_has_seen(make_lake
     world.drop("3.jsonl", late)
     world.drop("4.jsonl", files[0])
     world.once()
-    fresh = streamed(make_lake, files, policy)
+    fresh = streamed(make_lake, files, policy, max_files_per_trigger=1)
     fresh.drop("3.jsonl", late)
     fresh.drop("4.jsonl", files[0])
     fresh.once()
@@ -288,9 +304,10 @@ def test_the_stream_goes_on_after_a_rebuild_and_knows_what_it_has_seen(make_lake
 
 def test_a_half_written_batch_of_the_stream_is_finished_first(make_lake, monkeypatch):
     world = make_lake()
-    world.drop("1.jsonl", [event("a", 0, cookie_id="c1")])
+    world.drop("2.jsonl", [event("a", 0, cookie_id="c1")])
     world.once()
-    world.drop("2.jsonl", [event("b", 0, cookie_id="c2")])
+    # Sorted by name this file would come first, and its `a` would win.
+    world.drop("1.jsonl", [event("b", 0, cookie_id="c2"), event("a", 0, cookie_id="c3")])
     with monkeypatch.context() as patched:
         patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
         with pytest.raises(Exception, match="could not be published"):
@@ -298,7 +315,27 @@ def test_a_half_written_batch_of_the_stream_is_finished_first(make_lake, monkeyp
     with pytest.raises(RebuildRefused, match="half-written"):
         apply(world, world.policy)
     world.once()
+    before = everything(world)
     assert not apply(world, world.policy).changes.appended
+    assert everything(world) == before
+
+
+def test_records_that_are_several_events_are_rebuilt_once(make_lake, tmp_path):
+    mapping = tmp_path / "envelope.yaml"
+    mapping.write_text(
+        "fields: {event_id: id, timestamp: at, event_type: type}\n"
+        "identifiers: {fields: {user_id: user, cookie_id: cookie}}\nexplode: events\n"
+    )
+    at = "2026-03-01T10:00:00Z"
+    events = [{"id": f"e{i}", "at": at, "user": f"u{i % 2}", "cookie": f"c{i}"} for i in range(4)]
+    conflict = {**events[0], "type": "login"}
+    world = make_lake()
+    world.drop("1.jsonl", [{"events": events[:2]}, {"events": [*events[2:], {}, conflict]}])
+    world.once(str(mapping))
+    before = everything(world)
+    plan = apply(world, world.policy)
+    assert (plan.rebuilt.valid_count, plan.rebuilt.quarantined_count) == (4, 2)
+    assert everything(world) == before
 
 
 def test_a_dry_run_writes_nothing_and_says_what_the_rebuild_then_does(world, tmp_path, capsys):
@@ -317,10 +354,13 @@ def test_a_dry_run_writes_nothing_and_says_what_the_rebuild_then_does(world, tmp
     assert json.loads(capsys.readouterr().out) == said
     assert main(["rebuild", "--dry-run", "--show-identifiers", *options]) == 0
     shown = capsys.readouterr().out
+    assert main(["rebuild", "--dry-run", "--lake", str(world.path)]) == 1  # which policy?
+    assert "--policy" in capsys.readouterr().err
     assert versions(world) == before
     assert sorted(p for p in world.path.rglob("*")) == listing
     assert "persons" in shown
-    assert "cookie_id:" in shown or "user_id:" in shown
+    assert "device_id:" in shown
+    assert all(e["session_count"] for e in said["largest"] if e["effect"] == "gone")
     assert not any("identifiers" in effect for effect in said["largest"])
     assert 0 < len(said["largest"]) <= 10
 
