@@ -30,8 +30,9 @@ class Compared:
 
 
 def compare(left: pa.Table, right: pa.Table, key: Sequence[str], columns: Sequence[str]) -> Compared:
-    """Rows of equal `key` paired, and their `columns` compared. Rows that share a key pair up in their order."""
-    codes = _key_codes(left, right, key)
+    """Rows of equal `key` paired, and their `columns` compared. Rows that share a key pair up in the order of what they
+    hold."""
+    codes = _key_codes(left, right, key, columns)
     of_left, of_right = codes[: left.num_rows], codes[left.num_rows :]
     _, a, b = np.intersect1d(of_left, of_right, assume_unique=True, return_indices=True)
     by = np.argsort(b, kind="stable")
@@ -78,7 +79,7 @@ def _as_list(array: pa.Array) -> pa.Array:
     return array.cast(pa.list_(pa.field("entries", entry, nullable=False)))
 
 
-def _key_codes(left: pa.Table, right: pa.Table, key: Sequence[str]) -> Longs:
+def _key_codes(left: pa.Table, right: pa.Table, key: Sequence[str], columns: Sequence[str]) -> Longs:
     """A number per row of both tables, the same for the same key; a further row with a key gets a further number."""
     codes = np.zeros(left.num_rows + right.num_rows, np.int64)
     for name in key:
@@ -86,16 +87,28 @@ def _key_codes(left: pa.Table, right: pa.Table, key: Sequence[str]) -> Longs:
         encoded = whole(whole(column).dictionary_encode())
         code = pc.fill_null(encoded.indices.cast(pa.int64()), len(encoded.dictionary)).to_numpy()
         codes = np.unique(codes * (len(encoded.dictionary) + 1) + code, return_inverse=True)[1]
-    times = np.concatenate([_occurrence(part) for part in np.split(codes, [left.num_rows])])
+    times = np.concatenate(
+        [
+            _occurrence(side, part, columns)
+            for side, part in zip((left, right), np.split(codes, [left.num_rows]), strict=True)
+        ]
+    )
     return codes * (times.max(initial=0) + 1) + times
 
 
-def _occurrence(codes: Longs) -> Longs:
-    """0 for the first row with a code, 1 for the second …"""
-    order = np.argsort(codes, kind="stable")
-    in_order = codes[order]
-    starts = np.r_[True, in_order[1:] != in_order[:-1]] if len(codes) else np.zeros(0, np.bool_)
-    first = np.maximum.accumulate(np.where(starts, np.arange(len(codes)), 0))
-    times = np.empty(len(codes), np.int64)
-    times[order] = np.arange(len(codes)) - first
+def _occurrence(rows: pa.Table, codes: Longs, columns: Sequence[str]) -> Longs:
+    """0 for the first row with a code, 1 for the second …: in the order of what they hold, because a table that was
+    written and read again has its rows in any order."""
+    times = np.zeros(len(codes), np.int64)
+    _, of_code, count = np.unique(codes, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(count[of_code] > 1)
+    if not len(repeated):
+        return times
+    told = [c for c in columns if not pa.types.is_binary(rows.schema.field(c).type)]
+    texts = [repr(sorted(row.items())) for row in rows.select(told).take(pa.array(repeated)).to_pylist()]
+    order = np.array(sorted(range(len(repeated)), key=lambda i: (codes[repeated[i]], texts[i])))
+    in_order = codes[repeated[order]]
+    starts = np.r_[True, in_order[1:] != in_order[:-1]]
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))
+    times[repeated[order]] = np.arange(len(order)) - first
     return times

@@ -45,8 +45,8 @@ def test_rows_are_paired_by_key_and_columns_compared():
     assert (found.left_only.tolist(), found.right_only.tolist()) == ([2], [2])
 
 
-def test_rows_that_share_a_key_are_paired_in_their_order():
-    left = pa.table({"k": ["a", "a", "b"], "n": [1, 2, 3]})
+def test_rows_that_share_a_key_are_paired_in_the_order_of_what_they_hold():
+    left = pa.table({"k": ["a", "a", "b"], "n": [2, 1, 3]})
     right = pa.table({"k": ["a", "b", "a", "a"], "n": [1, 3, 2, 7]})
     found = compare(left, right, ("k",), ("n",))
     pairs = defaultdict(list)
