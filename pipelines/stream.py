@@ -32,6 +32,7 @@ from pipelines.kafka.address import is_topic
 from pipelines.kafka.offsets import offsets_of_record
 from pipelines.kafka.topics import topics_of
 from pipelines.lock import lake_lock
+from pipelines.rebuild.attempt import take_back_unfinished
 from pipelines.session import set_graph_checkpoints
 from pipelines.sources import Source, read_stream, require_different
 from pipelines.state.open_state import state_opener
@@ -95,6 +96,7 @@ def run_stream(
         lake.create_missing(ALL)
         snapshot = published(lake)
         _refuse_other_policy(snapshot, policy)
+        take_back_unfinished(lake, snapshot)
         key = load_key(lake_path, snapshot is not None, snapshot.row["key_fingerprint"] if snapshot else None)
         set_graph_checkpoints(spark, lake_path / GRAPH_CHECKPOINTS)
         require_different(sources)
@@ -215,8 +217,8 @@ def _reason(processor: BatchProcessor, error: Exception) -> str:
 def _refuse_other_policy(snapshot: Snapshot | None, policy: Policy) -> None:
     if snapshot is not None and snapshot.row["policy_fingerprint"] != policy.fingerprint:
         raise PolicyChanged(
-            "this lake's persons were made under another identity policy; "
-            "run with the policy it was made with, or read the sources into a new --lake"
+            "this lake's persons were made under another identity policy; run with the policy it was made with, or "
+            "apply this one first with `stitchlake rebuild` (its --dry-run says what changes)"
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from transforms.framing import frame, origin_of
+from transforms.opaque import rows_for_driver
 from transforms.parse import RecordParser
 from transforms.parsed_schema import CARRIED, PARSED_SCHEMA, Records
 
@@ -36,27 +37,9 @@ def parsed(
 def parsed_for_driver(
     df: DataFrame, parser: RecordParser, known_origins: frozenset[tuple[str, str]] = frozenset()
 ) -> pa.Table:
-    """The rows of `parsed`, in the driver.
-
-    Spark carries each portion as one opaque value: taking 30 columns of every record apart into rows and putting them
-    together again is work that nobody needs.
-    """
+    """The rows of `parsed`, in the driver."""
     wanted = df.select(*_columns_of(df.columns))
-    parse = parsing(parser, known_origins)
-
-    def pack(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        for rows in parse(batches):
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, PARSED_SCHEMA) as stream:
-                stream.write_batch(rows)
-            packed = pa.Array.from_buffers(
-                pa.binary(), 1, [None, pa.array([0, sink.tell()], pa.int32()).buffers()[1], sink.getvalue()]
-            )
-            yield pa.record_batch([packed], names=["portion"])
-
-    portions = wanted.mapInArrow(pack, "portion binary").toArrow()["portion"]
-    tables = [pa.ipc.open_stream(portion.as_buffer()).read_all() for portion in portions]
-    return pa.concat_tables(tables) if tables else PARSED_SCHEMA.empty_table()
+    return rows_for_driver(wanted, parsing(parser, known_origins), PARSED_SCHEMA)
 
 
 def parsing(

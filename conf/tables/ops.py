@@ -14,10 +14,15 @@ BATCHES = TableSpec(
         ColumnSpec(
             "stream_batch_id",
             "long",
-            "the batch's number in its checkpoint; null for compactions",
+            "the batch's number in its checkpoint; null for what has no records",
             "provenance",
         ),
-        ColumnSpec("kind", "string", "`batch`, or `compaction` of hot parts (no records)", "provenance"),
+        ColumnSpec(
+            "kind",
+            "string",
+            "`batch`, `compaction` of hot parts or `rebuild` under another policy (no records)",
+            "provenance",
+        ),
         ColumnSpec("record_count", "long", "records framed: the batch's rows in bronze.events", "provenance"),
         ColumnSpec(
             "received_count",

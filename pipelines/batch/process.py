@@ -158,7 +158,7 @@ class BatchProcessor:
         with steps("look_up"):
             state.prefetch(received)
         with steps("judge"):
-            received = _in_order(received)
+            received = self.in_order(received)
             standing = self._judge(received, state)
             accepted = received.filter(pa.array(standing.valid))
             is_decision = accepted["decision"].is_valid()
@@ -271,6 +271,11 @@ class BatchProcessor:
         self._compacted_at, self._hot_rows = time.monotonic(), 0
 
     # -- parts -----------------------------------------------------------------------------------------------------
+
+    def in_order(self, received: pa.Table) -> pa.Table:
+        """Events in the order in which they count: by source, origin and place in it."""
+        by = [(c, "ascending") for c in ("source", "origin", "origin_ordinal", "record_position")]
+        return received.combine_chunks().sort_by(by).combine_chunks()
 
     def _judge(self, received: pa.Table, state: LakeState) -> Standing:
         key, digest = numpy_of(received["event_key"]), numpy_of(received["content_digest"])
@@ -385,12 +390,6 @@ def published_batches(lake: Lake, stream: str) -> pa.Table:
     """The rows of ops.batches that `stream` has published."""
     rows = lake.open(BATCHES).to_pyarrow_dataset()
     return rows.to_table(columns=["stream_batch_id"], filter=pc.field("stream") == stream)
-
-
-def _in_order(received: pa.Table) -> pa.Table:
-    """Events in the order in which they count: by source, origin and place in it."""
-    by = [(c, "ascending") for c in ("source", "origin", "origin_ordinal", "record_position")]
-    return received.combine_chunks().sort_by(by).combine_chunks()
 
 
 def _decisions(control: pa.Table, batch_id: int) -> list[Decision]:

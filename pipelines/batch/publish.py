@@ -23,7 +23,7 @@ ALL_TENANTS = "*"
 
 @dataclass(frozen=True)
 class Publication:
-    """One row of ops.batches to be. `started_at` in microseconds; counts are 0 for a compaction."""
+    """One row of ops.batches to be. `started_at` in microseconds; counts are 0 for a compaction and a rebuild."""
 
     stream: str
     kind: str
@@ -39,6 +39,11 @@ class Publication:
 def compaction_row(publication: Publication) -> pa.Table:
     """A row without records: hot parts were folded in, and the tables have other versions."""
     return _row(publication, {}, {})
+
+
+def rebuild_row(publication: Publication, metrics: Mapping[str, int]) -> pa.Table:
+    """A row without records: everything derived was computed again from those that are there."""
+    return _row(publication, {}, metrics)
 
 
 def batch_row(

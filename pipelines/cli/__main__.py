@@ -6,7 +6,18 @@ import argparse
 import sys
 from importlib import import_module
 
-COMMANDS = ("run", "resolve", "mapping", "generate", "profile", "explain", "decide", "sql", "status")
+COMMANDS = (
+    "run",
+    "resolve",
+    "rebuild",
+    "mapping",
+    "generate",
+    "profile",
+    "explain",
+    "decide",
+    "sql",
+    "status",
+)
 FAILED, BAD_USAGE = 1, 2
 
 

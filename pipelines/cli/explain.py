@@ -95,7 +95,7 @@ def person_text(found: dict[str, Any]) -> str:
         ],
         "history": [
             f"  batch {h['batch_id']}  {h['cause']:<8}  {h['name']}  "
-            f"{h['from_canonical_id'] or 'new'} → {h['to_canonical_id']}"
+            f"{h['from_canonical_id'] or 'new'} → {h['to_canonical_id'] or 'links no longer'}"
             for h in found["history"]
         ],
     }

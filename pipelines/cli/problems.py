@@ -17,6 +17,7 @@ from pipelines.java import JavaMissing
 from pipelines.kafka.problems import BrokerUnavailable, OffsetsLost
 from pipelines.lock import LakeLocked
 from pipelines.person import BadId, NoSuchPerson
+from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
@@ -40,6 +41,7 @@ FAILURES = (
     NoSuchPerson,
     OffsetsLost,
     PolicyChanged,
+    RebuildRefused,
     Refused,
     SchemaMismatch,
     SessionUnusable,

@@ -14,6 +14,7 @@ from conf.policy import load_policy
 from conf.settings import CHOICES, Settings, load_settings
 from conf.source_mapping import load_mapping
 from pipelines.cli.problems import Exit, reported
+from pipelines.cli.rebuild import add_dry_run
 from pipelines.cli.run import Progress
 from pipelines.results import write_events, write_owners, write_refusals
 from pipelines.session import build_session
@@ -26,17 +27,16 @@ from transforms.framing import format_of
 def register(subparsers: argparse._SubParsersAction) -> None:
     p = subparsers.add_parser("resolve", help="resolve a file of events", description=__doc__)
     declare_arguments(p)
+    add_dry_run(p)
     p.set_defaults(run=run)
 
 
 def declare_arguments(p: argparse.ArgumentParser) -> None:
     """The arguments of `stitchlake resolve` and of the job pipelines/jobs/resolve.py."""
     p.add_argument(
-        "input", nargs="+", type=Path, help="event files (.jsonl .ndjson .json .csv .parquet, gzip of each)"
+        "input", nargs="*", type=Path, help="event files (.jsonl .ndjson .json .csv .parquet, gzip of each)"
     )
-    p.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="one line per identifier: its person"
-    )
+    p.add_argument("--output", type=Path, metavar="FILE", help="one line per identifier: its person")
     p.add_argument(
         "--events-output", type=Path, metavar="FILE", help="one line per event: its person and session"
     )
@@ -66,14 +66,25 @@ def declare_arguments(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         with reported("resolve"):
+            if args.dry_run:
+                return _dry_run(args)
             spark, settings = session_of(args, "stitchlake resolve")
             return resolve(spark, settings, args)
     except Exit as e:
         return e.code
 
 
+def _dry_run(args: argparse.Namespace) -> int:
+    if args.input or args.output or args.lake is None:
+        raise SourceError("--dry-run takes no files: it resolves the --lake as it is under another --policy")
+    settings = replace(load_settings(args.env), engine=args.engine)
+    return dry_run("resolve", args.lake, args, settings)
+
+
 def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Settings]:
     """The session and settings that a command or a job asks for. Mistakes are found before a JVM starts."""
+    if not args.input or args.output is None:
+        raise SourceError("give one or more files of events, and --output FILE")
     for path in args.input:
         if not path.is_file():
             raise SourceError(f"input {path} is not a file; give one or more files of events")

@@ -24,6 +24,7 @@ from pipelines.batch.intent import read_intent
 from pipelines.batch.process import INTENT, BatchProcessor
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import LakeLocked, lake_lock
+from pipelines.rebuild.attempt import take_back_unfinished
 from pipelines.sources import Source
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.engines import make_writer
@@ -105,6 +106,7 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
             )
         if snapshot.row["policy_fingerprint"] != policy.fingerprint:
             raise DecisionProblem("this lake's persons were made under another policy; give it with --policy")
+        take_back_unfinished(lake, snapshot)
         if not settle(lake, None):
             raise DecisionProblem(
                 "the stream's last batch is half-written; run the stream once, it takes the decision along"

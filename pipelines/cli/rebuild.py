@@ -1,0 +1,183 @@
+"""`stitchlake rebuild`: everything derived, computed again from bronze under a policy; ids of persons stay."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from conf.policy import Policy, load_policy
+from conf.settings import Settings, load_settings
+from conf.tables import BATCHES, IDENTIFIERS
+from pipelines.cli.problems import Exit, reported
+from pipelines.cli.sql import no_lake
+from pipelines.rebuild.attempt import RebuildRefused
+from pipelines.rebuild.rebuild import Plan, plan_rebuild, rebuild
+from pipelines.session import build_session
+from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import published
+from transforms.effects import GONE, MERGE, Effect, Effects
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    p = subparsers.add_parser(
+        "rebuild", help="compute a lake again under a policy, ids stay", description=__doc__
+    )
+    p.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default: lake/")
+    p.add_argument("--policy", metavar="FILE", help="identity policy (YAML); default: the shipped one")
+    p.add_argument("--yes", action="store_true", help="write without asking")
+    add_dry_run(p)
+    p.add_argument(
+        "--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file"
+    )
+    p.set_defaults(run=run)
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """The options of a dry run, which `resolve` has as well."""
+    parser.add_argument("--dry-run", action="store_true", help="say what would change, and write nothing")
+    parser.add_argument(
+        "--show-identifiers", action="store_true", help="name a few identifiers of the largest effects"
+    )
+    parser.add_argument("--json", action="store_true", help="what changes, as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        with reported("rebuild"):
+            if args.dry_run:
+                return dry_run("rebuild", args.lake, args, load_settings(args.env))
+            return _rebuild(args)
+    except Exit as e:
+        return e.code
+
+
+def dry_run(command: str, lake_path: Path, args: argparse.Namespace, settings: Settings) -> int:
+    """What a rebuild of the lake under args.policy would do, on standard output."""
+    policy, lake = load_policy(args.policy), Lake(lake_path)
+    if not lake.has(BATCHES):
+        print(no_lake(command, lake_path), file=sys.stderr)
+        return 1
+    _refuse_unnamed_policy(lake, policy, args)
+    spark = build_session(f"stitchlake {command}", settings.master, driver_memory=settings.driver_memory)
+    plan = plan_rebuild(spark, lake, policy, settings, _say)
+    _show(plan, policy, args, is_dry=True)
+    return 0
+
+
+def _rebuild(args: argparse.Namespace) -> int:
+    policy, settings = load_policy(args.policy), load_settings(args.env)
+    if not Lake(args.lake).has(BATCHES):
+        print(no_lake("rebuild", args.lake), file=sys.stderr)
+        return 1
+    _refuse_unnamed_policy(Lake(args.lake), policy, args)
+    if not args.yes and not sys.stdin.isatty():
+        print(
+            "stitchlake rebuild: nobody is there to ask; give --yes to write, or --dry-run to see what changes",
+            file=sys.stderr,
+        )
+        return 2
+    spark = build_session("stitchlake rebuild", settings.master, driver_memory=settings.driver_memory)
+
+    def confirm(plan: Plan) -> bool:
+        _show(plan, policy, args, is_dry=False)
+        if args.yes:
+            return True
+        print("write this? [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    plan = rebuild(spark, args.lake, policy, settings, confirm=confirm, progress=_say)
+    _say("nothing was written" if plan is None else f"published batch {plan.snapshot.batch_id + 1}")
+    return 0
+
+
+def _refuse_unnamed_policy(lake: Lake, policy: Policy, args: argparse.Namespace) -> None:
+    """Nobody's own policy is exchanged for the shipped one just because it was not mentioned."""
+    snapshot = published(lake)
+    if args.policy is None and snapshot and snapshot.row["policy_fingerprint"] != policy.fingerprint:
+        raise RebuildRefused(
+            "this lake was made under a policy of its own; say which one to rebuild it under: --policy FILE "
+            "(or --policy default for the shipped one)"
+        )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _show(plan: Plan, policy: Policy, args: argparse.Namespace, is_dry: bool) -> None:
+    names = _names(plan) if args.show_identifiers else {}
+    if args.json:
+        print(json.dumps(as_json(plan, policy, names, is_dry)), flush=True)
+    else:
+        same = plan.snapshot.row["policy_fingerprint"] == policy.fingerprint
+        head = f"lake as of batch {plan.snapshot.batch_id:,}; " + (
+            "the policy it was made under" if same else "another policy than it was made under"
+        )
+        print("\n".join([head, *as_text(plan.effects, names)]), flush=True)
+
+
+def as_json(plan: Plan, policy: Policy, names: dict[int, str], is_dry: bool) -> dict[str, Any]:
+    """The whole report as JSON can carry it; identifiers only those in `names`."""
+    found = plan.effects.as_dict()
+    for shown, effect in zip(found["largest"], plan.effects.largest, strict=True):
+        if names:
+            shown["identifiers"] = [names[n] for n in effect.node_ids if n in names]
+    return {
+        "is_dry_run": is_dry,
+        "published_batch_id": plan.snapshot.batch_id,
+        "policy_fingerprint_before": plan.snapshot.row["policy_fingerprint"],
+        "policy_fingerprint_after": policy.fingerprint,
+        **found,
+    }
+
+
+def as_text(effects: Effects, names: dict[int, str]) -> list[str]:
+    e = effects
+    columns = ", ".join(f"{name} of {count:,}" for name, count in e.changed_profile_columns.items())
+    lines = [
+        f"persons      {e.person_count_before:,} → {e.person_count_after:,}: "
+        f"{e.merged_person_count:,} merged into others, {e.split_person_count:,} split, {e.gone_person_count:,} gone",
+        f"identifiers  {e.moved_identifier_count:,} to another person, {e.new_identifier_count:,} link now, "
+        f"{e.gone_identifier_count:,} link no longer",
+        f"profiles     {e.profile_count_before:,} → {e.profile_count_after:,}: "
+        f"{e.changed_profile_count:,} of those that stay change" + (f" ({columns})" if columns else ""),
+        f"sessions     {e.session_count_before:,} → {e.session_count_after:,}: {e.new_session_count:,} new, "
+        f"{e.gone_session_count:,} gone, {e.session_owner_change_count:,} to another person",
+        f"events       {e.valid_count_before:,} → {e.valid_count_after:,} valid: "
+        f"{e.newly_valid_count:,} more, {e.no_longer_valid_count:,} no longer",
+        f"quarantine   {e.quarantined_count_before:,} → {e.quarantined_count_after:,}",
+        f"refused      {e.refused_pair_count_before:,} → {e.refused_pair_count_after:,} pairs of identifiers",
+    ]
+    if e.largest:
+        lines.append("largest effects")
+        lines += [f"  {_effect(effect, names)}" for effect in e.largest]
+    return lines
+
+
+def _effect(effect: Effect, names: dict[int, str]) -> str:
+    others = ", ".join(str(i) for i in effect.others)
+    more = effect.other_count - len(effect.others)
+    others += f" and {more:,} more" if more > 0 else ""
+    happens = {
+        MERGE: f"takes in from {others}",
+        GONE: "has no identifier left",
+    }.get(effect.effect, f"loses to {others}")
+    text = (
+        f"{effect.effect:<5}  {effect.canonical_id} {happens}: "
+        f"{effect.identifier_count:,} identifiers, {effect.session_count:,} sessions"
+    )
+    shown = [names[n] for n in effect.node_ids if n in names]
+    return text + (f"  [{', '.join(shown)}]" if shown else "")
+
+
+def _names(plan: Plan) -> dict[int, str]:
+    """`namespace:value` of the few identifiers that the largest effects name."""
+    wanted = {n for effect in plan.effects.largest for n in effect.node_ids}
+    names: dict[int, str] = {}
+    for side in (plan.changes.after, plan.changes.before):
+        rows = side[IDENTIFIERS].select(["node_id", "namespace", "value"]).to_pylist()
+        names |= {r["node_id"]: f"{r['namespace']}:{r['value']}" for r in rows if r["node_id"] in wanted}
+    return names

@@ -1,0 +1,94 @@
+"""A rebuild on record before its first write, so that one which was broken off can be taken back.
+
+Until the row in ops.batches is there, all that an attempt has written is rows of a batch that nobody has published,
+and newer versions of tables whose published version is still there. Both can be undone at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from conf.tables import ALL, BATCHES
+from pipelines.batch.discard import discard_unpublished
+from pipelines.batch.intent import read_intent
+from pipelines.batch.process import INTENT
+from pipelines.tables.lake import Lake, with_hot_parts
+from pipelines.tables.snapshot import Snapshot
+
+ATTEMPT = "_stitchlake/rebuild.json"
+
+
+class RebuildRefused(RuntimeError):
+    """The lake cannot be rebuilt as it stands; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """`batch_id`: the batch it is going to publish. `batch_at` in microseconds. `id`: its transactions' name."""
+
+    id: str
+    batch_id: int
+    batch_at: int
+    policy_fingerprint: str
+    versions: dict[str, int]
+
+
+def begin(snapshot: Snapshot, batch_at: int, policy_fingerprint: str) -> Attempt:
+    """A new attempt on disk, to publish the batch after the snapshot's."""
+    attempt = Attempt(
+        uuid.uuid4().hex, snapshot.batch_id + 1, batch_at, policy_fingerprint, snapshot.table_versions
+    )
+    path = snapshot.lake.path / ATTEMPT
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as f:
+        json.dump(asdict(attempt), f)
+        f.flush()
+        os.fsync(f.fileno())
+    partial.replace(path)
+    return attempt
+
+
+def forget(lake: Lake) -> None:
+    """The attempt is published, or taken back."""
+    (lake.path / ATTEMPT).unlink(missing_ok=True)
+
+
+def take_back_unfinished(lake: Lake, snapshot: Snapshot | None) -> bool:
+    """Undo what a rebuild that never came to publishing has written. For the holder of the lake's lock."""
+    path = lake.path / ATTEMPT
+    if snapshot is None or not path.exists():
+        return False
+    attempt = Attempt(**json.loads(path.read_text(encoding="utf-8")))
+    is_unfinished = attempt.batch_id > snapshot.batch_id
+    if is_unfinished:
+        # Upserted tables were only added to; of the others a newer version may hold other rows.
+        for spec in (s for s in ALL if s.write != "upsert" and s is not BATCHES):
+            version = snapshot.version(spec)
+            if version is not None and lake.version(spec) != version:
+                lake.open(spec).restore(version)
+        discard_unpublished(lake, snapshot.batch_id)
+    forget(lake)
+    return is_unfinished
+
+
+def refuse_half_written_batch(lake: Lake, snapshot: Snapshot) -> None:
+    """RebuildRefused when the stream has begun a batch and not finished it: its retry relies on the present policy."""
+    intent: Path = lake.path / INTENT
+    begun = read_intent(intent)
+    if begun is None or begun.batch_id <= snapshot.batch_id:
+        return
+    for spec in with_hot_parts(ALL):
+        column = "updated_batch_id" if "updated_batch_id" in spec.names else "batch_id"
+        rows = lake.open(spec).to_pyarrow_dataset()
+        if rows.count_rows(filter=pc.field(column) > snapshot.batch_id):
+            raise RebuildRefused(
+                f"batch {begun.batch_id} of the stream is half-written; run `stitchlake run --once` with its sources "
+                "and its policy, so that it is completed, then rebuild"
+            )
+    intent.unlink()  # nothing of it is there, and its number goes to the rebuild

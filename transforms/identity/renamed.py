@@ -1,0 +1,78 @@
+"""Persons that were resolved from nothing, under the ids that they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from conf.tables.identity import IDENTITY_MAP
+from transforms.grouped import Longs, longs, nullable
+from transforms.identity.kept_ids import KeptIds, keep_ids
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """`owners` are rows of identity_map under the ids to keep. `fresh` (ascending) → `canonical`: every id that was
+    made from nothing, and the one that takes its place. `was`: the id that each row's node had, 0 for none."""
+
+    owners: pa.Table
+    fresh: Longs
+    canonical: Longs
+    was: Longs
+    ids: KeptIds
+
+    def of(self, fresh_ids: Longs) -> Longs:
+        """The ids that stand for ids made from nothing."""
+        return self.canonical[np.searchsorted(self.fresh, fresh_ids)]
+
+
+def rename_persons(
+    rebuilt: pa.Table,
+    present: pa.Table,
+    redirects: tuple[Longs, Longs],
+    left_with: tuple[Longs, Longs],
+    batch_id: int,
+    batch_at: int,
+) -> Renamed:
+    """`rebuilt` and `present` are whole identity maps; the ids of `rebuilt` ascend in the order in which ties end.
+
+    left_with: (node, id) of nodes that are in no map now, and whose they were last. batch_at in microseconds.
+    """
+    node = longs(rebuilt["node_id"])
+    fresh, person = np.unique(longs(rebuilt["canonical_id"]), return_inverse=True)
+    was = _looked_up(node, longs(present["node_id"]), longs(present["canonical_id"]))
+    first = _looked_up(node, longs(present["node_id"]), longs(present["first_canonical_id"]))
+    since = _looked_up(node, longs(present["node_id"]), longs(present["since_at"]))
+    earlier = np.where(was > 0, first, _looked_up(node, *left_with))
+    ids = keep_ids(person, was, earlier, np.unique(longs(present["canonical_id"])), redirects, batch_id)
+    canonical = ids.canonical[person]
+
+    # As ever, a component is labelled by the oldest person in it.
+    component = longs(rebuilt["component_id"])
+    labels, of_label = np.unique(component, return_inverse=True)
+    oldest = np.full(len(labels), np.iinfo(np.int64).max)
+    np.minimum.at(oldest, of_label, canonical)
+    columns = {
+        "canonical_id": pa.array(canonical),
+        "component_id": nullable(np.where(component > 0, oldest[of_label], 0), pa.int64(), 0),
+        "first_canonical_id": pa.array(np.where(was > 0, first, canonical)),
+        "since_at": pa.array(np.where(canonical == was, since, batch_at)).cast(
+            IDENTITY_MAP.arrow.field("since_at").type
+        ),
+    }
+    owners = pa.table(
+        [columns.get(name, rebuilt[name]) for name in IDENTITY_MAP.names], schema=IDENTITY_MAP.arrow
+    )
+    return Renamed(owners, fresh, ids.canonical, was, ids)
+
+
+def _looked_up(wanted: Longs, keys: Longs, values: Longs) -> Longs:
+    """The value of each wanted key, 0 where there is none."""
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64)
+    by = np.argsort(keys)
+    keys, values = keys[by], values[by]
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[at] == wanted, values[at], 0)

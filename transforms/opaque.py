@@ -1,0 +1,33 @@
+"""Rows cross Spark as opaque values: one value is a whole portion of rows, as an Arrow stream.
+
+Taking 30 columns of every record apart into Spark's rows and putting them together again is work that nobody needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+Rows = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+
+
+def rows_for_driver(frame: DataFrame, rows: Rows, schema: pa.Schema) -> pa.Table:
+    """What `rows` makes of the frame's Arrow batches, in `schema`, in the driver."""
+
+    def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for portion in rows(batches):
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, schema) as stream:
+                stream.write_batch(portion)
+            offsets = pa.array([0, sink.tell()], pa.int32()).buffers()[1]
+            packed = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, sink.getvalue()])
+            yield pa.record_batch([packed], names=["portion"])
+
+    portions = frame.mapInArrow(pack, "portion binary").toArrow()["portion"]
+    tables = [pa.ipc.open_stream(portion.as_buffer()).read_all() for portion in portions]
+    return pa.concat_tables(tables) if tables else schema.empty_table()
