@@ -273,9 +273,8 @@ class BatchProcessor:
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def in_order(self, received: pa.Table) -> pa.Table:
-        """Events in the order in which they count: by source, origin and place in it."""
-        by = [(c, "ascending") for c in ("source", "origin", "origin_ordinal", "record_position")]
-        return received.combine_chunks().sort_by(by).combine_chunks()
+        """Events in the order in which they count."""
+        return by_origin(received)
 
     def _judge(self, received: pa.Table, state: LakeState) -> Standing:
         key, digest = numpy_of(received["event_key"]), numpy_of(received["content_digest"])
@@ -390,6 +389,12 @@ def published_batches(lake: Lake, stream: str) -> pa.Table:
     """The rows of ops.batches that `stream` has published."""
     rows = lake.open(BATCHES).to_pyarrow_dataset()
     return rows.to_table(columns=["stream_batch_id"], filter=pc.field("stream") == stream)
+
+
+def by_origin(received: pa.Table) -> pa.Table:
+    """Events by source, origin and place in it."""
+    by = [(c, "ascending") for c in ("source", "origin", "origin_ordinal", "record_position")]
+    return received.combine_chunks().sort_by(by).combine_chunks()
 
 
 def _decisions(control: pa.Table, batch_id: int) -> list[Decision]:

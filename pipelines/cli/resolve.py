@@ -14,7 +14,7 @@ from conf.policy import load_policy
 from conf.settings import CHOICES, Settings, load_settings
 from conf.source_mapping import load_mapping
 from pipelines.cli.problems import Exit, reported
-from pipelines.cli.rebuild import add_dry_run
+from pipelines.cli.rebuild import add_dry_run, dry_run
 from pipelines.cli.run import Progress
 from pipelines.results import write_events, write_owners, write_refusals
 from pipelines.session import build_session

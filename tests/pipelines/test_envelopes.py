@@ -14,7 +14,7 @@ from conf.policy import load_policy
 from conf.source_mapping import load_mapping
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
 from pipelines.batch import rows
-from pipelines.batch.process import _in_order
+from pipelines.batch.process import by_origin
 from pipelines.cli.status import status
 from pipelines.tables.snapshot import published
 from quality.standing import judge_duplicates, require_conservation
@@ -123,7 +123,7 @@ def judged(payloads: list[bytes], first: int, known: dict[int, int]):
         ["s"] * n, ["mini_dmp"] * n, ["events"] * n, ["f"] * n, places, ["json"] * n, payloads, [None] * n
     )
     received = pa.table(PARSER.parse(records))
-    received = _in_order(received.take(pa.array(np.random.default_rng(first).permutation(received.num_rows))))
+    received = by_origin(received.take(pa.array(np.random.default_rng(first).permutation(received.num_rows))))
     key, digest = (received[c].fill_null(0).to_numpy() for c in ("event_key", "content_digest"))
     refused = pc.list_value_length(received["reasons"]).to_numpy() > 0
     of_known = [np.array(list(part), np.int64) for part in (known.keys(), known.values())]

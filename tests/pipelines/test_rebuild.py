@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from conf.blocked import BlockedValue
 from conf.policy import Policy, load_policy
 from conf.tables import (
     ALL,
@@ -48,7 +49,9 @@ POLICIES = {
     "devices that are weak": policy_with(BASE, "device_id", strength="weak"),
     "a lower max_degree": policy_with(BASE, max_degree=5),
     "a hub that heals": policy_with(BASE, max_degree=1000),
-    "a value that is blocked": policy_with(BASE, blocked_values=BASE.blocked_values | {"nobody@example.com"}),
+    "a value that is blocked": policy_with(
+        BASE, blocked=(*BASE.blocked, BlockedValue(value="nobody@example.com"))
+    ),
     "anonymous sessions bounded": policy_with(BASE, anonymous_on_shared_device="session_bounded"),
     "a shorter gap": policy_with(BASE, session_gap_minutes=2.0),
 }
@@ -57,7 +60,7 @@ TOGETHER = {
     "sessions, limits and values": replace(
         POLICIES["a higher limit"],
         session_gap_minutes=2.0,
-        blocked_values=BASE.blocked_values | {"nobody@example.com"},
+        blocked=(*BASE.blocked, BlockedValue(value="nobody@example.com")),
     ),
     "weak devices and a hub that heals": policy_with(POLICIES["devices that are weak"], max_degree=1000),
     "a lower max_degree and bounded sessions": policy_with(
