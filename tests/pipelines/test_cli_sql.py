@@ -116,6 +116,7 @@ def test_plans_are_shown_whole_and_show_tables_lists_every_schema(lake: Lake, ca
     assert not [name for name in names if "__" in name]
 
 
+@pytest.mark.thorough
 def test_a_terminal_without_the_letters_gets_an_answer_all_the_same(lake: Lake) -> None:
     command = [sys.executable, "-m", "pipelines.cli", "sql", "SELECT 'größer' AS w", "--lake", str(lake.path)]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}

@@ -32,6 +32,7 @@ def test_scenario(case: Case) -> None:
     check(case, outcomes(case.policy)[case.name])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("policy", POLICIES)
 @settings(max_examples=examples(10), deadline=None)
 @given(random=st.randoms(use_true_random=False), parts=st.integers(1, 5), repeats=st.booleans())

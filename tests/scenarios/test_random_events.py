@@ -34,6 +34,7 @@ def line(quarters: int, kind: str, identifiers: list[str]) -> str:
     return f"{quarters // 4:02}:{quarters % 4 * 15:02} {kind} {' '.join(identifiers)}"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("policy", ["default", "attach_weak", "last_login", "careful"])
 @settings(max_examples=examples(12), deadline=None)
 @given(st.lists(EVENT, min_size=1, max_size=20), st.randoms(use_true_random=False), st.integers(1, 4))

@@ -313,6 +313,7 @@ class CountingState(IdentityState):
         return found
 
 
+@pytest.mark.thorough
 def test_a_kiosk_of_ten_thousand_users_costs_nothing_where_it_is_not_touched():
     """Solved nodes and rows read, not seconds: seen to fail when hubs are asked for their edges again."""
     with_kiosk, without = World(), World()
@@ -367,6 +368,7 @@ def test_any_order_and_any_batching_give_the_same_people_and_refusals(events, ra
     assert all(successor in live and retired not in live for retired, successor in split.redirects().items())
 
 
+@pytest.mark.thorough
 @settings(max_examples=examples(150), deadline=None)
 @given(EVENTS, DECISIONS, st.randoms(use_true_random=False))
 def test_decisions_give_the_same_people_before_between_and_after_the_events(events, decisions, random):
@@ -383,6 +385,7 @@ def test_decisions_give_the_same_people_before_between_and_after_the_events(even
     assert early.refused() == late.refused() == between.refused()
 
 
+@pytest.mark.thorough
 @settings(max_examples=examples(100), deadline=None)
 @given(EVENTS, DECISIONS)
 def test_decisions_and_their_undo_are_the_identity(events, decisions):
@@ -420,6 +423,7 @@ def values(world: World, group: frozenset[str], kind: str) -> int:
     return sum(1 for c in nx.connected_components(joined) if c & group)
 
 
+@pytest.mark.thorough
 @settings(max_examples=examples(100), deadline=None)
 @given(EVENTS, DECISIONS)
 def test_no_person_exceeds_a_limit_or_holds_both_sides_of_a_decision(events, decisions):
