@@ -44,7 +44,7 @@ class TestLake:
         self.spark, self.folder = spark, folder
         self.landing, self.path = folder / "landing", folder / "lake"
         self.policy = policy or load_policy()
-        self.settings = replace(load_settings(ENVIRONMENT), engine="driver", **settings)
+        self.settings = replace(load_settings(ENVIRONMENT), **{"engine": "driver", **settings})
         self.landing.mkdir(parents=True)
         key_path(self.path).write_bytes(KEY)
 

@@ -7,7 +7,15 @@ import threading
 
 import pytest
 
-from conf.tables import BATCHES, BRONZE_EVENTS, IDENTITY_DECISIONS, IDENTITY_LOG, PROFILES, SESSIONS
+from conf.tables import (
+    BATCHES,
+    BRONZE_EVENTS,
+    IDENTITY_DECISIONS,
+    IDENTITY_LOG,
+    IDENTITY_MAP,
+    PROFILES,
+    SESSIONS,
+)
 from pipelines.cli.__main__ import main
 from pipelines.decisions.inbox import apply_waiting, put
 from pipelines.sources import Source
@@ -198,3 +206,39 @@ def test_a_mistake_is_one_line(world, capsys):
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert "ghost" not in error
+
+
+def test_a_rebuild_keeps_every_decision_and_whom_it_made(world, capsys):
+    lake = ["--lake", str(world.path)]
+    said(capsys, "merge", "user_id:ann", "user_id:bea", "--reason", "same", "--force", *lake)
+    undone = said(capsys, "split", "device_id:d3", "--identifier", "cookie_id:c3", "--reason", "sold", *lake)
+    said(capsys, "decisions", "undo", undone["decision_id"], "--reason", "no", *lake)
+    session = next(s for s in world.rows(SESSIONS) if s["start_event_id"] == "e")
+    said(
+        capsys,
+        "split",
+        "--session",
+        str(session["session_id"]),
+        "--to",
+        "user_id:bea",
+        "--reason",
+        "hers",
+        *lake,
+    )
+    world.drop("2.jsonl", [event("f", 400, "alias", cookie_id="c3", device_id="d3")])
+    world.once()
+    before = {
+        "contents": world.contents(),
+        "ids": sorted((r["node_id"], r["canonical_id"]) for r in world.rows(IDENTITY_MAP)),
+        "log": len(world.rows(IDENTITY_LOG)),
+        "decisions": sorted((d["decision"], d["is_in_force"]) for d in world.rows(IDENTITY_DECISIONS)),
+    }
+    assert ("split", False) in before["decisions"]
+    assert world.people() == ONE
+    assert main(["rebuild", "--yes", *lake]) == 0
+    assert before == {
+        "contents": world.contents(),
+        "ids": sorted((r["node_id"], r["canonical_id"]) for r in world.rows(IDENTITY_MAP)),
+        "log": len(world.rows(IDENTITY_LOG)),
+        "decisions": sorted((d["decision"], d["is_in_force"]) for d in world.rows(IDENTITY_DECISIONS)),
+    }
