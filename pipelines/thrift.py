@@ -9,6 +9,7 @@ the catalog of that session, bronze to ops, as of one published batch. Every so 
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import sys
 import threading
@@ -19,11 +20,13 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from conf.jars import GRAPHFRAMES
 from conf.settings import load_settings
 from conf.tables import BATCHES
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.run import stop_signals
 from pipelines.cli.sql import no_lake
+from pipelines.jars import resolve_jars
 from pipelines.session import build_session
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import Snapshot
@@ -55,8 +58,9 @@ def main(argv: list[str] | None = None) -> int:
         with reported("thrift"):
             settings = load_settings(args.env)
             _require_free(args.port)
+            extra = {**SESSION, "spark.driver.extraClassPath": _class_path()}
             spark = build_session(
-                "stitchlake thrift", settings.master, extra=SESSION, driver_memory=settings.driver_memory
+                "stitchlake thrift", settings.master, extra=extra, driver_memory=settings.driver_memory
             )
             with stop_signals() as stop, served(spark, lake, args.port) as shown:
                 print(f"jdbc:hive2://{HOST}:{args.port}/gold  {_as_of(shown)}; Ctrl-C stops", flush=True)
@@ -96,6 +100,12 @@ def follow(
             shown = register_spark(spark, lake, shown)
         except Exception as e:  # whoever is connected keeps what is shown, and the next turn tries again
             print(f"stitchlake thrift: could not move on ({type(e).__name__}); trying again", file=sys.stderr)
+
+
+def _class_path() -> str:
+    """Delta's jars. A JDBC driver names its database while it connects, and Hive's classes answer that in a thread
+    that sees the JVM's own class path and not what spark.jars has added: no connection without DeltaCatalog there."""
+    return os.pathsep.join(str(j) for j in resolve_jars() if not j.name.startswith(GRAPHFRAMES.artifact))
 
 
 def _require_free(port: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyspark
 import pytest
 
 from pipelines.thrift import HOST, main, served
@@ -92,9 +93,10 @@ def test_a_port_in_use_and_a_missing_lake_are_one_line(tmp_path, capsys):
     assert stopped.value.code == 2
 
 
-@pytest.mark.slow
-def test_the_server_runs_in_the_foreground_and_ends_with_a_signal(analysts_lake, tmp_path):
-    port = free_port()
+def test_a_jdbc_client_connects_to_the_server_in_the_foreground_and_a_signal_ends_it(analysts_lake, tmp_path):
+    """Beeline, the JDBC client that comes with Spark: unlike others it names its database while it connects."""
+    port, spark_home = free_port(), Path(pyspark.__file__).parent
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SPARK_HOME": str(spark_home)}
     command = [
         sys.executable,
         "-m",
@@ -104,13 +106,35 @@ def test_the_server_runs_in_the_foreground_and_ends_with_a_signal(analysts_lake,
         "--port",
         str(port),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
-        assert server.stdout.readline().startswith(f"jdbc:hive2://{HOST}:{port}/gold  as of batch ")
+        url, _, rest = server.stdout.readline().partition("  ")
+        assert url == f"jdbc:hive2://{HOST}:{port}/gold"
+        assert rest.startswith("as of batch ")
+        query = "SELECT count(*), sum(session_count) FROM profiles_live"
+        beeline = [
+            str(spark_home / "bin" / "beeline"),
+            "-u",
+            url,
+            "-n",
+            "me",
+            "--outputformat=csv2",
+            "-e",
+            query,
+        ]
+        asked = subprocess.run(beeline, env=environment, capture_output=True, text=True, timeout=300)
+        assert asked.returncode == 0, asked.stderr
+        (expected,) = register_and_ask(analysts_lake.lake, f"USE gold; {query}")
+        assert asked.stdout.split()[-1] == ",".join(map(str, expected))
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 0
     finally:
         server.kill()
     assert list(tmp_path.iterdir()) == []  # no metastore, no log in the working folder
+
+
+def register_and_ask(lake, query: str) -> list[tuple]:
+    con = duckdb.connect()
+    register_duckdb(con, lake)
+    return con.execute(query).fetchall()
