@@ -13,6 +13,8 @@ from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.writer import Txn
 from tests.pipelines.lake_rows import make_lake, minute, publish, rows_of
 
+pytestmark = pytest.mark.thorough  # many small tables; left to the whole run
+
 ADA, PHONE, IP, TWIN = 11, 12, 13, 21
 VALUE = "ada@example.com"
 

@@ -23,6 +23,8 @@ from pipelines.tables.lake import Lake
 from pipelines.tables.writer import Txn
 from tests.pipelines.lake_rows import make_lake, minute, publish, rows_of
 
+pytestmark = pytest.mark.thorough  # many small tables; left to the whole run
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 

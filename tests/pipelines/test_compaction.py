@@ -24,6 +24,8 @@ from pipelines.tables.writer import TableWriter, Txn
 from tests.examples import examples
 from tests.pipelines.lake_rows import make_lake, plain, rows_of
 
+pytestmark = pytest.mark.thorough  # many small tables; left to the whole run
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 

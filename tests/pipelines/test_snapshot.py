@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from conf.table_spec import ColumnSpec
 from conf.tables import BATCHES, EVENTS, IDENTITY_EDGES, PROFILES, SESSIONS
 from pipelines.tables.compaction import compact_hot
@@ -13,6 +15,8 @@ from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
 from pipelines.tables.writer import Txn
 from tests.pipelines.lake_rows import make_lake, minute, publish, rows_of
+
+pytestmark = pytest.mark.thorough  # many small tables; left to the whole run
 
 
 def hot_sessions(lake: Lake, batch: int, **event_counts: int | None) -> None:

@@ -28,6 +28,8 @@ from pipelines.views import (
 )
 from tests.pipelines.lake_rows import drop_lake, make_lake, minute, plain, publish, rows_of
 
+pytestmark = pytest.mark.thorough  # many small tables; left to the whole run
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
