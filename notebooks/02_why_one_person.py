@@ -100,3 +100,26 @@ display(spark.sql("""
     WHERE :person IN (g.from_canonical_id, g.to_canonical_id)
     ORDER BY g.batch_id, g.cause, i.namespace, g.node_id
 """, args={"person": person}))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## The shortest chain of evidence between two of her identifiers
+# MAGIC The same that `stitchlake explain A B` says; for identifiers of two persons it says what keeps them apart.
+
+# COMMAND ----------
+
+from conf.policy import load_policy
+from pipelines.cli.explain import pair_text
+from pipelines.decisions.explanation import explain_pair
+from pipelines.results import connect
+
+names = [
+    f"{row.namespace}:{row.value}"
+    for row in spark.sql("""
+        SELECT i.namespace, i.value FROM silver.identity_map_live m JOIN silver.identifiers i ON i.node_id = m.node_id
+        WHERE m.canonical_id = :person ORDER BY i.namespace, i.value
+    """, args={"person": person}).collect()
+]
+with connect(Path(dbutils.widgets.get("lake"))) as db:
+    print(pair_text(explain_pair(db, names[0], names[-1], load_policy(), None)))
