@@ -57,7 +57,7 @@ CORE := stream cluster spark_lookup components writers compaction snapshot
 .PHONY: test-cluster
 test-cluster: setup ## Run the core tests on a small cluster of processes (20 minutes)
 	@STITCHLAKE_TEST_MASTER='local-cluster[2,1,1024]' STITCHLAKE_TEST_ENV=cluster $(PY) -m pytest \
-	  -m "not slow" -k "not a_hundred_batches" $(CORE:%=tests/pipelines/test_%.py) $(ARGS)
+	  -m "not slow" $(CORE:%=tests/pipelines/test_%.py) $(ARGS)
 
 .PHONY: accuracy
 accuracy: setup ## Hold people against the generator's truth, beside three simpler ways

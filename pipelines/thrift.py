@@ -81,6 +81,9 @@ def served(spark: SparkSession, lake: Lake, port: int) -> Iterator[Snapshot | No
     jvm: Any = spark.sparkContext._jvm
     for key, value in {**PROPERTIES, "hive.server2.thrift.port": str(port)}.items():
         jvm.java.lang.System.setProperty(key, value)
+    # A Kafka client that has logged in by PLAIN leaves its server's half behind, which asks callers for a password that
+    # is not ours to ask for.
+    jvm.java.security.Security.removeProvider("Simple SASL/PLAIN Server Provider")
     hive = jvm.org.apache.spark.sql.hive.thriftserver.HiveThriftServer2
     server = hive.startWithSparkSession(spark._jsparkSession, False)
     try:

@@ -201,6 +201,7 @@ def test_seven_batches_give_what_one_gives(make_lake, generated, whole):
     assert _in_batches(make_lake, generated, 7).contents() == whole
 
 
+@pytest.mark.slow
 def test_a_hundred_batches_give_what_one_gives(make_lake, generated, whole):
     world = _in_batches(make_lake, generated, 100, compact_every_seconds=10.0)
     assert world.contents() == whole

@@ -93,6 +93,7 @@ def test_a_port_in_use_and_a_missing_lake_are_one_line(tmp_path, capsys):
     assert stopped.value.code == 2
 
 
+@pytest.mark.slow  # a second JVM, and a third one for the client
 def test_a_jdbc_client_connects_to_the_server_in_the_foreground_and_a_signal_ends_it(analysts_lake, tmp_path):
     """Beeline, the JDBC client that comes with Spark: unlike others it names its database while it connects."""
     port, spark_home = free_port(), Path(pyspark.__file__).parent

@@ -351,7 +351,7 @@ DECISIONS = st.lists(
 )
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(EVENTS, st.randoms(use_true_random=False), st.integers(1, 6))
 def test_any_order_and_any_batching_give_the_same_people_and_refusals(events, random, parts):
     at = list(range(len(events)))
@@ -369,7 +369,7 @@ def test_any_order_and_any_batching_give_the_same_people_and_refusals(events, ra
 
 
 @pytest.mark.thorough
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(EVENTS, DECISIONS, st.randoms(use_true_random=False))
 def test_decisions_give_the_same_people_before_between_and_after_the_events(events, decisions, random):
     """Seen to fail with `decided` or `wished` left out of the groups that resolve() solves again."""
@@ -386,7 +386,7 @@ def test_decisions_give_the_same_people_before_between_and_after_the_events(even
 
 
 @pytest.mark.thorough
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(EVENTS, DECISIONS)
 def test_decisions_and_their_undo_are_the_identity(events, decisions):
     plain = World().feed(*events)
@@ -424,7 +424,7 @@ def values(world: World, group: frozenset[str], kind: str) -> int:
 
 
 @pytest.mark.thorough
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(EVENTS, DECISIONS)
 def test_no_person_exceeds_a_limit_or_holds_both_sides_of_a_decision(events, decisions):
     world = decided(World().feed(*events), decisions)
