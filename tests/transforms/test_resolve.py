@@ -354,6 +354,7 @@ DECISIONS = st.lists(
 @settings(max_examples=examples(60), deadline=None)
 @given(EVENTS, st.randoms(use_true_random=False), st.integers(1, 6))
 def test_any_order_and_any_batching_give_the_same_people_and_refusals(events, random, parts):
+    """Seen to fail where _cut_shared() judges by the batch's own evidence alone."""
     at = list(range(len(events)))
     whole = World().feed(*events, at=at)
     order = at.copy()
@@ -389,6 +390,7 @@ def test_decisions_give_the_same_people_before_between_and_after_the_events(even
 @settings(max_examples=examples(30), deadline=None)
 @given(EVENTS, DECISIONS)
 def test_decisions_and_their_undo_are_the_identity(events, decisions):
+    """Seen to fail where a retired id is reopened only for persons that have no other (canonical.py)."""
     plain = World().feed(*events)
     world = World().feed(*events)
     names = {w for _, text, _ in decisions for w in text.split() if w != "|"}
@@ -427,6 +429,7 @@ def values(world: World, group: frozenset[str], kind: str) -> int:
 @settings(max_examples=examples(30), deadline=None)
 @given(EVENTS, DECISIONS)
 def test_no_person_exceeds_a_limit_or_holds_both_sides_of_a_decision(events, decisions):
+    """Seen to fail where constrained_clusters() accepts what a limit, or a decision, forbids."""
     world = decided(World().feed(*events), decisions)
     for group in world.people():
         assert values(world, group, "u") <= 1
