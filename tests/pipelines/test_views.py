@@ -207,6 +207,7 @@ def test_every_view_and_cohort_says_the_same_in_spark_and_in_duckdb(lake: Lake, 
     assert lake.has(SESSIONS)  # views: the data outlives the catalog
 
 
+@pytest.mark.slow  # Spark plans a view of views for ten seconds
 def test_spark_shows_the_published_batch_until_it_is_told_to_move_on(lake: Lake, spark: SparkSession) -> None:
     def seen() -> tuple[list[int], set[str]]:
         people = spark.sql("SELECT canonical_id FROM gold.profiles_hot WHERE NOT is_deleted").collect()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from conf.policy import shipped_policies
 from conf.tables import EVENTS, IDENTIFIERS, IDENTITY_MAP, PROFILES, QUARANTINE, REJECTED_EDGES, SESSIONS
 from pipelines.views import register_duckdb
 from tests.pipelines.conftest import TestLake
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-SHIPPED = set(shipped_policies())
+ALWAYS = {"default", "attach_weak"}
 POLICIES = [
-    pytest.param(name, marks=() if name in SHIPPED else pytest.mark.slow)
+    pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow)
     for name in sorted({case.policy for case in all_cases()})
 ]
 

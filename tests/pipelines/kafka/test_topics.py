@@ -275,6 +275,7 @@ def test_a_broker_that_is_down_or_has_no_such_topic_is_one_line_at_the_start(
     assert [line for line in error if "streaming into" not in line] == error[-1:]
 
 
+@pytest.mark.slow  # waits for a broker that is away
 def test_a_broker_that_is_killed_and_comes_back_changes_nothing(make_lake, kafka, capsys, monkeypatch):
     monkeypatch.setattr("pipelines.stream._RETRY_SECONDS", 0.5)
     # Less patience than usual, so that the query gives up and is started again.
