@@ -52,6 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # `fixturenames` is the closure: a test that uses `spark` through another fixture is marked as well.
         if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.spark)
+            item.add_marker(pytest.mark.xdist_group("jvm"))  # one session, so one worker has them all
 
 
 @pytest.fixture(scope="session")
