@@ -19,9 +19,8 @@ from conf.policy import Policy
 from conf.settings import Settings
 from conf.source_mapping import load_mapping
 from conf.tables import ALL, BATCHES, BRONZE_EVENTS
-from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import IntentConflict, read_intent
-from pipelines.batch.process import INTENT, BatchProcessor, BatchReport
+from pipelines.batch.intent import IntentConflict
+from pipelines.batch.process import BatchProcessor, BatchReport
 from pipelines.batch.resolution import HashCollision
 from pipelines.checkpoint import Checkpoint, open_checkpoint
 from pipelines.components_graphframes import choose_components
@@ -104,7 +103,7 @@ def run_stream(
         sources, topics = topics_of(spark, sources, of_record, settings)
         inputs = [*sources, control_source(lake_path)]
         checkpoint = open_checkpoint(lake_path, tuple(s.name for s in inputs))
-        settle(lake, checkpoint.stream)
+        settle(lake, checkpoint.stream, is_continued=not checkpoint.is_new)
         known = _known_origins(lake, checkpoint)
         totals = {"batches": 0, "received": 0}
 
@@ -223,16 +222,8 @@ def _refuse_other_policy(snapshot: Snapshot | None, policy: Policy) -> None:
 
 
 def _known_origins(lake: Lake, checkpoint: Checkpoint) -> frozenset[tuple[str, str]]:
-    """Files that earlier checkpoints have published, for a checkpoint that knows nothing of them.
-
-    An attempt that an earlier stream left unfinished is taken back first: its input is read again by the new one.
-    """
+    """Files that earlier checkpoints have published, for a checkpoint that knows nothing of them."""
     snapshot = published(lake)
-    last = snapshot.batch_id if snapshot else 0
-    if checkpoint.is_new:
-        intent = read_intent(lake.path / INTENT)
-        if intent is not None and intent.batch_id > last:
-            discard_unpublished(lake, last)
     if snapshot is None:
         return frozenset()
     decided = decided_origins(lake)  # decisions may have been published while no stream ran

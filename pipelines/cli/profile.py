@@ -13,7 +13,7 @@ from conf.policy import load_policy
 from conf.tables import BATCHES
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.sql import as_table, no_lake, plain_json
-from pipelines.person import BadId, NoSuchPerson, find_person, person
+from pipelines.person import find_person, person
 from pipelines.results import connect
 from pipelines.tables.lake import Lake
 
@@ -48,18 +48,10 @@ def run(args: argparse.Namespace) -> int:
         print(no_lake("profile", args.lake), file=sys.stderr)
         return 1
     try:
-        with reported("profile"):
-            policy = load_policy(args.policy)
-        with connect(args.lake) as db:
-            found = person(db, find_person(db, policy, args.id, args.tenant), args.sessions)
+        with reported("profile"), connect(args.lake) as db:
+            found = person(db, find_person(db, load_policy(args.policy), args.id, args.tenant), args.sessions)
     except Exit as e:
         return e.code
-    except BadId as e:
-        print(f"profile: {e}", file=sys.stderr)
-        return 2
-    except NoSuchPerson as e:
-        print(f"profile: {e}", file=sys.stderr)
-        return 1
     print(json.dumps(plain_json(found), ensure_ascii=False) if args.json else as_text(found))
     return 0
 

@@ -133,8 +133,9 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
         return rows.num_rows
 
 
-def settle(lake: Lake, stream: str | None) -> bool:
-    """Take back the half-written attempt of a direct batch, which nothing will continue.
+def settle(lake: Lake, stream: str | None, is_continued: bool = True) -> bool:
+    """Take back a half-written attempt that nothing will complete: a direct batch's, or, where a new checkpoint begins
+    (not `is_continued`), an earlier stream's: its input is read again.
 
     False when the half-written attempt is of another stream than `stream`: that one has to complete it.
     """
@@ -142,7 +143,7 @@ def settle(lake: Lake, stream: str | None) -> bool:
     last = snapshot.batch_id if snapshot else 0
     if intent is None or intent.batch_id <= last or intent.stream == stream:
         return True
-    if intent.stream.startswith(DIRECT):
+    if intent.stream.startswith(DIRECT) or not is_continued:
         discard_unpublished(lake, last)
         return True
     return False

@@ -128,7 +128,9 @@ class IdentityState:
         self._edges.replace(old[same], edge_table(edges))
         if self._wishes is not None:
             wishes = _wish_table(edges)
-            self._wishes.replace(self._wishes.find("pair", numpy_of(wishes["pair"])), wishes)
+            known = self._wishes.rows("pair", numpy_of(wishes["pair"]))
+            is_new = ~np.isin(_ends(wishes), _ends(known))
+            self._wishes.replace(np.empty(0, np.int64), wishes.filter(pa.array(is_new)))
         ids = resolution.ids
         self._redirects.replace(
             self._redirects.find("retired", np.union1d(ids.retired, ids.reopened)),
@@ -189,6 +191,13 @@ def _wish_table(e: Evidence) -> pa.Table:
     asked = e.kind > OBSERVED_CODE
     left, right = e.left[asked], e.right[asked]
     return pa.table([pa.array(left), pa.array(right), pa.array(pair_key(left, right))], schema=WISHES)
+
+
+def _ends(pairs: pa.Table) -> np.ndarray:
+    """One comparable value per pair."""
+    out = np.empty(pairs.num_rows, dtype=[("left", np.int64), ("right", np.int64)])
+    out["left"], out["right"] = numpy_of(pairs["left"]), numpy_of(pairs["right"])
+    return out
 
 
 def pair_key(left: np.ndarray, right: np.ndarray) -> np.ndarray:

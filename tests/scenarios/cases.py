@@ -3,7 +3,6 @@
     - name: what happens, as a sentence
       like: the product's documentation that it is from, if any
       policy: default            # a shipped policy, or one of policies.yaml; default if left out
-      needs: something           # left out until that is built
       events:                    # numbered from 1; one hour apart where no time is given
         - 09:00 login user_id:ann device_id:pc @mobile
         - {at: "2/09:30", type: page_view, identifiers: {user_id: null}}     # day 2; what a line cannot say
@@ -39,12 +38,11 @@ import yaml
 from conf.policy import POLICY_FOLDER, Policy, policy_from_dict
 
 FOLDER = Path(__file__).parent
-BUILT: frozenset[str] = frozenset()  # what cases may need
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 NOBODY = "nobody"
 _TIME = re.compile(r"(?:(\d+)/)?(\d\d):(\d\d)(?::(\d\d))?")
 _KEYS = {
-    "name", "like", "policy", "needs", "events", "batches", "people", "refused", "belongs", "sessions", "quarantined",
+    "name", "like", "policy", "events", "batches", "people", "refused", "belongs", "sessions", "quarantined",
     "flagged", "profiles", "intervals",
 }  # fmt: skip
 
@@ -55,7 +53,6 @@ class Case:
 
     name: str
     policy: str
-    needs: str | None
     records: tuple[dict[str, Any], ...]
     batches: tuple[tuple[int, ...], ...]
     people: frozenset[str]
@@ -66,10 +63,6 @@ class Case:
     flagged: dict[int, str] = field(default_factory=dict)
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     intervals: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
-
-    @property
-    def is_built(self) -> bool:
-        return self.needs is None or self.needs in BUILT
 
 
 def person(words: str) -> str:
@@ -88,8 +81,8 @@ def all_cases() -> tuple[Case, ...]:
 
 
 @cache
-def built_cases(policy: str) -> tuple[Case, ...]:
-    return tuple(c for c in all_cases() if c.policy == policy and c.is_built)
+def cases_of(policy: str) -> tuple[Case, ...]:
+    return tuple(c for c in all_cases() if c.policy == policy)
 
 
 def arrivals(cases: Iterable[Case]) -> list[list[dict[str, Any]]]:
@@ -167,7 +160,6 @@ def _case(file: Path, raw: dict[str, Any]) -> Case:
     return Case(
         name=name,
         policy=raw.get("policy", "default"),
-        needs=raw.get("needs"),
         records=tuple(record(n, e, name) for n, e in zip(numbers, raw["events"], strict=True)),
         batches=tuple(tuple(b) for b in batches),
         people=frozenset(person(p) for p in raw["people"]),

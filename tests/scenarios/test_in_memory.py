@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tests.scenarios.cases import Case, all_cases, arrivals, built_cases, policy_of
+from tests.scenarios.cases import Case, all_cases, arrivals, cases_of, policy_of
 from tests.scenarios.in_memory import outcomes_in_memory
 from tests.scenarios.outcome import Outcome, check
 
@@ -22,13 +22,11 @@ POLICIES = sorted({case.policy for case in all_cases()})
 
 @cache
 def outcomes(policy: str) -> dict[str, Outcome]:
-    return outcomes_in_memory(policy_of(policy), arrivals(built_cases(policy)))
+    return outcomes_in_memory(policy_of(policy), arrivals(cases_of(policy)))
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in all_cases()])
 def test_scenario(case: Case) -> None:
-    if not case.is_built:
-        pytest.skip(f"needs {case.needs}, which is not built yet")
     check(case, outcomes(case.policy)[case.name])
 
 
@@ -37,7 +35,7 @@ def test_scenario(case: Case) -> None:
 @settings(max_examples=examples(10), deadline=None)
 @given(random=st.randoms(use_true_random=False), parts=st.integers(1, 5), repeats=st.booleans())
 def test_scenarios_in_any_order_and_batching(policy: str, random, parts: int, repeats: bool) -> None:
-    cases = built_cases(policy)
+    cases = cases_of(policy)
     batches: list[list[dict]] = [[] for _ in range(parts)]
     for case in cases:
         records = list(case.records) * (2 if repeats else 1)

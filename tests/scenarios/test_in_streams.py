@@ -10,7 +10,7 @@ import pytest
 from conf.tables import EVENTS, IDENTIFIERS, IDENTITY_MAP, PROFILES, QUARANTINE, REJECTED_EDGES, SESSIONS
 from pipelines.views import register_duckdb
 from tests.pipelines.conftest import TestLake
-from tests.scenarios.cases import all_cases, arrivals, built_cases, policy_of
+from tests.scenarios.cases import all_cases, arrivals, cases_of, policy_of
 from tests.scenarios.outcome import check, outcomes_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ POLICIES = [
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_scenarios_through_a_stream(spark: SparkSession, tmp_path: Path, policy: str) -> None:
-    cases = built_cases(policy)
+    cases = cases_of(policy)
     world = TestLake(spark, tmp_path / "world", policy=policy_of(policy), max_files_per_trigger=1)
     for number, records in enumerate(arrivals(cases), 1):
         world.drop(f"{number:03}.jsonl", records)
