@@ -22,13 +22,11 @@ from pyspark.sql import SparkSession
 
 from conf.jars import GRAPHFRAMES
 from conf.settings import load_settings
-from conf.tables import BATCHES
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.run import stop_signals
-from pipelines.cli.sql import no_lake
 from pipelines.jars import resolve_jars
 from pipelines.session import build_session
-from pipelines.tables.lake import Lake
+from pipelines.tables.lake import Lake, existing_lake
 from pipelines.tables.snapshot import Snapshot
 from pipelines.views import register_spark
 
@@ -50,13 +48,9 @@ class PortTaken(RuntimeError):
 def main(argv: list[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM. Returns 0, 1 when there is no lake or the port is taken, 2 on bad usage."""
     args = _parser().parse_args(argv)
-    lake = Lake(args.lake)
-    if not lake.has(BATCHES):
-        print(no_lake("thrift", args.lake), file=sys.stderr)
-        return 1
     try:
         with reported("thrift"):
-            settings = load_settings(args.env)
+            lake, settings = existing_lake(args.lake), load_settings(args.env)
             _require_free(args.port)
             extra = {**SESSION, "spark.driver.extraClassPath": _class_path()}
             spark = build_session(

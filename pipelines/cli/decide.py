@@ -12,14 +12,13 @@ import duckdb
 
 from conf.policy import Policy, load_policy
 from conf.settings import Settings, load_settings
-from conf.tables import BATCHES
 from pipelines.cli.problems import BadUsage, Exit, reported
-from pipelines.cli.sql import as_table, no_lake
+from pipelines.cli.sql import as_table
 from pipelines.decisions import records
 from pipelines.decisions.inbox import apply
 from pipelines.decisions.persons import Person, find_person
 from pipelines.results import connect
-from pipelines.tables.lake import Lake
+from pipelines.tables.lake import existing_lake
 
 _LIST = """
 SELECT tenant, decision_id, decision, is_in_force, decided_at, author, stated_reason, undoes
@@ -91,11 +90,9 @@ def _common(
 
 
 def run(args: argparse.Namespace) -> int:
-    if not Lake(args.lake).has(BATCHES):
-        print(no_lake(args.command, args.lake), file=sys.stderr)
-        return 1
     try:
         with reported(args.command):
+            existing_lake(args.lake)
             return int(args.act(args, load_policy(args.policy), load_settings(args.env)))
     except Exit as e:
         return e.code
@@ -103,16 +100,22 @@ def run(args: argparse.Namespace) -> int:
 
 def _merge(args: argparse.Namespace, policy: Policy, settings: Settings) -> int:
     with connect(args.lake) as db:
-        a, b = (find_person(db, text, policy, args.tenant) for text in (args.left, args.right))
-        args.tenant, body = a.tenant, records.merge(db, a, b, policy, args.force)
+        a, b = _two(db, args, policy)
+        body = records.merge(db, a, b, policy, args.force)
     return _apply(args, policy, settings, "merge", body, [a, b])
 
 
 def _keep_apart(args: argparse.Namespace, policy: Policy, settings: Settings) -> int:
     with connect(args.lake) as db:
-        a, b = (find_person(db, text, policy, args.tenant) for text in (args.left, args.right))
-        args.tenant = a.tenant
+        a, b = _two(db, args, policy)
     return _apply(args, policy, settings, "keep_apart", records.keep_apart(a, b, policy), [a, b])
+
+
+def _two(db: duckdb.DuckDBPyConnection, args: argparse.Namespace, policy: Policy) -> tuple[Person, Person]:
+    """The persons meant by A and B; from here on the tenant is theirs."""
+    a, b = (find_person(db, text, policy, args.tenant) for text in (args.left, args.right))
+    args.tenant = a.tenant
+    return a, b
 
 
 def _split(args: argparse.Namespace, policy: Policy, settings: Settings) -> int:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from conf.policy import load_policy
-from conf.tables import BATCHES
 from pipelines.cli.problems import Exit, reported
-from pipelines.cli.sql import no_lake, plain_json
+from pipelines.cli.sql import plain_json
 from pipelines.decisions.explanation import explain_pair, explain_person
 from pipelines.results import connect
-from pipelines.tables.lake import Lake
+from pipelines.tables.lake import existing_lake
 
 _SHOWN = 40  # lines of one kind, for people; --json has all
 
@@ -33,11 +31,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not Lake(args.lake).has(BATCHES):
-        print(no_lake("explain", args.lake), file=sys.stderr)
-        return 1
     try:
-        with reported("explain"), connect(args.lake) as db:
+        with reported("explain"), connect(existing_lake(args.lake).path) as db:
             policy = load_policy(args.policy)
             if args.right is None:
                 found = explain_person(db, args.left, policy, args.tenant)

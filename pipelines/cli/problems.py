@@ -21,7 +21,7 @@ from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
-from pipelines.tables.lake import SchemaMismatch
+from pipelines.tables.lake import NoLake, SchemaMismatch
 from pipelines.views import CatalogConflict
 
 
@@ -38,6 +38,7 @@ FAILURES = (
     JavaMissing,
     KeyProblem,
     LakeLocked,
+    NoLake,
     NoSuchPerson,
     OffsetsLost,
     PolicyChanged,

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from conf.policy import load_policy
-from conf.tables import BATCHES
 from pipelines.cli.problems import Exit, reported
-from pipelines.cli.sql import as_table, no_lake, plain_json
+from pipelines.cli.sql import as_table, plain_json
 from pipelines.person import find_person, person
 from pipelines.results import connect
-from pipelines.tables.lake import Lake
+from pipelines.tables.lake import existing_lake
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -44,11 +42,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not Lake(args.lake).has(BATCHES):
-        print(no_lake("profile", args.lake), file=sys.stderr)
-        return 1
     try:
-        with reported("profile"), connect(args.lake) as db:
+        with reported("profile"), connect(existing_lake(args.lake).path) as db:
             found = person(db, find_person(db, load_policy(args.policy), args.id, args.tenant), args.sessions)
     except Exit as e:
         return e.code

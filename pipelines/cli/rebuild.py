@@ -10,13 +10,12 @@ from typing import Any
 
 from conf.policy import Policy, load_policy
 from conf.settings import Settings, load_settings
-from conf.tables import BATCHES, IDENTIFIERS
+from conf.tables import IDENTIFIERS
 from pipelines.cli.problems import Exit, reported
-from pipelines.cli.sql import no_lake
 from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.rebuild.rebuild import Plan, plan_rebuild, rebuild
 from pipelines.session import build_session
-from pipelines.tables.lake import Lake
+from pipelines.tables.lake import Lake, existing_lake
 from pipelines.tables.snapshot import published
 from transforms.effects import GONE, MERGE, Effect, Effects
 
@@ -56,10 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 def dry_run(command: str, lake_path: Path, args: argparse.Namespace, settings: Settings) -> int:
     """What a rebuild of the lake under args.policy would do, on standard output."""
-    policy, lake = load_policy(args.policy), Lake(lake_path)
-    if not lake.has(BATCHES):
-        print(no_lake(command, lake_path), file=sys.stderr)
-        return 1
+    policy, lake = load_policy(args.policy), existing_lake(lake_path)
     _refuse_unnamed_policy(lake, policy, args)
     spark = build_session(f"stitchlake {command}", settings.master, driver_memory=settings.driver_memory)
     plan = plan_rebuild(spark, lake, policy, settings, _say)
@@ -69,10 +65,7 @@ def dry_run(command: str, lake_path: Path, args: argparse.Namespace, settings: S
 
 def _rebuild(args: argparse.Namespace) -> int:
     policy, settings = load_policy(args.policy), load_settings(args.env)
-    if not Lake(args.lake).has(BATCHES):
-        print(no_lake("rebuild", args.lake), file=sys.stderr)
-        return 1
-    _refuse_unnamed_policy(Lake(args.lake), policy, args)
+    _refuse_unnamed_policy(existing_lake(args.lake), policy, args)
     if not args.yes and not sys.stdin.isatty():
         print(
             "stitchlake rebuild: nobody is there to ask; give --yes to write, or --dry-run to see what changes",

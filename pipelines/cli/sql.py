@@ -17,8 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from conf.tables import BATCHES
-from pipelines.tables.lake import Lake
+from pipelines.tables.lake import Lake, NoLake, existing_lake
 from pipelines.views import CatalogConflict, register_duckdb, register_spark
 
 TABLE_ROWS = 50
@@ -72,20 +71,16 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    lake = Lake(args.lake)
-    if not lake.has(BATCHES):
-        print(no_lake("sql", args.lake), file=sys.stderr)
-        return 1
     is_table = not (args.json or args.csv)
     limit = args.limit if args.limit is not None else (TABLE_ROWS if is_table else None)
     ask = _ask_duckdb if args.engine == "duckdb" else _ask_spark
     try:
-        names, rows = ask(lake, args.query, None if limit is None else limit + 1)
+        names, rows = ask(existing_lake(args.lake), args.query, None if limit is None else limit + 1)
     except QueryRefused as refused:
         print(f"sql: {refused}", file=sys.stderr)
         return 2
-    except CatalogConflict as conflict:
-        print(f"sql: {conflict}", file=sys.stderr)
+    except (CatalogConflict, NoLake) as problem:
+        print(f"sql: {problem}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"sql: {args.lake}: {error.strerror or error}", file=sys.stderr)
@@ -104,12 +99,6 @@ def run(args: argparse.Namespace) -> int:
     if is_cut:
         print(f"sql: only the first {limit} rows; --limit N for more", file=sys.stderr)
     return 0
-
-
-def no_lake(command: str, path: Path) -> str:
-    return (
-        f"{command}: no lake in {path}; make one: stitchlake run --source native:FOLDER --once --lake {path}"
-    )
 
 
 def _ask_duckdb(lake: Lake, query: str, limit: int | None) -> tuple[list[str], list[tuple]]:

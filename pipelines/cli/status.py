@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from conf.settings import Settings, load_settings
 from conf.table_spec import DELETED
 from conf.tables import ALL, BATCHES
 from pipelines.cli.problems import Exit, reported
-from pipelines.cli.sql import as_table, no_lake
+from pipelines.cli.sql import as_table
 from pipelines.kafka.client_settings import client_settings
 from pipelines.kafka.gateway import kafka_gateway
 from pipelines.kafka.lag import lags
 from pipelines.kafka.offsets import offsets_of_record
-from pipelines.tables.lake import Lake, with_hot_parts
+from pipelines.tables.lake import Lake, existing_lake, with_hot_parts
 from pipelines.tables.snapshot import published
 
 _BROKER_SECONDS = 3.0
@@ -46,13 +45,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    lake = Lake(args.lake)
-    if not lake.has(BATCHES):
-        print(no_lake("status", args.lake), file=sys.stderr)
-        return 1
     try:
         with reported("status"):
-            settings = load_settings(args.env)
+            lake, settings = existing_lake(args.lake), load_settings(args.env)
             found = status(lake, datetime.now(UTC)) | {"topics": _topics(lake, settings)}
     except Exit as e:
         return e.code

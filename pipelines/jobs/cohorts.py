@@ -19,11 +19,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, MapType, StructType
 
 from conf.settings import Settings, load_settings
-from conf.tables import BATCHES
 from pipelines.cli.problems import Exit, reported
-from pipelines.cli.sql import no_lake, report_wrong_questions_once
+from pipelines.cli.sql import report_wrong_questions_once
 from pipelines.session import build_session
-from pipelines.tables.lake import Lake
+from pipelines.tables.lake import Lake, existing_lake
 from pipelines.views import COHORTS, cohort_query, register_spark
 
 FORMATS = ("parquet", "json", "csv")
@@ -46,12 +45,11 @@ class Export:
 def main(argv: list[str] | None = None) -> int:
     """Returns 0, 1 when there is no lake, 2 on bad usage."""
     args = _parser().parse_args(argv)
-    if not Lake(args.lake).has(BATCHES):
-        print(no_lake("cohorts", args.lake), file=sys.stderr)
-        return 1
     try:
         with reported("cohorts"):
-            export = Export(args.lake, args.output, _queries(args.cohort or COHORTS), args.format)
+            export = Export(
+                existing_lake(args.lake).path, args.output, _queries(args.cohort or COHORTS), args.format
+            )
             settings = load_settings(args.env)
             spark = build_session("stitchlake cohorts", settings.master, driver_memory=settings.driver_memory)
             for name, count in run(spark, settings, export).items():

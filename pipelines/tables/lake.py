@@ -11,7 +11,11 @@ from typing import Any
 from deltalake import DeltaTable, Field, Schema
 
 from conf.table_spec import TableSpec
-from conf.tables import ALL
+from conf.tables import ALL, BATCHES
+
+
+class NoLake(RuntimeError):
+    """No batch was ever published in a folder; the message says how one comes to be."""
 
 
 class SchemaMismatch(RuntimeError):
@@ -60,6 +64,16 @@ class Lake:
                     description=spec.grain,
                     configuration=dict(spec.properties),
                 )
+
+
+def existing_lake(path: Path) -> Lake:
+    """The lake in a folder. NoLake if there is none."""
+    lake = Lake(path)
+    if not lake.has(BATCHES):
+        raise NoLake(
+            f"no lake in {path}; make one: stitchlake run --source native:FOLDER --once --lake {path}"
+        )
+    return lake
 
 
 def with_hot_parts(specs: Iterable[TableSpec]) -> Iterator[TableSpec]:
