@@ -25,6 +25,8 @@ from pipelines.batch.resolution import HashCollision
 from pipelines.checkpoint import Checkpoint, open_checkpoint
 from pipelines.components_graphframes import choose_components
 from pipelines.decisions.inbox import DIRECT, control_source, decided_origins, settle
+from pipelines.errands.errands import is_asked, run_asked
+from pipelines.errands.kinds import HANDLERS
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.kafka import problems as kafka
 from pipelines.kafka.address import is_topic
@@ -180,7 +182,10 @@ def _through_outages(
 def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threading.Event) -> None:
     """Wait for the end of the query; on `stop` let the running batch finish first."""
     while query.isActive and not stop.wait(0.1):
-        pass
+        if is_asked(processor.lake.path):
+            with processor.between_batches():
+                run_asked(processor.lake, processor.policy, processor.settings, HANDLERS)
+                processor.forget_state()
     if query.isActive:
         with processor.between_batches():
             query.stop()

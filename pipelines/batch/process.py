@@ -231,6 +231,11 @@ class BatchProcessor:
             self._done_stream_batch_id = self._last_published_of_stream()
         return self.state
 
+    def forget_state(self) -> None:
+        """Somebody else has written the lake: read its state anew before the next batch."""
+        if self.state is not None:
+            self.state.is_dirty = True
+
     # -- upkeep between batches ------------------------------------------------------------------------------------
 
     def compact(self) -> None:

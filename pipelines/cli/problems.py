@@ -12,6 +12,8 @@ from conf.source_mapping import MappingError
 from pipelines.batch.intent import IntentConflict
 from pipelines.decisions.inbox import DecisionProblem
 from pipelines.decisions.records import Refused
+from pipelines.errands.errands import ErrandFailed
+from pipelines.errands.holder import NotReady
 from pipelines.hashing_key import KeyProblem
 from pipelines.java import JavaMissing
 from pipelines.kafka.problems import BrokerUnavailable, OffsetsLost
@@ -34,12 +36,14 @@ FAILURES = (
     BrokerUnavailable,
     CatalogConflict,
     DecisionProblem,
+    ErrandFailed,
     IntentConflict,
     JavaMissing,
     KeyProblem,
     LakeLocked,
     NoLake,
     NoSuchPerson,
+    NotReady,
     OffsetsLost,
     PolicyChanged,
     RebuildRefused,

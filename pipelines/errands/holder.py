@@ -1,0 +1,57 @@
+"""Whoever holds a lake's lock while no batch runs and none is half-written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from conf.policy import Policy
+from conf.settings import Settings
+from conf.tables import ALL
+from pipelines.decisions.inbox import settle
+from pipelines.hashing_key import load_key
+from pipelines.lock import lake_lock
+from pipelines.rebuild.attempt import take_back_unfinished
+from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import Snapshot, published
+
+
+class NotReady(RuntimeError):
+    """The lake cannot be worked on as it stands; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The right to write a lake until the block ends in which it was given, and what writing it takes."""
+
+    lake: Lake
+    snapshot: Snapshot
+    policy: Policy
+    settings: Settings
+    key: bytes
+
+
+@contextmanager
+def holding(lake_path: Path, policy: Policy, settings: Settings) -> Iterator[Holder]:
+    """Hold a lake that no stream runs on. LakeLocked when one does, NotReady when there is something to do first."""
+    with lake_lock(lake_path):
+        lake = Lake(lake_path)
+        lake.create_missing(ALL)
+        take_back_unfinished(lake, published(lake))
+        if not settle(lake, None):
+            raise NotReady("the stream's last batch is half-written; run the stream once, it completes it")
+        yield holder_of(lake, policy, settings)
+
+
+def holder_of(lake: Lake, policy: Policy, settings: Settings) -> Holder:
+    """The holder, for somebody who has the lock and has settled what was half-written."""
+    snapshot = published(lake)
+    if snapshot is None:
+        raise NotReady(f"the lake {lake.path} has no published batch yet")
+    if snapshot.row["policy_fingerprint"] != policy.fingerprint:
+        raise NotReady("this lake's persons were made under another policy; give it with --policy")
+    return Holder(
+        lake, snapshot, policy, settings, load_key(lake.path, True, snapshot.row["key_fingerprint"])
+    )
