@@ -93,11 +93,6 @@ class Policy:
     def by_name(self) -> dict[str, Namespace]:
         return {n.name: n for n in self.namespaces}
 
-    @cached_property
-    def code_of(self) -> dict[str, int]:
-        """Namespace name → small integer, stable for one policy."""
-        return {n.name: i for i, n in enumerate(self.namespaces)}
-
     @property
     def fingerprint(self) -> str:
         facts = asdict(self)

@@ -53,15 +53,6 @@ def needs_all_sessions(policy: Policy) -> bool:
     return policy.anonymous_on_shared_device == "last_login"
 
 
-def anchor_users(sessions: pa.Table) -> pa.Table:
-    """One row is one user of one anchor: tenant, anchor_node_id, user_node_id, first_authenticated_at."""
-    used = sessions.filter(pc.is_valid(sessions["user_node_id"]))
-    grouped = used.group_by(["tenant", "anchor_node_id", "user_node_id"], use_threads=False)
-    return grouped.aggregate([("first_authenticated_at", "min")]).rename_columns(
-        ["tenant", "anchor_node_id", "user_node_id", "first_authenticated_at"]
-    )
-
-
 def anchor_facts(sessions: pa.Table, joined: Joined = NOTHING_JOINED) -> pa.Table:
     """One row is one anchor, ascending; `sessions` holds all of its sessions."""
     anchors = np.unique(longs(sessions["anchor_node_id"]))
@@ -89,20 +80,6 @@ def anchor_facts(sessions: pa.Table, joined: Joined = NOTHING_JOINED) -> pa.Tabl
         nullable(second_at, _AT, LATEST),
     ]
     return pa.Table.from_arrays(columns, schema=ANCHOR_FACTS)
-
-
-def changed_anchors(old_facts: pa.Table, new_facts: pa.Table) -> Longs:
-    """Anchors whose anonymous sessions may belong to others than before, though nothing happened in them.
-
-    Those that are shared now and were not, or whose first user or second user's first authenticated event is another
-    (events may come late). Anchors without old facts had no sessions.
-    """
-    if old_facts.num_rows == 0 or new_facts.num_rows == 0:
-        return np.zeros(0, np.int64)
-    old, new = (_judging(facts) for facts in (old_facts, new_facts))
-    row = np.minimum(np.searchsorted(old[0], new[0]), len(old[0]) - 1)
-    differs = (old[1][row] != new[1]) | (old[2][row] != new[2])
-    return new[0][(old[0][row] == new[0]) & differs]
 
 
 def _judging(facts: pa.Table) -> tuple[Longs, Longs, Longs]:

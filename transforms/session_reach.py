@@ -25,12 +25,9 @@ import pyarrow as pa
 from conf.tables.silver import EVENTS, SESSIONS
 from transforms.grouped import changes, conformed, longs, places, previous, whole
 
-_AT = pa.timestamp("us", tz="UTC")
-WINDOWS = pa.schema([("anchor_node_id", pa.int64()), ("start_at", _AT), ("end_at", _AT)])
-
 
 def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> pa.Table:
-    """One row is one of `sessions` (all of the events' anchors, or of `neighbourhood`) that `events` may change."""
+    """One row is one of `sessions` (all of the events' anchors) that `events` may change."""
     heads = conformed(
         sessions, SESSIONS.arrow, ("anchor_node_id", "start_at", "start_event_id", "end_at", "end_event_id")
     )
@@ -71,41 +68,3 @@ def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> pa.Table:
     final = np.maximum.reduceat(np.where(wanted, row, -1), starts)[run]
     chosen = order[is_session & (first <= row) & (row <= final)] - n
     return sessions.take(pa.array(np.sort(chosen)))
-
-
-def neighbourhood(events: pa.Table, gap_us: int, found: pa.Table | None = None) -> pa.Table:
-    """One row is the window of one anchor (anchor_node_id, start_at, end_at): the sessions to read overlap it.
-
-    For a store that is asked by time: read the sessions that overlap `neighbourhood(events, gap_us)`, then those that
-    overlap `neighbourhood(events, gap_us, found=those)`, which reaches a gap beyond the sessions that the events fall
-    into. Two readings hold all of `closure`, and run on without holes.
-    """
-    new = conformed(events, EVENTS.arrow, ("anchor_node_id", "event_at"))
-    anchor, at = longs(new["anchor_node_id"]), longs(new["event_at"])
-    order = np.lexsort((at, anchor))
-    anchor, at = anchor[order], at[order]
-    starts = np.flatnonzero(changes(anchor))
-    anchors = anchor[starts]
-    first, last = at[starts], at[np.append(starts[1:], len(at))[: len(starts)] - 1]
-    if found is not None and found.num_rows and len(anchors):
-        anchor_of = longs(found["anchor_node_id"])
-        row = np.minimum(np.searchsorted(anchors, anchor_of), len(anchors) - 1)
-        is_held = (anchors[row] == anchor_of) & (longs(found["start_at"]) <= last[row])
-        np.maximum.at(last, row[is_held], longs(found["end_at"])[is_held])
-    columns = [pa.array(anchors), pa.array(first - gap_us, _AT), pa.array(last + gap_us, _AT)]
-    return pa.Table.from_arrays(columns, schema=WINDOWS)
-
-
-def overlapping(sessions: pa.Table, windows: pa.Table) -> pa.Table:
-    """One row is one of `sessions` that overlaps its anchor's window: what a store answers, from rows in memory."""
-    anchors = longs(windows["anchor_node_id"])
-    if len(anchors) == 0 or sessions.num_rows == 0:
-        return sessions.slice(0, 0)
-    anchor = longs(sessions["anchor_node_id"])
-    row = np.minimum(np.searchsorted(anchors, anchor), len(anchors) - 1)
-    overlaps = (
-        (anchors[row] == anchor)
-        & (longs(sessions["end_at"]) >= longs(windows["start_at"])[row])
-        & (longs(sessions["start_at"]) <= longs(windows["end_at"])[row])
-    )
-    return sessions.filter(pa.array(overlaps))

@@ -6,7 +6,6 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -17,14 +16,12 @@ from conf.tables.silver import EVENTS, SESSIONS
 from tests.examples import examples
 from transforms.ownership import (
     anchor_facts,
-    anchor_users,
     assign_owners,
-    changed_anchors,
     needs_all_sessions,
     owned_changes,
     owners_from_facts,
 )
-from transforms.sessions import after_cut, cut_all, cut_sessions
+from transforms.sessions import cut_all, cut_sessions
 from transforms.spans import EVENT_COLUMNS
 
 GAP = 30 * 60 * 1_000_000
@@ -146,12 +143,10 @@ def test_a_session_that_starts_in_the_instant_the_second_user_comes_is_nobodys()
     assert owner_list(events, "until_shared") == [A, -ANCHOR, B]
 
 
-def test_a_late_event_that_brings_the_second_user_earlier_changes_the_anchor() -> None:
+def test_a_late_event_that_brings_the_second_user_earlier_takes_sessions_from_the_first() -> None:
     events = hours(A, None, None, B)
     late = event("late", 0.9, B)
-    old, new = anchor_facts(sessions_of(events)), anchor_facts(sessions_of([*events, late]))
-    assert changed_anchors(old, new).tolist() == [ANCHOR]
-    assert changed_anchors(new, new).tolist() == []
+    assert owner_list(events, "until_shared") == [A, A, A, B]
     assert owner_list([*events, late], "until_shared") == [A, B, -ANCHOR, B]
 
 
@@ -162,15 +157,6 @@ def test_facts_say_how_many_users_who_came_first_and_when_the_second_came() -> N
         (8, 0, None, None),
         (9, 1, A, None),
     ]
-
-
-def test_anchor_users_have_the_instant_of_their_first_authenticated_event_at_the_anchor() -> None:
-    users = anchor_users(sessions_of([*hours(A, B, A), event("y", 5, A, 9)]))
-    assert {tuple(row.values()) for row in users.to_pylist()} == {
-        ("acme", ANCHOR, A, NOON),
-        ("acme", ANCHOR, B, NOON + timedelta(hours=1)),
-        ("acme", 9, A, NOON + timedelta(hours=5)),
-    }
 
 
 def test_a_second_user_takes_back_untouched_sessions_and_only_those_are_written_besides() -> None:
@@ -241,27 +227,10 @@ def test_owners_kept_batch_by_batch_are_those_of_all_events_at_once(
         result = cut_sessions(new, sessions, GAP, number)
         if result.expansions.num_rows:
             result = cut_sessions(new, sessions, GAP, number, pa.Table.from_pylist(seen, schema=EVENT_SCHEMA))
-        current = after_cut(sessions, result)
-
         written = keyed(owned_changes(sessions, result, judged, number))
         kept = {i: row for i, row in keyed(sessions).items() if i not in set(result.removed.tolist())}
         assert all(kept.get(i, {}) | {"updated_batch_id": number} != row for i, row in written.items())
         following = pa.Table.from_pylist(list((kept | written).values()), schema=SESSIONS.arrow)
-
-        if not needs_all_sessions(judged):
-            # The other way: from facts, for what was cut anew and the anchors whose facts changed.
-            facts = anchor_facts(current)
-            again = np.isin(
-                current["anchor_node_id"].to_numpy(), changed_anchors(anchor_facts(sessions), facts)
-            )
-            again |= np.isin(current["session_id"].to_numpy(), result.upserts["session_id"].to_numpy())
-            by_facts = pa.concat_tables(
-                [
-                    owners_from_facts(current.filter(pa.array(again)), facts, judged),
-                    current.filter(pa.array(~again)),
-                ]
-            )
-            assert owners(by_facts) == owners(following)
         sessions = following
         assert owners(sessions) == expected_owners(seen, rule)
     assert owners(sessions) == owners(assign_owners(sessions_of(seen), judged))

@@ -85,7 +85,8 @@ class World:
             times.append(at[i] if at else i)
             kinds.append(int("=" in event))
         named = {n for ids in lists for n in ids} | {n for d in decisions for n in d.nodes}
-        facts = {n: (self.policy.code_of[SHORT[self.names[n][0]]], tie_hash(self.names[n])) for n in named}
+        code_of = {namespace.name: i for i, namespace in enumerate(self.policy.namespaces)}
+        facts = {n: (code_of[SHORT[self.names[n][0]]], tie_hash(self.names[n])) for n in named}
         ids = np.array(sorted(facts), np.int64)
         seen = new_nodes(
             ids,

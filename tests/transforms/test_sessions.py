@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from conf.policy import load_policy
 from conf.tables.silver import EVENTS, SESSIONS
 from tests.examples import examples
-from transforms.session_reach import closure, neighbourhood, overlapping
+from transforms.session_reach import closure
 from transforms.sessions import (
     CutResult,
     SessionsError,
@@ -152,11 +152,6 @@ class Store:
     def existing(self, batch: pa.Table) -> pa.Table:
         if self.read == "closure":
             return closure(self.sessions, batch, GAP)
-        if self.read == "two readings":
-            found = overlapping(self.sessions, neighbourhood(batch, GAP))
-            read = overlapping(self.sessions, neighbourhood(batch, GAP, found))
-            assert set(ids(closure(self.sessions, batch, GAP))) <= set(ids(read))
-            return read
         return self.sessions
 
     def fetch(self, expansions: pa.Table, also: list[Row]) -> pa.Table:
@@ -366,7 +361,7 @@ def batched_events(draw: st.DrawFn) -> list[list[Row]]:
 @settings(max_examples=examples(100))
 @given(
     batched_events(),
-    st.sampled_from(["closure", "two readings", "everything"]),
+    st.sampled_from(["closure", "everything"]),
     st.booleans(),
 )
 def test_any_order_in_any_batches_is_cut_like_one_sorted_list(
