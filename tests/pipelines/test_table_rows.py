@@ -74,6 +74,7 @@ replaces = st.tuples(st.just("replace"), questions, stored)
 @settings(max_examples=examples(400))
 @given(stored, st.lists(st.one_of(asks, replaces), max_size=12))
 def test_any_sequence_of_questions_and_replacements_gives_what_memory_gives(rows, steps):
+    """Seen to fail where a row that is kept already is let in again in its published form."""
     memory, looked_up = both([(*key, *rest) for key, rest in rows.items()])
     for step in steps:
         question = step[1]

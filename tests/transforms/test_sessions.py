@@ -367,6 +367,7 @@ def batched_events(draw: st.DrawFn) -> list[list[Row]]:
 def test_any_order_in_any_batches_is_cut_like_one_sorted_list(
     batches: list[list[Row]], read: str, is_batch_written: bool
 ) -> None:
+    """Seen to fail where closure() leaves out the session that follows a touched one."""
     store = Store(read)
     for number, batch in enumerate(batches, 1):
         store.add(batch, number, is_batch_written)
