@@ -219,7 +219,7 @@ def keyed(sessions: pa.Table) -> dict[int, Row]:
 def test_owners_kept_batch_by_batch_are_those_of_all_events_at_once(
     parts: list[list[Row]], rule: str
 ) -> None:
-    """Seen to fail where owned_changes() writes only sessions that were cut anew, not those whose owner alone changed."""
+    """Seen to fail where owned_changes() leaves out the sessions whose owner alone is another."""
     judged = POLICIES[rule]
     sessions, seen = SESSIONS.arrow.empty_table(), []
     for number, part in enumerate(parts, 1):
