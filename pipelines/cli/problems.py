@@ -23,6 +23,7 @@ from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
+from pipelines.tables.fence import LakeChanged
 from pipelines.tables.lake import NoLake, SchemaMismatch
 from pipelines.views import CatalogConflict
 
@@ -40,6 +41,7 @@ FAILURES = (
     IntentConflict,
     JavaMissing,
     KeyProblem,
+    LakeChanged,
     LakeLocked,
     NoLake,
     NoSuchPerson,
