@@ -25,6 +25,7 @@ from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
 from pipelines.tables.fence import LakeChanged
 from pipelines.tables.lake import NoLake, SchemaMismatch
+from pipelines.tables.snapshot import NoSuchBatch
 from pipelines.views import CatalogConflict
 
 
@@ -44,6 +45,7 @@ FAILURES = (
     LakeChanged,
     LakeLocked,
     NoLake,
+    NoSuchBatch,
     NoSuchPerson,
     NotReady,
     OffsetsLost,

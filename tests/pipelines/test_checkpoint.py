@@ -1,4 +1,4 @@
-"""Which checkpoint may be continued: decided from its files, without Spark, and held against a model of what follows."""
+"""Which checkpoint may be continued: decided from its files without Spark, held against a model of what follows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def life(start: Moment, batches: str, timeline: str) -> list[Moment]:
 
 
 FIRST = life(Moment(), "abcd", "first ")
-# The lake and its checkpoint were put back as they were after two batches, and lived on with the inputs differently cut.
+# Lake and checkpoint were put back as they were after two batches, and lived on with the inputs differently cut.
 SECOND = life(FIRST[8], "dce", "second ")[1:]
 MOMENTS = FIRST + SECOND
 
@@ -163,7 +163,7 @@ def test_entries_are_read_from_the_files(folder: Path) -> None:
     assert found is not None
     assert (found.last_offset, found.last_commit, found.is_damaged) == (2, 1, False)
     assert set(found.hashes) == {1, 2}
-    (folder / "offsets/2").write_text((folder / "offsets/2").read_text().replace("Ms\":1}", "Ms\":2}"))
+    (folder / "offsets/2").write_text((folder / "offsets/2").read_text().replace('Ms":1}', 'Ms":2}'))
     assert read_entries(folder, 2).hashes[2] != found.hashes[2]
 
 
@@ -198,7 +198,9 @@ def test_what_cannot_be_read_is_damaged(folder: Path, file: str, content: str | 
     assert found.is_damaged
 
 
-def test_a_changed_set_of_sources_is_no_trouble_and_a_damaged_pointer_is_a_new_checkpoint(tmp_path: Path) -> None:
+def test_a_changed_set_of_sources_is_no_trouble_and_a_damaged_pointer_is_a_new_checkpoint(
+    tmp_path: Path,
+) -> None:
     first = open_checkpoint(tmp_path, ("a",))
     assert (first.is_new, first.trouble) == (True, None)
     other = open_checkpoint(tmp_path, ("a", "b"))

@@ -1,4 +1,4 @@
-"""One writer per lake, with real processes: refused while another one lives or is stopped, taken over when it is killed."""
+"""One writer per lake, with real processes: refused while another lives or is stopped, taken over once it is killed."""
 
 from __future__ import annotations
 
@@ -69,6 +69,5 @@ def test_the_lock_of_a_killed_process_is_taken_over_though_its_own_child_lives(
 def test_removing_the_locks_file_is_noticed(tmp_path: Path) -> None:
     with lake_lock(tmp_path) as require_held:
         (tmp_path / "_stitchlake/lock").unlink()
-        with lake_lock(tmp_path):  # so the lake is taken twice
-            with pytest.raises(LakeLocked, match="was removed"):
-                require_held()
+        with lake_lock(tmp_path), pytest.raises(LakeLocked, match="was removed"):  # taken twice
+            require_held()
