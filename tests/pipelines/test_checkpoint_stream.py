@@ -1,4 +1,4 @@
-"""A checkpoint that is lost, damaged, older, newer or another's, met by the real stream: it says so and loses nothing."""
+"""A checkpoint that is lost, damaged, older, newer or another's, met by the real stream, which loses nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS
 from pipelines.hashing_key import key_path
 from pipelines.sources import Source
-from pipelines.stream import StreamResult, run_stream
+from pipelines.stream import StreamFailed, StreamResult, run_stream
 from tests.pipelines.conftest import TestLake
 from tests.pipelines.test_stream import event
 
@@ -135,3 +135,32 @@ def assert_every_event_once(copy: Copy) -> None:
     assert sorted(r["event_id"] for r in copy.rows(EVENTS)) == ["a", "b", "c"]
     assert len(copy.rows(BRONZE_EVENTS)) == 3
     assert all(b["offset_entry"] for b in copy.rows(BATCHES) if b["kind"] in ("batch", "empty"))
+
+
+def test_a_file_that_is_gone_or_has_landed_again_is_said(
+    worlds: Worlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = worlds.copy(worlds.after_two, "gone")
+    copy.landing = worlds.folder / "landing-of-its-own"
+    copy.landing.mkdir()
+    copy.drop("4.jsonl", [event("d", 3, cookie_id="c4")])
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
+        with pytest.raises(StreamFailed):
+            copy.once()
+    (copy.landing / "4.jsonl").rename(copy.landing / "5.jsonl")
+    with pytest.raises(
+        StreamFailed, match=r"has been moved or removed; put it back, or remove .* _checkpoints"
+    ):
+        copy.once()
+    shutil.rmtree(copy.path / "_checkpoints")
+    assert copy.once().received_count == 1
+    assert sorted(r["event_id"] for r in copy.rows(EVENTS)) == ["a", "b", "d"]
+    assert len(copy.rows(BRONZE_EVENTS)) == 3  # what was half-written is gone
+    copy.troubles.clear()
+    copy.drop("5.jsonl", [event("e", 4, cookie_id="c5")])
+    assert copy.once().received_count == 0
+    (line,) = copy.troubles
+    assert line.startswith(
+        "native: 1 files have changed or landed again since they were read, such as 5.jsonl"
+    )
