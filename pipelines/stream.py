@@ -32,8 +32,8 @@ from pipelines.kafka import problems as kafka
 from pipelines.kafka.address import is_topic
 from pipelines.kafka.offsets import offsets_of_record
 from pipelines.kafka.topics import topics_of
-from pipelines.landed_again import landed_again
 from pipelines.lock import LakeLocked, lake_lock
+from pipelines.read_files import trouble_with_files
 from pipelines.rebuild.attempt import take_back_unfinished
 from pipelines.session import set_graph_checkpoints
 from pipelines.sources import Source, read_stream, require_different
@@ -53,7 +53,6 @@ class StreamFailed(RuntimeError):
 
 
 PATIENCE_ONCE_SECONDS = 300.0
-_FILE_IS_GONE = "java.io.FileNotFoundException"
 _RETRY_SECONDS = 5.0
 
 GRAPH_CHECKPOINTS = "_stitchlake/graph-checkpoints"
@@ -120,7 +119,7 @@ def run_stream(
         checkpoint = open_checkpoint(lake_path, tuple(s.name for s in inputs), snapshot, pending)
         if checkpoint.trouble is not None:
             on_trouble(checkpoint.trouble)
-        for line in landed_again(checkpoint, inputs):
+        for line in trouble_with_files(checkpoint, inputs):
             on_trouble(line)
         settle(lake, checkpoint.stream, is_continued=not checkpoint.is_new)
         known = _known_origins(lake, checkpoint)
@@ -232,11 +231,6 @@ def _reason(processor: BatchProcessor, error: Exception) -> str:
         return kafka.REFUSED_IN_A_STREAM
     if kafka.is_outage(said):
         return kafka.SILENCE_IN_A_STREAM
-    if _FILE_IS_GONE in said:
-        return (
-            "a file that the batch was to read has been moved or removed; put it back, or remove the lake's folder "
-            "_checkpoints to go on without it"
-        )
     at = traceback.extract_tb(problem.__traceback__)
     place = f" at {Path(at[-1].filename).name}:{at[-1].lineno}" if at else ""
     return f"a batch could not be published: {type(problem).__name__}{place}; nothing of it is visible, run again"
