@@ -1,4 +1,4 @@
-"""Files that are not as they were when Spark put them on its list. It reads a name once, and passes over what is gone."""
+"""Files that are not as they were when Spark listed them. It reads a name once, and passes over what is gone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipelines.sources import Source
 
 
 def trouble_with_files(checkpoint: Checkpoint, inputs: Sequence[Source]) -> list[str]:
-    """A line per folder whose files have changed since they were read, and per folder where files are gone that the next
-    batch was to read."""
+    """A line per folder whose files have changed since they were read, and one where files are gone that the next batch
+    was to read."""
     lines = []
     for number, source in enumerate(sorted(inputs, key=lambda s: s.name)):  # as Spark numbers them
         if source.kind != "file":
