@@ -19,12 +19,12 @@ from conf.policy import Policy
 from conf.settings import Settings
 from conf.source_mapping import load_mapping
 from conf.tables import ALL, BATCHES, BRONZE_EVENTS
-from pipelines.batch.intent import IntentConflict
-from pipelines.batch.process import BatchProcessor, BatchReport
+from pipelines.batch.intent import IntentConflict, pending_intent
+from pipelines.batch.process import INTENT, BatchProcessor, BatchReport
 from pipelines.batch.resolution import HashCollision
-from pipelines.checkpoint import Checkpoint, open_checkpoint
+from pipelines.checkpoint import DIRECT, Checkpoint, open_checkpoint
 from pipelines.components_graphframes import choose_components
-from pipelines.decisions.inbox import DIRECT, control_source, decided_origins, settle
+from pipelines.decisions.inbox import control_source, decided_origins, settle
 from pipelines.errands.errands import is_asked, run_asked
 from pipelines.errands.kinds import HANDLERS
 from pipelines.hashing_key import fingerprint, load_key
@@ -32,12 +32,14 @@ from pipelines.kafka import problems as kafka
 from pipelines.kafka.address import is_topic
 from pipelines.kafka.offsets import offsets_of_record
 from pipelines.kafka.topics import topics_of
-from pipelines.lock import lake_lock
+from pipelines.lock import LakeLocked, lake_lock
+from pipelines.read_files import trouble_with_files
 from pipelines.rebuild.attempt import take_back_unfinished
 from pipelines.session import set_graph_checkpoints
 from pipelines.sources import Source, read_stream, require_different
 from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
+from pipelines.tables.fence import LakeChanged
 from pipelines.tables.lake import Lake, SchemaMismatch
 from pipelines.tables.snapshot import Snapshot, published
 from pipelines.tables.writer import RowsRefused
@@ -54,7 +56,16 @@ PATIENCE_ONCE_SECONDS = 300.0
 _RETRY_SECONDS = 5.0
 
 GRAPH_CHECKPOINTS = "_stitchlake/graph-checkpoints"
-OUR_OWN = (ConservationError, HashCollision, IntentConflict, RowsRefused, SchemaMismatch, SessionsError)
+OUR_OWN = (
+    ConservationError,
+    HashCollision,
+    IntentConflict,
+    LakeChanged,
+    LakeLocked,
+    RowsRefused,
+    SchemaMismatch,
+    SessionsError,
+)
 
 
 class PolicyChanged(RuntimeError):
@@ -92,7 +103,7 @@ def run_stream(
     logging.getLogger("py4j").setLevel(
         logging.CRITICAL
     )  # it would print a failed batch's stack, and we report it
-    with lake_lock(lake_path):
+    with lake_lock(lake_path) as require_lock:
         lake = Lake(lake_path)
         lake.create_missing(ALL)
         snapshot = published(lake)
@@ -104,7 +115,12 @@ def run_stream(
         of_record = offsets_of_record(lake, snapshot)
         sources, topics = topics_of(spark, sources, of_record, settings)
         inputs = [*sources, control_source(lake_path)]
-        checkpoint = open_checkpoint(lake_path, tuple(s.name for s in inputs))
+        pending = pending_intent(lake.path / INTENT, snapshot.batch_id if snapshot else 0)
+        checkpoint = open_checkpoint(lake_path, tuple(s.name for s in inputs), snapshot, pending)
+        if checkpoint.trouble is not None:
+            on_trouble(checkpoint.trouble)
+        for line in trouble_with_files(checkpoint, inputs):
+            on_trouble(line)
         settle(lake, checkpoint.stream, is_continued=not checkpoint.is_new)
         known = _known_origins(lake, checkpoint)
         totals = {"batches": 0, "received": 0}
@@ -129,6 +145,8 @@ def run_stream(
             count,
             {name: topic.topic_id for name, topic in topics.items()},
             open_state=state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows),
+            offset_entry=checkpoint.offset_entry,
+            require_lock=require_lock,
         )
         processor.ready_state()
         frame = read_stream(spark, inputs, settings.max_files_per_trigger, topics)

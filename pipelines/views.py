@@ -55,30 +55,36 @@ def cohort_query(name: str) -> str:
     return (SQL / "cohorts" / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def register_duckdb(con: duckdb.DuckDBPyConnection, lake: Lake) -> Snapshot | None:
+def register_duckdb(
+    con: duckdb.DuckDBPyConnection, lake: Lake, at: Snapshot | None = None
+) -> Snapshot | None:
     """Every table at the version of the last published batch, and every view, in the schemas of the lake.
 
-    Calling it again moves the connection to the batch published last. Before the first one all tables are empty.
+    Calling it again moves the connection to the batch published last, or to `at`. Before the first one all tables are
+    empty.
     """
-    snapshot = published(lake)
+    snapshot = at or published(lake)
     con.execute("SET TimeZone = 'UTC'")
     tables = tuple(with_hot_parts(ALL))
     for schema in dict.fromkeys(spec.schema for spec in tables):
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     for spec in tables:
-        _duckdb_table(con, spec, _files(lake, spec, snapshot))
+        only = f"batch_id <= {snapshot.batch_id}" if spec is BATCHES and snapshot is not None else "true"
+        _duckdb_table(con, spec, _files(lake, spec, snapshot), only)
     for name, statement in view_statements().items():
         con.execute(f"CREATE OR REPLACE VIEW {name} AS {statement}")
     return snapshot
 
 
-def register_spark(spark: SparkSession, lake: Lake, shown: Snapshot | None = None) -> Snapshot | None:
+def register_spark(
+    spark: SparkSession, lake: Lake, shown: Snapshot | None = None, at: Snapshot | None = None
+) -> Snapshot | None:
     """The same names in the session's catalog, every table as a view of its published version.
 
-    Calling it again moves the catalog to the batch published last; `shown`, what the catalog shows already, keeps that
-    to the tables that have changed. CatalogConflict when a table of somebody else's has one of the names.
+    Calling it again moves the catalog to the batch published last, or to `at`; `shown`, what the catalog shows already,
+    keeps that to the tables that have changed. CatalogConflict when a table of somebody else's has one of the names.
     """
-    snapshot = published(lake)
+    snapshot = at or published(lake)
     if shown is not None and snapshot == shown:
         return snapshot
     tables = tuple(with_hot_parts(ALL))
@@ -156,7 +162,9 @@ def _files(lake: Lake, spec: TableSpec, snapshot: Snapshot | None) -> list[str]:
     ]
 
 
-def _duckdb_table(con: duckdb.DuckDBPyConnection, spec: TableSpec, paths: list[str]) -> None:
+def _duckdb_table(
+    con: duckdb.DuckDBPyConnection, spec: TableSpec, paths: list[str], only: str = "true"
+) -> None:
     """A view over the table's files: delta-rs says which those are, and DuckDB reads them faster than a dataset."""
     declared = f"{spec.schema}.__{spec.name}_columns"
     empty = spec.arrow.empty_table()
@@ -169,4 +177,4 @@ def _duckdb_table(con: duckdb.DuckDBPyConnection, spec: TableSpec, paths: list[s
         listed = ", ".join("'" + path.translate(_LITERAL) + "'" for path in paths)
         # BY NAME: an older file lacks the columns that were declared after it, and they read as null.
         rows += f" UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name = true)"
-    con.execute(f"CREATE OR REPLACE VIEW {spec.full_name} AS {rows}")
+    con.execute(f"CREATE OR REPLACE VIEW {spec.full_name} AS FROM ({rows}) WHERE {only}")

@@ -20,7 +20,7 @@ BATCHES = TableSpec(
         ColumnSpec(
             "kind",
             "string",
-            "`batch`, `compaction` of hot parts or `rebuild` under another policy (no records)",
+            "`batch`; without records: `empty`, `compaction` of hot parts, `rebuild` under another policy",
             "provenance",
         ),
         ColumnSpec("record_count", "long", "records framed: the batch's rows in bronze.events", "provenance"),
@@ -52,6 +52,12 @@ BATCHES = TableSpec(
             "offsets",
             "string",
             "the offsets of record as of this batch, as JSON: per topic the next offset of each partition",
+            "provenance",
+        ),
+        ColumnSpec(
+            "offset_entry",
+            "string",
+            "hash of the checkpoint's offset entry by which the batch was read; null for what no checkpoint numbers",
             "provenance",
         ),
         ColumnSpec("policy_fingerprint", "string", "hash of the identity policy", "provenance"),

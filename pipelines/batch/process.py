@@ -1,7 +1,7 @@
 """BatchProcessor: the foreachBatch step. Frame and parse, judge duplicates, resolve, fold, write, publish.
 
-Exactly once: the intent fixes what the batch sees, every write carries the stream's transaction (stream, batch), the
-row in ops.batches comes last. Repeating a published batch does nothing; repeating a half-written one completes it.
+Exactly once by the contract in pipelines/batch/contract.py: repeating a published batch does nothing, repeating a
+half-written one completes it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ from conf.tables import (
 )
 from pipelines.batch import rows
 from pipelines.batch.activity import Active, fold_activity
-from pipelines.batch.intent import Intent, record_intent
-from pipelines.batch.publish import Publication, batch_row, compaction_row
+from pipelines.batch.contract import Attempt
+from pipelines.batch.intent import Intent, own_transactions, pending_intent, record_intent
+from pipelines.batch.publish import Publication, batch_row, compaction_row, empty_row
 from pipelines.batch.resolution import Identified, identify
 from pipelines.batch.steps import Steps
 from pipelines.fingerprint import code_fingerprint
@@ -51,7 +52,8 @@ from pipelines.state.lake_state import LakeState
 from pipelines.state.open_state import OpenState
 from pipelines.state.table_state import TableState
 from pipelines.tables.compaction import compact_files, compact_hot
-from pipelines.tables.lake import Lake, with_hot_parts
+from pipelines.tables.fence import require_as_left
+from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
 from pipelines.tables.writer import TableWriter, Txn
 from quality.standing import Standing, judge_duplicates, require_conservation
@@ -97,7 +99,10 @@ class BatchProcessor:
         topic_ids: Mapping[str, str] | None = None,
         *,
         open_state: OpenState,
+        offset_entry: Callable[[int], str | None] = lambda stream_batch_id: None,
+        require_lock: Callable[[], None] = lambda: None,
     ) -> None:
+        self.offset_entry, self.require_lock = offset_entry, require_lock
         self.open_state = open_state
         self.lake, self.writer, self.parser, self.policy = lake, writer, parser, policy
         self.components, self.settings, self.stream = components, settings, stream
@@ -154,6 +159,7 @@ class BatchProcessor:
         with steps("parse"):
             received = parsed()
         if not received.num_rows:
+            self._publish_nothing(received, stream_batch_id, steps)
             return
         with steps("look_up"):
             state.prefetch(received)
@@ -163,18 +169,16 @@ class BatchProcessor:
             accepted = received.filter(pa.array(standing.valid))
             is_decision = accepted["decision"].is_valid()
             valid, control = accepted.filter(pc.invert(is_decision)), accepted.filter(is_decision)
-        intent = record_intent(self.lake.path / INTENT, self._intent(received, stream_batch_id))
+        intent, attempt = self._begin(received, stream_batch_id)
         state.is_dirty = True
-        txn = Txn(self.stream, stream_batch_id)
         with steps("bronze"):
-            waiting = {
-                BRONZE_EVENTS: rows.bronze_rows(received, intent.batch_id),
-                QUARANTINE: rows.quarantine_rows(received, standing, intent.batch_id),
-                EVENTS: rows.event_rows(valid, intent.batch_id),
-            }
-            first_writes = [
-                self._pool.submit(self._write, spec, table, txn) for spec, table in waiting.items()
-            ]
+            attempt.start(
+                {
+                    BRONZE_EVENTS: rows.bronze_rows(received, intent.batch_id),
+                    QUARANTINE: rows.quarantine_rows(received, standing, intent.batch_id),
+                    EVENTS: rows.event_rows(valid, intent.batch_id),
+                }
+            )
         with steps("identity"):
             decided = _decisions(control, intent.batch_id)
             identified = identify(received, valid, decided, state, self.policy, self.components, intent)
@@ -192,20 +196,21 @@ class BatchProcessor:
                 identified.resolution.rejoined,
             )
         with steps("write"):
-            for write in first_writes:
-                write.result()
-            later = self._table_rows(identified, active, state, intent)
-            for write in [self._pool.submit(self._write, spec, table, txn) for spec, table in later.items()]:
-                write.result()
+            derived = self._table_rows(identified, active, state, intent)
+            attempt.start(derived)
+            attempt.finish()
+        self._hot_rows += sum(table.num_rows for spec, table in derived.items() if spec.is_hot)
         state.event_keys.replace(np.empty(0, np.int64), accepted.select(["event_key", "content_digest"]))
         offsets = advanced(self._offsets, received, self.topic_ids)
         with steps("publish"):
-            publication = self._publication("batch", intent.batch_id, intent.batch_at, steps, offsets)
+            publication = self._publication(
+                "batch", intent.batch_id, intent.batch_at, steps, offsets, stream_batch_id
+            )
             row = batch_row(publication, stream_batch_id, received, standing, identified, active)
-            self.writer.append(BATCHES, row, txn)
+            self.require_lock()
+            attempt.publish(row)
         state.settle()
-        self._last_batch_id, self._done_stream_batch_id = intent.batch_id, stream_batch_id
-        self._published_versions, self._offsets = dict(self._versions), offsets
+        self._went_out(publication, offsets, stream_batch_id)
         self.on_published(
             BatchReport(
                 intent.batch_id,
@@ -219,14 +224,42 @@ class BatchProcessor:
             )
         )
 
+    def _begin(self, received: pa.Table, stream_batch_id: int) -> tuple[Intent, Attempt]:
+        """Put the batch on record, or take up the attempt that is."""
+        self.require_lock()
+        proposed = self._intent(received, stream_batch_id)
+        intent = record_intent(self.lake.path / INTENT, proposed)
+        txn = Txn(self.stream, stream_batch_id)
+        return intent, Attempt(
+            self.lake, self.writer, txn, self._versions, self._pool, is_repeated=intent is not proposed
+        )
+
+    def _publish_nothing(self, received: pa.Table, stream_batch_id: int, steps: Steps) -> None:
+        """A batch without a record is published like any other: what a checkpoint has counted and the lake has not
+        would look like a batch that was lost."""
+        intent, attempt = self._begin(received, stream_batch_id)
+        publication = self._publication(
+            "empty", intent.batch_id, intent.batch_at, steps, self._offsets, stream_batch_id
+        )
+        attempt.publish(empty_row(publication, stream_batch_id))
+        self._went_out(publication, self._offsets, stream_batch_id)
+
+    def _went_out(self, publication: Publication, offsets: Offsets, stream_batch_id: int) -> None:
+        self._last_batch_id, self._done_stream_batch_id = publication.batch_id, stream_batch_id
+        self._published_versions, self._offsets = dict(publication.table_versions), offsets
+
     def ready_state(self) -> LakeState:
-        """The state as of the last published batch, reloaded if an attempt has spoilt it."""
+        """The state as of the last published batch, reloaded if an attempt has spoilt it.
+
+        LakeChanged when somebody else has written the lake.
+        """
         if self.state is None or self.state.is_dirty:
             snapshot = published(self.lake)
-            self.state = self.open_state(snapshot)
-            self._versions = {spec.full_name: self.lake.version(spec) for spec in with_hot_parts(ALL)}
-            self._published_versions = dict(snapshot.table_versions) if snapshot else dict(self._versions)
             self._last_batch_id = snapshot.batch_id if snapshot else 0
+            self._published_versions = dict(snapshot.table_versions) if snapshot else {}
+            pending = pending_intent(self.lake.path / INTENT, self._last_batch_id)
+            self._versions = require_as_left(self.lake, self._published_versions, own_transactions(pending))
+            self.state = self.open_state(snapshot)
             self._offsets = offsets_of_record(self.lake, snapshot)
             self._done_stream_batch_id = self._last_published_of_stream()
         return self.state
@@ -239,10 +272,13 @@ class BatchProcessor:
     # -- upkeep between batches ------------------------------------------------------------------------------------
 
     def compact(self) -> None:
-        """Fold the hot parts into their tables and publish that, so that the tables themselves are complete."""
+        """Fold the hot parts into their tables and publish that, so that the tables themselves are complete.
+
+        Not while a batch is half-written: this would publish what there is of it.
+        """
         with self._one_at_a_time:
             self.ready_state()
-            if self._last_batch_id:
+            if self._last_batch_id and not pending_intent(self.lake.path / INTENT, self._last_batch_id):
                 self._compact()
 
     def _is_compaction_due(self) -> bool:
@@ -254,25 +290,27 @@ class BatchProcessor:
         batch_id = self._last_batch_id + 1
         txn = Txn(f"{self.stream}:compaction", batch_id)
         steps = Steps()
-        versions = dict(self._versions)
+        before = self._versions
+        left = require_as_left(self.lake, before)  # it folds in whatever is in the hot parts
         with steps("compact"):
-            folded = self._pool.map(
-                lambda spec: compact_hot(self.lake, spec, self._last_batch_id, self.writer), UPSERTED
+            list(
+                self._pool.map(
+                    lambda spec: compact_hot(self.lake, spec, self._last_batch_id, self.writer), UPSERTED
+                )
             )
-            for spec, compacted in zip(UPSERTED, folded, strict=True):
-                versions[spec.full_name] = compacted.base_version
-                versions[spec.hot.full_name] = compacted.hot_version
         with steps("compact_files"):
             for spec in APPENDED:
-                versions[spec.full_name] = compact_files(self.lake, spec)
-        if versions != self._versions:
-            self._versions = versions
+                compact_files(self.lake, spec)
+        self._versions = require_as_left(self.lake, left)
+        if self._versions != before:
             publication = self._publication(
                 "compaction", batch_id, time.time_ns() // 1000, steps, self._offsets
             )
-            self.writer.append(BATCHES, compaction_row(publication), txn)
+            self.require_lock()
+            attempt = Attempt(self.lake, self.writer, txn, self._versions, self._pool, is_repeated=False)
+            attempt.publish(compaction_row(publication))
             self._last_batch_id = batch_id
-            self._published_versions = dict(self._versions)
+            self._published_versions = dict(publication.table_versions)
         self._compacted_at, self._hot_rows = time.monotonic(), 0
 
     # -- parts -----------------------------------------------------------------------------------------------------
@@ -351,13 +389,14 @@ class BatchProcessor:
             PROFILES.hot: active.profiles,
         }
 
-    def _write(self, spec: TableSpec, table: pa.Table, txn: Txn) -> None:
-        if table.num_rows:
-            self._hot_rows += table.num_rows if spec.is_hot else 0
-            self._versions[spec.full_name] = self.writer.append(spec, table, txn)
-
     def _publication(
-        self, kind: str, batch_id: int, started_at: int, steps: Steps, offsets: Offsets
+        self,
+        kind: str,
+        batch_id: int,
+        started_at: int,
+        steps: Steps,
+        offsets: Offsets,
+        stream_batch_id: int | None = None,
     ) -> Publication:
         return Publication(
             stream=self.stream,
@@ -369,6 +408,7 @@ class BatchProcessor:
             policy_fingerprint=self.policy.fingerprint,
             key_fingerprint=self.key_fingerprint,
             offsets=to_json(offsets),
+            offset_entry=None if stream_batch_id is None else self.offset_entry(stream_batch_id),
         )
 
     def _fetch_events(self, windows: pa.Table) -> pa.Table:

@@ -34,11 +34,17 @@ class Publication:
     policy_fingerprint: str
     key_fingerprint: str
     offsets: str  # the offsets of record as of this batch, as JSON
+    offset_entry: str | None = None  # hash of the checkpoint's offset entry by which it was read
 
 
 def compaction_row(publication: Publication) -> pa.Table:
     """A row without records: hot parts were folded in, and the tables have other versions."""
     return _row(publication, {}, {})
+
+
+def empty_row(publication: Publication, stream_batch_id: int) -> pa.Table:
+    """A row of a stream's batch in which there was no record."""
+    return _row(publication, {"stream_batch_id": np.array([stream_batch_id]), "inputs": pa.array(["[]"])}, {})
 
 
 def rebuild_row(publication: Publication, metrics: Mapping[str, int]) -> pa.Table:
@@ -90,6 +96,7 @@ def _row(publication: Publication, columns: rows.Columns, metrics: Mapping[str, 
         "step_seconds": _map(publication.step_seconds, pa.float64()),
         "table_versions": _map(publication.table_versions, pa.int64()),
         "offsets": pa.array([publication.offsets]),
+        "offset_entry": pa.array([publication.offset_entry], pa.string()),
         "policy_fingerprint": pa.array([publication.policy_fingerprint]),
         "code_fingerprint": pa.array([code_fingerprint()]),
         "key_fingerprint": pa.array([publication.key_fingerprint]),

@@ -17,6 +17,7 @@ COMMANDS = (
     "decide",
     "sql",
     "status",
+    "repair",
 )
 FAILED, BAD_USAGE = 1, 2
 

@@ -23,7 +23,9 @@ from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
+from pipelines.tables.fence import LakeChanged
 from pipelines.tables.lake import NoLake, SchemaMismatch
+from pipelines.tables.snapshot import NoSuchBatch
 from pipelines.views import CatalogConflict
 
 
@@ -40,8 +42,10 @@ FAILURES = (
     IntentConflict,
     JavaMissing,
     KeyProblem,
+    LakeChanged,
     LakeLocked,
     NoLake,
+    NoSuchBatch,
     NoSuchPerson,
     NotReady,
     OffsetsLost,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.tables.lake import Lake, NoLake, existing_lake
+from pipelines.tables.snapshot import NoSuchBatch, Snapshot, published_as
 from pipelines.views import CatalogConflict, register_duckdb, register_spark
 
 TABLE_ROWS = 50
@@ -58,6 +59,12 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("query", metavar="SQL", help='for example "SELECT count(*) FROM gold.profiles_live"')
     parser.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default lake/")
     parser.add_argument("--engine", choices=("duckdb", "spark"), default="duckdb", help="default duckdb")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="every table as batch N published it (ops.batches lists them; default: the last one)",
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON object per line")
     shape.add_argument("--csv", action="store_true", help="CSV with a header line")
@@ -75,11 +82,13 @@ def run(args: argparse.Namespace) -> int:
     limit = args.limit if args.limit is not None else (TABLE_ROWS if is_table else None)
     ask = _ask_duckdb if args.engine == "duckdb" else _ask_spark
     try:
-        names, rows = ask(existing_lake(args.lake), args.query, None if limit is None else limit + 1)
+        lake = existing_lake(args.lake)
+        at = None if args.batch is None else published_as(lake, args.batch)
+        names, rows = ask(lake, args.query, None if limit is None else limit + 1, at)
     except QueryRefused as refused:
         print(f"sql: {refused}", file=sys.stderr)
         return 2
-    except (CatalogConflict, NoLake) as problem:
+    except (CatalogConflict, NoLake, NoSuchBatch) as problem:
         print(f"sql: {problem}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -101,14 +110,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask_duckdb(lake: Lake, query: str, limit: int | None) -> tuple[list[str], list[tuple]]:
+def _ask_duckdb(
+    lake: Lake, query: str, limit: int | None, at: Snapshot | None
+) -> tuple[list[str], list[tuple]]:
     import duckdb
 
     con = duckdb.connect()
     con.execute(
         "SET python_enable_replacements = false"
     )  # names mean tables of the lake, not variables of ours
-    register_duckdb(con, lake)
+    register_duckdb(con, lake, at)
     folder = str(lake.path).replace("'", "''")
     con.execute(f"SET allowed_directories = ['{folder}/']")
     con.execute("SET enable_external_access = false")
@@ -134,14 +145,16 @@ def _ask_duckdb(lake: Lake, query: str, limit: int | None) -> tuple[list[str], l
         ) from None
 
 
-def _ask_spark(lake: Lake, query: str, limit: int | None) -> tuple[list[str], list[tuple]]:
+def _ask_spark(
+    lake: Lake, query: str, limit: int | None, at: Snapshot | None
+) -> tuple[list[str], list[tuple]]:
     from pyspark.errors import PySparkException
 
     from pipelines.session import build_session
 
     report_wrong_questions_once()
     spark = build_session("stitchlake-sql")
-    register_spark(spark, lake)
+    register_spark(spark, lake, at=at)
     try:
         if not query.lower().lstrip().startswith(READING) and not query.lstrip().startswith("--"):
             raise _not_reading(query.split(maxsplit=1)[0].upper() if query.strip() else "nothing")

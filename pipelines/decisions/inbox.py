@@ -22,6 +22,7 @@ from conf.tables import ALL, BRONZE_EVENTS, IDENTITY_DECISIONS
 from pipelines.batch.discard import discard_unpublished
 from pipelines.batch.intent import read_intent
 from pipelines.batch.process import INTENT, BatchProcessor
+from pipelines.checkpoint import DIRECT
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.rebuild.attempt import take_back_unfinished
@@ -34,8 +35,6 @@ from transforms.control import CONTROL
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
 from transforms.records import parsing
-
-DIRECT = "control-"  # every direct batch is an application of its own: nothing ever continues it
 
 
 class DecisionProblem(RuntimeError):
@@ -145,6 +144,7 @@ def settle(lake: Lake, stream: str | None, is_continued: bool = True) -> bool:
         return True
     if intent.stream.startswith(DIRECT) or not is_continued:
         discard_unpublished(lake, last)
+        (lake.path / INTENT).unlink()  # nothing of it is left, so nothing waits for its retry
         return True
     return False
 

@@ -13,13 +13,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
+from deltalake import CommitProperties
 
 from conf.tables import ALL, BATCHES
 from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import read_intent
+from pipelines.batch.intent import own_transactions, pending_intent, read_intent
 from pipelines.batch.process import INTENT
+from pipelines.tables.fence import OWN_COMMIT, require_as_left
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import Snapshot
+from pipelines.tables.writer import Txn
 
 ATTEMPT = "_stitchlake/rebuild.json"
 
@@ -60,18 +63,28 @@ def forget(lake: Lake) -> None:
 
 
 def take_back_unfinished(lake: Lake, snapshot: Snapshot | None) -> bool:
-    """Undo what a rebuild that never came to publishing has written. For the holder of the lake's lock."""
+    """Undo what a rebuild that never came to publishing has written. For the holder of the lake's lock.
+
+    LakeChanged when the tables have changed in a way that no attempt on record explains.
+    """
     path = lake.path / ATTEMPT
-    if snapshot is None or not path.exists():
+    attempt = Attempt(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    last = snapshot.batch_id if snapshot is not None else 0
+    own = set(own_transactions(pending_intent(lake.path / INTENT, last)))
+    if attempt is not None:
+        own.add(Txn(f"rebuild:{attempt.id}", attempt.batch_id))
+    require_as_left(lake, snapshot.table_versions if snapshot is not None else {}, own)
+    if snapshot is None or attempt is None:
         return False
-    attempt = Attempt(**json.loads(path.read_text(encoding="utf-8")))
     is_unfinished = attempt.batch_id > snapshot.batch_id
     if is_unfinished:
         # Upserted tables were only added to; of the others a newer version may hold other rows.
         for spec in (s for s in ALL if s.write != "upsert" and s is not BATCHES):
             version = snapshot.version(spec)
             if version is not None and lake.version(spec) != version:
-                lake.open(spec).restore(version)
+                lake.open(spec).restore(
+                    version, commit_properties=CommitProperties(custom_metadata=OWN_COMMIT)
+                )
         discard_unpublished(lake, snapshot.batch_id)
     forget(lake)
     return is_unfinished

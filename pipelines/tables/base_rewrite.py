@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, PostCommitHookProperties
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 from deltalake.transaction import AddAction, RemoveAction
 
 from conf.table_spec import TableSpec
+from pipelines.tables.fence import OWN_COMMIT
 from pipelines.tables.live_rows import UPDATED, same_keys, upserts, without_keys_of
 from pipelines.tables.writer import conform
 
@@ -73,6 +74,7 @@ def fold_into_base(
             "append",
             table.schema(),
             [],
+            commit_properties=CommitProperties(custom_metadata=OWN_COMMIT),
             post_commithook_properties=after_commit,
         )
     except BaseException:

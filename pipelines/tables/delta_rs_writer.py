@@ -24,6 +24,7 @@ from deltalake.transaction import RemoveAction
 
 from conf.table_spec import TableSpec
 from pipelines.tables.base_rewrite import fold_into_base
+from pipelines.tables.fence import OWN_COMMIT
 from pipelines.tables.lake import Lake
 from pipelines.tables.live_rows import UPDATED, newest_rows
 from pipelines.tables.writer import Txn, conform
@@ -101,6 +102,7 @@ class DeltaRsWriter:
                 table.delete(
                     f"{UPDATED} <= {upto_batch_id}",
                     writer_properties=PARQUET,
+                    commit_properties=CommitProperties(custom_metadata=OWN_COMMIT),
                     post_commithook_properties=AFTER_COMMIT,
                 )
                 return
@@ -113,6 +115,7 @@ class DeltaRsWriter:
                     "append",
                     table.schema(),
                     [],
+                    commit_properties=CommitProperties(custom_metadata=OWN_COMMIT),
                     post_commithook_properties=AFTER_COMMIT,
                 )
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from deltalake.exceptions import DeltaError
 
 from conf.table_spec import DELETED, TableSpec
-from conf.tables import BATCHES
-from pipelines.tables.lake import Lake
+from conf.tables import ALL, BATCHES
+from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.live_rows import UPDATED, newest_rows, upserts, without_keys_of
 
 ROWS_PER_READ = 131_072
+
+
+class NoSuchBatch(RuntimeError):
+    """A state of the lake that cannot be read; the message says whether it never was, or is no more."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,46 @@ def published(lake: Lake) -> Snapshot | None:
     if not numbers.num_rows:
         return None
     last = pc.max(numbers["batch_id"]).as_py()
-    row = batches.to_table(filter=pc.field("batch_id") == last).slice(0, 1).to_pylist()[0]
+    return _snapshot(lake, batches, last)
+
+
+def published_as(lake: Lake, batch_id: int) -> Snapshot:
+    """The state that a batch published, however long ago, with every file of it at hand.
+
+    NoSuchBatch when it was never published, or when upkeep has removed files of it.
+    """
+    newest = published(lake)
+    if newest is None:
+        raise NoSuchBatch(f"nothing has been published in {lake.path} yet")
+    batches = lake.open(BATCHES).to_pyarrow_dataset()
+    if not batches.count_rows(filter=pc.field("batch_id") == batch_id):
+        raise NoSuchBatch(f"batch {batch_id} was never published; the last one is {newest.batch_id}")
+    snapshot = _snapshot(lake, batches, batch_id)
+    for spec in with_hot_parts(ALL):
+        version = snapshot.version(spec)
+        if version is not None and spec is not BATCHES and not _is_there(lake, spec, version):
+            raise NoSuchBatch(
+                f"{spec.full_name} cannot be read as of batch {batch_id} any more: upkeep has removed files of its "
+                "version; ask for a later batch, or restore a backup that has it"
+            )
+    return snapshot
+
+
+def _snapshot(lake: Lake, batches: ds.Dataset, batch_id: int) -> Snapshot:
+    row = batches.to_table(filter=pc.field("batch_id") == batch_id).slice(0, 1).to_pylist()[0]
     return Snapshot(
         lake,
-        batch_id=last,
+        batch_id=batch_id,
         table_versions=dict(row["table_versions"] or ()),
         stream=row["stream"],
         published_at=row["published_at"],
         row=row,
     )
+
+
+def _is_there(lake: Lake, spec: TableSpec, version: int) -> bool:
+    try:
+        paths = lake.open(spec, version).get_add_actions()["path"].to_pylist()
+    except DeltaError:  # the log does not go back so far
+        return False
+    return all((lake.table_path(spec) / unquote(path)).exists() for path in paths)

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from conf.table_spec import DELETED, TableSpec
+from pipelines.tables.fence import OWN
 from pipelines.tables.lake import Lake
 from pipelines.tables.live_rows import UPDATED
 from pipelines.tables.writer import Txn, conform
@@ -21,6 +22,9 @@ class SparkWriter:
 
     def __init__(self, lake: Lake, spark: SparkSession) -> None:
         self._lake, self._spark = lake, spark
+        # MERGE and DELETE take the mark from a setting: in a session of our own, or it would mark a user's commits too.
+        self._marking = spark.newSession()
+        self._marking.conf.set("spark.databricks.delta.commitInfo.userMetadata", OWN)
 
     def append(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
         rows = conform(spec, rows)
@@ -51,9 +55,11 @@ class SparkWriter:
             ) WHERE `__newest_first` = 1) AS newest"""
         base = self._table(spec)
         if self._lake.open(spec).count() == 0:
-            self._spark.sql(f"INSERT INTO {base} ({names}) SELECT {names} FROM {newest} WHERE NOT {is_gone}")
+            self._marking.sql(
+                f"INSERT INTO {base} ({names}) SELECT {names} FROM {newest} WHERE NOT {is_gone}"
+            )
         else:
-            self._spark.sql(f"""
+            self._marking.sql(f"""
                 MERGE INTO {base} AS base USING {newest} ON {on}
                 WHEN MATCHED AND {is_newer} AND {is_gone} THEN DELETE
                 WHEN MATCHED AND {is_newer} THEN UPDATE SET {pairs}
@@ -67,7 +73,7 @@ class SparkWriter:
             # Between two batches that is all of them, and taking all is a matter of the log alone.
             is_part = hot.count_rows(filter=pc.field(UPDATED) > upto_batch_id) > 0
             which = f" WHERE `{UPDATED}` <= {int(upto_batch_id)}" if is_part else ""
-            self._spark.sql(f"DELETE FROM {self._table(spec.hot)}{which}")
+            self._marking.sql(f"DELETE FROM {self._table(spec.hot)}{which}")
         return self._lake.version(spec.hot)
 
     def _table(self, spec: TableSpec) -> str:
