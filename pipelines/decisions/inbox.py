@@ -143,7 +143,7 @@ def settle(lake: Lake, stream: str | None, is_continued: bool = True) -> bool:
     if intent is None or intent.batch_id <= last or intent.stream == stream:
         return True
     if intent.stream.startswith(DIRECT) or not is_continued:
-        discard_unpublished(lake, last)
+        discard_unpublished(lake, last, intent.stream)
         (lake.path / INTENT).unlink()  # nothing of it is left, so nothing waits for its retry
         return True
     return False

@@ -85,7 +85,7 @@ def take_back_unfinished(lake: Lake, snapshot: Snapshot | None) -> bool:
                 lake.open(spec).restore(
                     version, commit_properties=CommitProperties(custom_metadata=OWN_COMMIT)
                 )
-        discard_unpublished(lake, snapshot.batch_id)
+        discard_unpublished(lake, snapshot.batch_id, f"rebuild:{attempt.id}")
     forget(lake)
     return is_unfinished
 

@@ -23,6 +23,7 @@ from pipelines.tables.writer import Txn
 
 OWN = "stitchlake"
 OWN_COMMIT = {"userMetadata": OWN}  # for what changes rows and is no transaction of a batch
+TAKES_BACK = "takesBack"
 WAY_OUT = "`stitchlake repair` takes the lake back to its last published batch"
 
 
@@ -40,6 +41,7 @@ class Commit:
     is_marked: bool
     txns: frozenset[Txn]
     restores: int | None = None  # the version that a RESTORE went back to
+    takes_back: str | None = None  # whose rows it deletes, because nobody will complete them
 
 
 def require_as_left(
@@ -89,6 +91,8 @@ def first_foreign(
     for commit in commits(lake, spec, left, version):
         if commit.is_marked and commit.restores is not None:
             standing = [c for c in standing if c.version <= commit.restores]
+        elif commit.is_marked and commit.takes_back is not None:
+            standing = [c for c in standing if all(t.app_id != commit.takes_back for t in c.txns)]
         elif _is_foreign(spec, commit, own):
             standing.append(commit)
     return standing[0] if standing else None
@@ -121,7 +125,8 @@ def commits(lake: Lake, spec: TableSpec, after: int, upto: int) -> Iterator[Comm
 
 
 def read_commit(entry: Path, version: int) -> Commit:
-    operation, changes_rows, is_marked, txns, restores = "unknown operation", False, False, [], None
+    operation, changes_rows, is_marked, txns = "unknown operation", False, False, []
+    restores = takes_back = None
     try:
         with entry.open("rb") as f:
             for line in f:
@@ -129,6 +134,7 @@ def read_commit(entry: Path, version: int) -> Commit:
                 if (info := action.get("commitInfo")) is not None:
                     operation = str(info.get("operation", operation))
                     is_marked = info.get("userMetadata") == OWN
+                    takes_back = info.get(TAKES_BACK)
                     if operation == "RESTORE":
                         restores = _number(info.get("operationParameters", {}).get("version"))
                 elif (txn := action.get("txn")) is not None:
@@ -138,7 +144,7 @@ def read_commit(entry: Path, version: int) -> Commit:
     except FileNotFoundError:
         # Upkeep keeps what is newer than the last published batch; what else was there, nobody can tell.
         return Commit(version, "removed from the log", True, False, frozenset())
-    return Commit(version, operation, changes_rows, is_marked, frozenset(txns), restores)
+    return Commit(version, operation, changes_rows, is_marked, frozenset(txns), restores, takes_back)
 
 
 def _number(text: object) -> int | None:

@@ -14,7 +14,7 @@ from conf.table_spec import TableSpec
 from conf.tables import BATCHES, BRONZE_EVENTS, BY_NAME, EVENTS, IDENTITY_LOG, IDENTITY_MAP, PROFILES
 from pipelines.batch.process import INTENT
 from pipelines.cli.__main__ import main
-from pipelines.decisions.inbox import apply_waiting
+from pipelines.decisions.inbox import apply_waiting, settle
 from pipelines.rebuild.attempt import take_back_unfinished
 from pipelines.repair import repair
 from pipelines.tables.fence import LakeChanged, require_as_left
@@ -275,6 +275,20 @@ def test_half_written_batches_and_broken_off_compactions_are_our_own(
     world.start()
     world.feed(EVENTS_OF_BATCHES[4])
     assert len(published(world.lake).arrow(EVENTS)) == 15
+
+
+def test_what_was_taken_back_because_nobody_completes_it_is_explained(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail while the deletion alone was marked: the rows it took back had come from nobody."""
+    world.break_off(monkeypatch, EVENTS_OF_BATCHES[3])
+    assert settle(world.lake, "a new checkpoint", is_continued=False)
+    assert not (world.path / INTENT).exists()
+    world.stream = "a new checkpoint"
+    for _ in range(2):
+        world.start()
+        world.feed(EVENTS_OF_BATCHES[3])
+    assert len(published(world.lake).arrow(EVENTS)) == 12
 
 
 def test_a_half_written_batch_whose_intent_was_lost_is_no_longer_our_own(
