@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from html import escape
+from urllib.parse import quote
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,31 +17,27 @@ from great_expectations.data_context.types.resource_identifiers import (
     ValidationResultIdentifier,
 )
 
+from quality.docs_folder import MARK, require_ours
 from quality.suites import Judged, suite_of, suite_result
 
-MARK = ".stitchlake-quality"
-_ELSEWHERE = r"https?://[^\"'> ]*"
-# Style sheets, scripts, pictures and notices that Great Expectations' pages fetch from other people's servers.
+# What Great Expectations' pages fetch from other people's servers, and the scripts that need it.
 _FETCHED = (
-    rf"<script[^>]*\bsrc=[\"']{_ELSEWHERE}[\"'][^>]*>.*?</script>",
-    rf"<link\b[^>]*\bhref=[\"']{_ELSEWHERE}[\"'][^>]*>",
-    rf"<img\b[^>]*\bsrc=[\"']{_ELSEWHERE}[\"'][^>]*>",
+    r"<script\b.*?</script>",
+    r"<link\b[^>]*>",
+    r"<img\b[^>]*>",
     r"<footer\b.*?</footer>",
+    r"url\([\"']?https?:[^)]*\)",
 )
 _STYLE = """<style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 0 1rem 3rem; }
-table { border-collapse: collapse; width: 100%; } th, td { border: 1px solid #ccc; padding: .3rem .6rem;
-  text-align: left; vertical-align: top; } nav ol, nav ul, ul { padding-left: 1.2rem; }
-.badge { background: #eee; border-radius: .3rem; padding: 0 .3rem; } .text-success { color: #17803d; }
-.text-danger { color: #b3261e; } .alert { border-left: 4px solid #b3261e; padding-left: .6rem; }
+table { border-collapse: collapse; width: 100%; } ul, ol { padding-left: 1.2rem; }
+th, td { border: 1px solid #ccc; padding: .3rem .6rem; text-align: left; vertical-align: top; }
+.badge { background: #eee; border-radius: .3rem; padding: 0 .3rem; }
+.text-success, .met { color: #17803d; } .text-danger, .broken { color: #b3261e; }
 .fa-check-circle::before { content: "✓"; } .fa-times::before, .fa-times-circle::before { content: "✗"; }
-.modal, .collapse:not(.show), .popover { display: none; } .nav { list-style: none; }
+.modal, .popover, .btn, button, input { display: none; } .nav { list-style: none; }
 @media (prefers-color-scheme: dark) { body { background: #16181c; color: #e6e6e6; } .badge { background: #333; } }
 </style>"""
-
-
-class DocsFolderTaken(ValueError):
-    """A folder with something else in it, which is not overwritten."""
 
 
 def write_data_docs(
@@ -55,21 +53,12 @@ def write_data_docs(
     for page in fresh.rglob("*.html"):
         page.write_text(_at_home(page.read_text(encoding="utf-8")), encoding="utf-8")
     shutil.rmtree(fresh / "static", ignore_errors=True)
+    (fresh / "index.html").write_text(_index(fresh, judged, run_name, checked_at), encoding="utf-8")
     (fresh / MARK).touch()
     if folder.exists():
         shutil.rmtree(folder)
     fresh.rename(folder)
     return folder / "index.html"
-
-
-def require_ours(folder: Path) -> None:
-    """DocsFolderTaken unless the folder is missing, empty or holds the pages of an earlier run."""
-    if folder.exists() and not (
-        folder.is_dir() and ((folder / MARK).exists() or not any(folder.iterdir()))
-    ):
-        raise DocsFolderTaken(
-            f"{folder} has something else in it; give --docs an empty folder, or one of an earlier run"
-        )
 
 
 def _build(
@@ -99,6 +88,32 @@ def _build(
         },
     )
     context.build_data_docs(site_names=["quality"])
+
+
+def _index(
+    folder: Path, judged: Mapping[str, Sequence[Judged]], run_name: str, checked_at: datetime
+) -> str:
+    """The first page. Great Expectations' own is drawn by a script that it fetches."""
+    rows = []
+    for name, results in judged.items():
+        (page,) = folder.glob(f"validations/{name.replace('.', '/')}/**/*.html")
+        broken = [one for one in results if not one.is_success]
+        said = "; ".join(f"{r.severity}: {r.says}" for r in (one.measured.rule for one in broken))
+        verdict = f'<span class="broken">✗ {escape(said)}</span>' if broken else '<span class="met">✓</span>'
+        elements = next((m.element_count for m in (one.measured for one in results) if m.rule.kind != "columns"), None)
+        rows.append(
+            f'<tr><td><a href="{quote(page.relative_to(folder).as_posix())}">{escape(name)}</a></td>'
+            f"<td>{'' if elements is None else f'{elements:,}'}</td>"
+            f"<td>{len(results) - len(broken)} of {len(results)}</td><td>{verdict}</td></tr>"
+        )
+    return (
+        "<!DOCTYPE html>\n<html><head><meta charset='UTF-8'><title>Data quality</title>\n"
+        f"{_STYLE}\n</head><body>\n<h1>Data quality</h1>\n"
+        f"<p>{escape(run_name)}, looked at {checked_at:%Y-%m-%d %H:%M:%S} UTC</p>\n"
+        "<table><tr><th>table</th><th>rows</th><th>expectations met</th><th></th></tr>\n"
+        + "\n".join(rows)
+        + "\n</table>\n</body></html>\n"
+    )
 
 
 def _at_home(page: str) -> str:

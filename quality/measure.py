@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from conf.table_spec import TableSpec
-from quality.rules import Rule, rows_of
+from quality.rules import NOT_NULL, Rule, rows_of
 
 # Asks the engine one query that answers with one row of counts. Raises what the engine raises.
 Ask = Callable[[str], Sequence[int | None]]
@@ -43,14 +43,22 @@ def measure(spec: TableSpec, rules: Sequence[Rule], columns: Sequence[str], ask:
     measured = []
     for rule in rules:
         if rule.kind == "columns":
-            differing = len(set(rule.columns) ^ set(columns))
-            measured.append(Measured(rule, len(rule.columns), differing, columns=tuple(columns)))
+            shown = _as_read(rule, columns) if rule.severity == "critical" else tuple(columns)
+            differing = len(set(rule.columns) ^ set(shown))
+            measured.append(Measured(rule, len(rule.columns), differing, columns=shown))
         elif _breaks(rule):
             unexpected, null_count = next(counts), next(counts)
             measured.append(Measured(rule, element_count, unexpected, null_count))
         else:
             measured.append(Measured(rule, element_count, _alone(ask, _whole(rule, rows))))
     return measured
+
+
+def _as_read(rule: Rule, columns: Sequence[str]) -> tuple[str, ...]:
+    """The table's columns as every reader sees them: a missing one that may be null reads as null."""
+    present = {column.split(" ")[0] for column in columns}
+    missing = (c for c in rule.columns if c.split(" ")[0] not in present and not c.endswith(NOT_NULL))
+    return (*columns, *missing)
 
 
 def _breaks(rule: Rule) -> str:

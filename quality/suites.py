@@ -43,7 +43,10 @@ class Judged:
 
 def expectation_of(rule: Rule) -> Expectation:
     """The expectation that a rule is."""
-    given: dict[str, Any] = {"severity": rule.severity, "notes": f"{rule.severity}: {rule.name}"}
+    given: dict[str, Any] = {
+        "severity": rule.severity,
+        "meta": {"notes": {"format": "string", "content": [f"{rule.severity}: {rule.name}"]}},
+    }
     if rule.kind == "columns":
         return gxe.ExpectTableColumnsToMatchSet(
             column_set=list(rule.columns), exact_match=True, description=rule.says, **given

@@ -37,7 +37,8 @@ BATCHES = TableSpec(
         ColumnSpec(
             "metrics",
             "map<string,long>",
-            "further counts: nodes solved, persons merged, flags, …",
+            "further counts: events per flag and per reason of refusal, late ones and ones from the future, nodes solved and "
+            "why owners changed, persons and sessions touched",
             "provenance",
         ),
         ColumnSpec("step_seconds", "map<string,double>", "where the time went", "provenance"),
