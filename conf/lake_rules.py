@@ -38,7 +38,9 @@ class LakeRule:
 
     def __post_init__(self) -> None:
         if self.unexpected.count("{batch}") != self.unexpected.count("{") or "{batch}" not in self.unexpected:
-            raise SpecError(f"rule {self.name}: a query names its own table as {{batch}}, and has no other braces")
+            raise SpecError(
+                f"rule {self.name}: a query names its own table as {{batch}}, and has no other braces"
+            )
 
 
 def _batch_is_published(table: TableSpec, column: str) -> LakeRule:

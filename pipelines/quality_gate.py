@@ -41,9 +41,7 @@ def require_quality(
         if run.checked_batch_id < last:
             say(f"its quality is known as of batch {run.checked_batch_id}, and batch {last} is published")
         return
-    shown = summary(broken[:_SHOWN]) + (
-        f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
-    )
+    shown = summary(broken[:_SHOWN]) + (f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else "")
     found = f"the quality run of batch {run.checked_batch_id} found critical expectations broken: {shown}"
     if despite:
         say(f"{found}; publishing all the same")

@@ -118,7 +118,9 @@ def _opened(lake: Lake, spark: SparkSession | None, scratch: str) -> tuple[Snaps
     """The last published batch and how to ask about it; every table is shown as of that batch from now on."""
     snapshot = published(lake)
     if snapshot is None:
-        raise QualityProblem(f"there is nothing to check in {lake.path} yet: no batch has been published there")
+        raise QualityProblem(
+            f"there is nothing to check in {lake.path} yet: no batch has been published there"
+        )
     for spec in with_hot_parts(ALL):
         if snapshot.version(spec) is not None and not lake.has(spec):
             raise QualityProblem(
@@ -157,9 +159,7 @@ def _type_text(kind: Any) -> str:
     return f"struct<{','.join(f['name'] + ':' + _type_text(f['type']) for f in kind['fields'])}>"
 
 
-def _rows(
-    judged: dict[str, list[Judged]], run_id: str, snapshot: Snapshot, checked_at: datetime
-) -> pa.Table:
+def _rows(judged: dict[str, list[Judged]], run_id: str, snapshot: Snapshot, checked_at: datetime) -> pa.Table:
     return pa.Table.from_pylist(
         [_row(one, run_id, snapshot, checked_at) for results in judged.values() for one in results],
         schema=QUALITY_RESULTS.arrow,

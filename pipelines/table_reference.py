@@ -110,7 +110,9 @@ def _facts(spec: TableSpec, column: ColumnSpec) -> Iterator[str]:
 
 
 def _view(con: duckdb.DuckDBPyConnection, name: str) -> str:
-    declared = {c.name: c for spec in (*BESIDE, *ALL, SESSIONS, EVENTS) for c in spec.columns}  # the last one counts
+    declared = {
+        c.name: c for spec in (*BESIDE, *ALL, SESSIONS, EVENTS) for c in spec.columns
+    }  # the last one counts
     said = dict(re.findall(r"(?:AS |\.)(\w+),?  -- (.+)", view_statements()[name]))
     rows = []
     for column, kind in con.execute(f"SELECT column_name, column_type FROM (DESCRIBE {name})").fetchall():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from html import escape
-from urllib.parse import quote
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import great_expectations as gx
 from great_expectations.core.run_identifier import RunIdentifier
@@ -61,9 +61,7 @@ def write_data_docs(
     return folder / "index.html"
 
 
-def _build(
-    folder: Path, judged: Mapping[str, Sequence[Judged]], run_name: str, checked_at: datetime
-) -> None:
+def _build(folder: Path, judged: Mapping[str, Sequence[Judged]], run_name: str, checked_at: datetime) -> None:
     context = gx.get_context(mode="ephemeral")
     context.enable_analytics(False)
     run_id = RunIdentifier(run_name=run_name, run_time=checked_at)
@@ -80,7 +78,7 @@ def _build(
         site_name="quality",
         site_config={
             "class_name": "SiteBuilder",
-            "show_how_to_buttons": False,
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
             "store_backend": {
                 "class_name": "TupleFilesystemStoreBackend",
                 "base_directory": str(folder),
@@ -90,9 +88,7 @@ def _build(
     context.build_data_docs(site_names=["quality"])
 
 
-def _index(
-    folder: Path, judged: Mapping[str, Sequence[Judged]], run_name: str, checked_at: datetime
-) -> str:
+def _index(folder: Path, judged: Mapping[str, Sequence[Judged]], run_name: str, checked_at: datetime) -> str:
     """The first page. Great Expectations' own is drawn by a script that it fetches."""
     rows = []
     for name, results in judged.items():
@@ -100,7 +96,9 @@ def _index(
         broken = [one for one in results if not one.is_success]
         said = "; ".join(f"{r.severity}: {r.says}" for r in (one.measured.rule for one in broken))
         verdict = f'<span class="broken">✗ {escape(said)}</span>' if broken else '<span class="met">✓</span>'
-        elements = next((m.element_count for m in (one.measured for one in results) if m.rule.kind != "columns"), None)
+        elements = next(
+            (m.element_count for m in (one.measured for one in results) if m.rule.kind != "columns"), None
+        )
         rows.append(
             f'<tr><td><a href="{quote(page.relative_to(folder).as_posix())}">{escape(name)}</a></td>'
             f"<td>{'' if elements is None else f'{elements:,}'}</td>"

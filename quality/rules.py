@@ -22,8 +22,8 @@ NOT_NULL = " not null"
 class Rule:
     """One expectation of a table: its name in the table's suite, and what it needs to be measured and judged.
 
-    `columns` are those it is about, of kind `columns` the declared ones as `name type`. `accepted` and `least` belong to
-    the kinds of these names, `holds` is the condition of a `check`, `query` is for reading and finds what breaks it.
+    `columns` are those it is about, of kind `columns` the declared ones as `name type`. `accepted` and `least` are for
+    the kinds of these names, `holds` is a check's condition, `query` finds what breaks the rule and is for reading.
     """
 
     suite: str
@@ -71,7 +71,9 @@ def described(name: str, kind: str, is_nullable: bool) -> str:
 def _declared(spec: TableSpec) -> Iterator[Rule]:
     table = spec.full_name
     columns = tuple(described(c.name, c.type, c.nullable) for c in spec.columns)
-    says = "the table has the declared columns and types; one that may be null may be missing and reads as null"
+    says = (
+        "the table has the declared columns and types; one that may be null may be missing and reads as null"
+    )
     yield Rule(table, "columns_are_declared", "columns", says, "critical", columns)
     says = "no declared column is missing: the next run of the stream adds those that may be null"
     yield Rule(table, "columns_are_complete", "columns", says, "warning", columns)
@@ -106,9 +108,7 @@ def _declared(spec: TableSpec) -> Iterator[Rule]:
             )
     for check in spec.checks:
         query = f"SELECT 1 FROM {{batch}} WHERE NOT ({check.holds})"
-        yield Rule(
-            table, check.name, "check", check.says, check.severity, holds=check.holds, query=query
-        )
+        yield Rule(table, check.name, "check", check.says, check.severity, holds=check.holds, query=query)
 
 
 def _between_tables() -> Iterator[Rule]:

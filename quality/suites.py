@@ -1,7 +1,7 @@
 """Great Expectations suites of the rules, and its verdicts on what was measured.
 
-Great Expectations has no engine for DuckDB, and its others hold a table in memory or look at it once per expectation. So
-its expectations get the counts that they would ask an engine for, and judge those: docs/adr/0005 has the figures.
+Great Expectations has no engine for DuckDB, and its others hold a table in memory or look at it for every expectation.
+So its expectations get the counts that they would ask an engine for, and judge those: docs/adr/0005 has the figures.
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ def expectation_of(rule: Rule) -> Expectation:
     if rule.kind == "not_null":
         return gxe.ExpectColumnValuesToNotBeNull(column=rule.columns[0], **given)
     if rule.kind == "accepted":
-        return gxe.ExpectColumnValuesToBeInSet(
-            column=rule.columns[0], value_set=list(rule.accepted), **given
-        )
+        return gxe.ExpectColumnValuesToBeInSet(column=rule.columns[0], value_set=list(rule.accepted), **given)
     if rule.kind == "at_least":
         return gxe.ExpectColumnValuesToBeBetween(column=rule.columns[0], min_value=rule.least, **given)
     if rule.kind == "unique" and len(rule.columns) == 1:

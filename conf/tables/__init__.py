@@ -1,6 +1,6 @@
 """Every table of the lake, one module per schema.
 
-`ALL` are the tables of the stream, in the order in which a batch writes them: published together, compacted, taken back.
+`ALL` are the tables of the stream, in the order in which a batch writes them: published together.
 `BESIDE` are written by other jobs, while the stream runs, and are no part of a published batch.
 """
 

@@ -47,7 +47,9 @@ IDENTITY_EDGES = TableSpec(
     ("left_node_id", "right_node_id", "source", "kind"),
     "upsert",
     checks=(
-        Check("smaller_node_first", "the smaller node of a pair is on the left", "left_node_id < right_node_id"),
+        Check(
+            "smaller_node_first", "the smaller node of a pair is on the left", "left_node_id < right_node_id"
+        ),
         Check("has_evidence", "somebody has seen every pair", "evidence_count >= 1"),
         Check("seen_in_order", "nothing is last seen before the first time", "first_seen_at <= last_seen_at"),
     ),
@@ -100,9 +102,7 @@ IDENTITY_REDIRECTS = TableSpec(
     ),
     ("retired_canonical_id",),
     "upsert",
-    checks=(
-        Check("leads_elsewhere", "no id redirects to itself", "retired_canonical_id <> canonical_id"),
-    ),
+    checks=(Check("leads_elsewhere", "no id redirects to itself", "retired_canonical_id <> canonical_id"),),
     made_from=("silver.identity_map",),
 )
 
@@ -167,7 +167,9 @@ REJECTED_EDGES = TableSpec(
     ("left_node_id", "right_node_id"),
     "upsert",
     checks=(
-        Check("smaller_node_first", "the smaller node of a pair is on the left", "left_node_id < right_node_id"),
+        Check(
+            "smaller_node_first", "the smaller node of a pair is on the left", "left_node_id < right_node_id"
+        ),
         Check(
             "reason_is_known",
             "a refusal names a limit or a decision",

@@ -37,7 +37,7 @@ BATCHES = TableSpec(
         ColumnSpec(
             "metrics",
             "map<string,long>",
-            "further counts: events per flag and per reason of refusal, late ones and ones from the future, nodes solved and "
+            "further counts: events per flag and per reason of refusal, late and future ones, nodes solved and "
             "why owners changed, persons and sessions touched",
             "provenance",
         ),
@@ -93,11 +93,17 @@ QUALITY_RESULTS = TableSpec(
             nullable=False,
         ),
         ColumnSpec("suite", "string", "the table whose rows are looked at: `schema.table`", nullable=False),
-        ColumnSpec("rule", "string", "the rule's name in its suite, such as `tenant_is_not_null`", nullable=False),
+        ColumnSpec(
+            "rule", "string", "the rule's name in its suite, such as `tenant_is_not_null`", nullable=False
+        ),
         ColumnSpec("expectation", "string", "the kind of Great Expectations' expectation", nullable=False),
-        ColumnSpec("columns", "array<string>", "the columns that it is about, if it is about some in particular"),
+        ColumnSpec(
+            "columns", "array<string>", "the columns that it is about, if it is about some in particular"
+        ),
         ColumnSpec("says", "string", "what is expected, in words"),
-        ColumnSpec("severity", "string", "`critical` or `warning`", nullable=False, accepted=("critical", "warning")),
+        ColumnSpec(
+            "severity", "string", "`critical` or `warning`", nullable=False, accepted=("critical", "warning")
+        ),
         ColumnSpec("is_success", "boolean", "whether it was met", nullable=False),
         ColumnSpec("unexpected_count", "long", "rows that break it; null where it could not be looked at"),
         ColumnSpec("element_count", "long", "rows looked at"),

@@ -2,7 +2,7 @@
 
 spark-submit --packages … --py-files stitchlake-0.1.0-py3-none-any.whl quality.py --lake LAKE
 
-The stream may be writing meanwhile. Put it in front of jobs that publish: they refuse when it has found critical faults.
+The stream may be writing meanwhile. Jobs that publish refuse when it has found critical faults.
 """
 
 from __future__ import annotations

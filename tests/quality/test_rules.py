@@ -1,6 +1,6 @@
 """Every rule is kept by a clean lake and broken by the defect that it is for.
 
-Each was seen to miss its defect once, with `unexpected` or `holds` replaced by what finds nothing (`WHERE false`, `true`).
+Seen to fail: with every `unexpected` and `holds` replaced by what finds nothing, no defect is found.
 """
 
 from __future__ import annotations
