@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
+import shutil
 import socket
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -14,6 +18,7 @@ import pytest
 from conf.tables import ALL, EVENTS, IDENTITY_REDIRECTS, PROFILES, QUALITY_RESULTS
 from pipelines.cli.__main__ import main
 from pipelines.cli.status import status
+from pipelines.jobs import cohorts
 from pipelines.lock import lake_lock
 from pipelines.quality_gate import QualityBroken, require_quality, tables_behind
 from pipelines.quality_run import DOCS, check_quality, newest_run
@@ -32,28 +37,29 @@ pytestmark = pytest.mark.thorough  # Great Expectations takes seconds to import
 
 @pytest.fixture(scope="module")
 def checked_lake(clean_lake, tmp_path_factory) -> Lake:
-    """A clean lake, checked twice while somebody holds its lock. To be read only."""
-    import shutil
-
+    """A clean lake, checked twice: while somebody holds its lock, and where any connection raises. To be read only."""
     folder = tmp_path_factory.mktemp("checked") / "lake"
     shutil.copytree(clean_lake.path, folder)
     with lake_lock(folder):
         assert main(["quality", "--lake", str(folder), "--json"]) == 0
-    check_quality(Lake(folder))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(socket.socket, "connect", lambda *_: pytest.fail("the quality job calls out"))
+        patched.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("it looks up a name"))
+        check_quality(Lake(folder))
     return Lake(folder)
 
 
 @pytest.fixture(scope="module")
-def broken_lake(clean_lake, tmp_path_factory) -> Lake:
-    """Of every kind of expectation one is broken. To be read only."""
-    import shutil
-
+def broken_lake(clean_lake, tmp_path_factory) -> tuple[Lake, int, str]:
+    """Of every kind of expectation one is broken; the command's exit code and what it said. To be read only."""
     folder = tmp_path_factory.mktemp("broken") / "lake"
     shutil.copytree(clean_lake.path, folder)
     lake = Lake(folder)
     for spec, rule in BROKEN:
         spoil(lake, spec, SPOILED[spec, rule])
-    return lake
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        code = main(["quality", "--lake", str(folder)])
+    return lake, code, said.getvalue()
 
 
 BROKEN = [(spec, name) for spec, name in SPOILED if name in ("key_is_unique", "cause_is_accepted")] + [
@@ -99,10 +105,10 @@ def test_runs_are_kept_one_after_the_other_and_are_no_part_of_a_batch(checked_la
     assert QUALITY_RESULTS not in ALL
 
 
-def test_every_kind_of_defect_is_judged_told_and_kept(broken_lake, capsys):
-    assert main(["quality", "--lake", str(broken_lake.path)]) == 1
-    said = capsys.readouterr().out
-    run = newest_run(broken_lake)
+def test_every_kind_of_defect_is_judged_told_and_kept(broken_lake):
+    lake, code, said = broken_lake
+    assert code == 1
+    run = newest_run(lake)
     found = {(row["suite"], row["rule"]): row for row in run.broken}
     for spec, rule in BROKEN:
         row = found[spec.full_name, rule]
@@ -150,9 +156,10 @@ def test_great_expectations_finds_what_was_counted_for_every_single_rule():
             assert (met.is_success, broken.is_success) == (True, False), rule
 
 
-def test_pages_open_without_a_network_and_name_no_identifier(broken_lake, tmp_path):
-    check_quality(broken_lake, tmp_path / "docs")
-    found = pages(tmp_path / "docs")
+def test_pages_open_without_a_network_and_name_no_identifier(broken_lake):
+    lake, _, _ = broken_lake
+    docs = lake.path / DOCS
+    found = pages(docs)
     assert len(found) == 1 + 2 * len(list(with_hot_parts(ALL)))
     for page, text in found.items():
         links = Links(text)
@@ -161,25 +168,16 @@ def test_pages_open_without_a_network_and_name_no_identifier(broken_lake, tmp_pa
         for target in links.targets:
             if not target.startswith(("#", "https://greatexpectations.io")):
                 assert (page.parent / unquote(target.split("#")[0])).exists(), (page.name, target)
-    index = found[tmp_path / "docs" / "index.html"]
+    index = found[docs / "index.html"]
     assert "silver.identity_log" in index
     assert "cause is one of" in index
     (broken_page,) = (p for p in found if "validations/silver/identity_log/" in p.as_posix())
     assert "unexpected values found" in found[broken_page]
     everything = "".join(found.values()) + json.dumps(
-        broken_lake.open(QUALITY_RESULTS).to_pyarrow_table().to_pylist(), default=str
+        lake.open(QUALITY_RESULTS).to_pyarrow_table().to_pylist(), default=str
     )
     for secret in (*SECRETS, "a whim"):
         assert secret not in everything
-
-
-def test_nothing_is_told_to_anybody(clean_lake, copy_of, monkeypatch):
-    """Any connection would raise; Great Expectations' own analytics are off as well."""
-    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the quality job calls out"))
-    monkeypatch.setattr(
-        socket, "getaddrinfo", lambda *_, **__: pytest.fail("the quality job looks up a name")
-    )
-    check_quality(copy_of(clean_lake))
 
 
 def test_somebody_elses_folder_is_not_replaced(clean_lake, tmp_path, capsys):
@@ -199,14 +197,13 @@ def test_where_there_is_nothing_to_check_one_line_says_so(tmp_path, capsys):
     assert "no batch has been published" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_status_and_sql_show_the_newest_verdict(checked_lake, broken_lake, capsys):
-    from datetime import UTC, datetime
-
+def test_status_and_sql_show_the_newest_verdict(checked_lake, capsys):
     assert status(checked_lake, datetime.now(UTC))["quality"]["is_success"] is True
     assert main(["status", "--lake", str(checked_lake.path)]) == 0
     assert "expectations met, checked at" in capsys.readouterr().out
-    assert main(["sql", "--lake", str(checked_lake.path), "SELECT count(*) FROM ops.quality_results"]) == 0
-    assert "402" in capsys.readouterr().out
+    question = "SELECT count(DISTINCT run_id) AS runs FROM ops.quality_results"
+    assert main(["sql", "--json", "--lake", str(checked_lake.path), question]) == 0
+    assert json.loads(capsys.readouterr().out) == {"runs": 2}
 
 
 # -- the gate --------------------------------------------------------------------------------------------------------
@@ -292,21 +289,26 @@ def test_an_older_run_is_heeded_and_its_batch_is_said(clean_lake, copy_of):
     assert said == ["its quality is known as of batch 1, and batch 4 is published"]
 
 
-def test_the_next_clean_run_opens_the_gate(broken_lake, clean_lake, copy_of):
+def test_the_stream_goes_on_after_a_run_and_the_next_clean_run_opens_the_gate(clean_lake, copy_of):
     lake = copy_of(clean_lake)
-    write_run(lake, 4)
-    check_quality(lake)
-    require_quality(lake, [COHORT])
-
-
-def test_a_batch_after_a_quality_run_is_published_as_if_there_had_been_none(clean_lake, copy_of):
-    lake = copy_of(clean_lake)
-    check_quality(lake)
     before = published(lake).batch_id
+    write_run(lake, before)
     processor = processor_of(lake)
     feed(processor, BATCHES_OF_LINES[2], 3)  # the same events again: duplicates
     processor.compact()
     assert published(lake).batch_id > before
     assert newest_run(lake).checked_batch_id == before
+    with pytest.raises(QualityBroken):
+        require_quality(lake, [COHORT])
     assert check_quality(lake).broken == []
-    assert (lake.path / DOCS / "index.html").exists()
+    require_quality(lake, [COHORT])
+
+
+def test_the_cohorts_job_writes_nothing_from_a_broken_lake(broken_lake, tmp_path, capsys):
+    """No Spark: it refuses before a session is started."""
+    lake, _, _ = broken_lake
+    assert cohorts.main(["--lake", str(lake.path), "--output", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "found critical expectations broken" in said
+    assert not (tmp_path / "out").exists()
