@@ -189,11 +189,12 @@ LAKE_RULES: tuple[LakeRule, ...] = (
     LakeRule(
         IDENTITY_LOG,
         "last_word_is_the_map",
-        "the log's last entry of every node names its present owner",
+        "the log's last entry of every identifier names its present owner",
         "SELECT 1 FROM (SELECT node_id, to_canonical_id, "
         "row_number() OVER (PARTITION BY node_id ORDER BY batch_id DESC) AS newest_first FROM {batch}) AS entry "
         "LEFT JOIN silver.identity_map_live AS owner ON owner.node_id = entry.node_id "
-        "WHERE newest_first = 1 AND entry.to_canonical_id <> coalesce(owner.canonical_id, 0)",
+        # An anchor's unclaimed node comes with an entry and goes without one.
+        "WHERE newest_first = 1 AND entry.node_id > 0 AND entry.to_canonical_id <> coalesce(owner.canonical_id, 0)",
         "warning",
     ),
     # -- sessions and profiles follow from events

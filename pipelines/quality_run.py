@@ -89,7 +89,7 @@ def check_quality(
         wanted = {spec: rules for spec, rules in suites().items() if lake.has(spec)}
         for number, (spec, rules) in enumerate(wanted.items(), 1):
             progress(f"batch {snapshot.batch_id}: {spec.full_name}, {number} of {len(wanted)}")
-            measured = measure(spec, rules, _columns(lake, spec), ask)
+            measured = measure(spec, rules, columns_of(lake, spec), ask)
             judged[spec.full_name] = [judge(one) for one in measured]
     progress("writing the pages")
     write_data_docs(folder, judged, f"batch {snapshot.batch_id}", checked_at)
@@ -142,7 +142,7 @@ def _opened(lake: Lake, spark: SparkSession | None, scratch: str) -> tuple[Snaps
         ) from None
 
 
-def _columns(lake: Lake, spec: TableSpec) -> list[str]:
+def columns_of(lake: Lake, spec: TableSpec) -> list[str]:
     """The columns that a table has now; they change by declaration only, and before the next batch."""
     fields = lake.open(spec).schema().fields
     return [described(f.name, _type_text(json.loads(f.type.to_json())), f.nullable) for f in fields]

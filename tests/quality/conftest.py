@@ -10,10 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from conf.policy import load_policy
+from conf.policy import Policy, load_policy
 from conf.settings import load_settings
 from conf.source_mapping import load_mapping
 from pipelines.batch.process import BatchProcessor
+from pipelines.hashing_key import fingerprint, key_path
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake
@@ -53,9 +54,10 @@ BATCHES_OF_LINES: tuple[tuple[bytes, ...], ...] = (
 )
 
 
-def processor_of(lake: Lake) -> BatchProcessor:
-    policy = load_policy()
+def processor_of(lake: Lake, policy: Policy | None = None) -> BatchProcessor:
+    policy = policy or load_policy()
     lake.create_missing()
+    key_path(lake.path).write_bytes(KEY)
     return BatchProcessor(
         lake,
         make_writer("delta_rs", lake),
@@ -64,7 +66,7 @@ def processor_of(lake: Lake) -> BatchProcessor:
         driver_components,
         load_settings("laptop"),
         "test",
-        "fingerprint",
+        fingerprint(KEY),
         open_state=partial(LakeState.load, policy=policy),
     )
 
@@ -99,6 +101,7 @@ def copy_of(tmp_path) -> Callable[[Lake], Lake]:
     def copy(lake: Lake) -> Lake:
         folder: Path = tmp_path / "lake"
         shutil.copytree(lake.path, folder)
+        shutil.copy(key_path(lake.path), key_path(folder))
         return Lake(folder)
 
     return copy

@@ -5,6 +5,8 @@ Seen to fail: with every `unexpected` and `holds` replaced by what finds nothing
 
 from __future__ import annotations
 
+import json
+
 import duckdb
 import pyarrow as pa
 import pytest
@@ -13,12 +15,15 @@ from deltalake import write_deltalake
 from conf.lake_rules import LAKE_RULES, LakeRule
 from conf.table_spec import Check, SpecError
 from conf.tables import ALL, BY_NAME, EVENTS, PROFILES, SESSIONS
-from pipelines.quality_run import _columns
+from pipelines.cli.__main__ import main
+from pipelines.quality_run import columns_of
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.views import register_duckdb
 from quality.measure import measure
 from quality.rules import rules_of, suites
+from tests.quality.conftest import feed, processor_of
 from tests.quality.spoiled import SPOILED, publish_as_it_is, spoil
+from tests.scenarios.cases import arrivals, cases_of, policy_of
 
 
 def broken(lake: Lake, *wanted) -> set[tuple[str, str]]:
@@ -30,7 +35,7 @@ def broken(lake: Lake, *wanted) -> set[tuple[str, str]]:
             for spec, rules in suites().items()
             if not wanted or spec in wanted
             for one in measure(
-                spec, rules, _columns(lake, spec), lambda query: con.execute(query).fetchone() or ()
+                spec, rules, columns_of(lake, spec), lambda query: con.execute(query).fetchone() or ()
             )
             if one.unexpected_count != 0
         }
@@ -86,6 +91,29 @@ def test_every_check_and_every_rule_between_tables_has_its_defect():
 @pytest.mark.thorough
 def test_a_clean_lake_keeps_every_rule(clean_lake):
     assert broken(clean_lake) == set()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("policy", ["default", "attach_weak"])
+def test_every_scenario_keeps_every_rule(tmp_path, policy):
+    """Shared devices, hubs, refused edges, aliases, late events, weak identifiers: none of them is a defect."""
+    lake = Lake(tmp_path / "lake")
+    processor = processor_of(lake, policy_of(policy))
+    for number, records in enumerate(batch for batch in arrivals(cases_of(policy)) if batch):
+        feed(processor, [json.dumps(record).encode() for record in records], number)
+        if number == 1:
+            processor.compact()
+    assert broken(lake) == set()
+
+
+@pytest.mark.thorough
+def test_decisions_keep_every_rule(clean_lake, copy_of):
+    lake = copy_of(clean_lake)
+    at = ("--lake", str(lake.path), "--reason", "because")
+    assert main(["merge", "user_id:u-ada", "user_id:u-bob", "--force", *at]) == 0
+    assert broken(lake) == set()
+    assert main(["split", "user_id:u-bob", "--identifier", "device_id:dev-bob", *at]) == 0
+    assert broken(lake) == set()
 
 
 @pytest.mark.thorough
