@@ -128,13 +128,14 @@ def _opened(lake: Lake, spark: SparkSession | None, scratch: str) -> tuple[Snaps
             )
     try:
         if spark is not None:
-            shown = register_spark(spark, lake)
-            return shown or snapshot, lambda query: tuple(spark.sql(query).first() or ())
+            register_spark(spark, lake, at=snapshot)
+            return snapshot, lambda query: tuple(spark.sql(query).first() or ())
 
         import duckdb
 
         con = duckdb.connect(config={"memory_limit": DUCKDB_MEMORY, "temp_directory": scratch})
-        return register_duckdb(con, lake) or snapshot, lambda query: con.execute(query).fetchone() or ()
+        register_duckdb(con, lake, snapshot)
+        return snapshot, lambda query: con.execute(query).fetchone() or ()
     except DeltaError:
         raise QualityProblem(
             f"the tables of batch {snapshot.batch_id} cannot be opened as they were then; run it again, and if that "
