@@ -13,32 +13,38 @@ import pytest
 from deltalake import write_deltalake
 
 from conf.lake_rules import LAKE_RULES, LakeRule
-from conf.table_spec import Check, SpecError
+from conf.table_spec import Check, SpecError, TableSpec
 from conf.tables import ALL, BY_NAME, EVENTS, PROFILES, SESSIONS
 from pipelines.cli.__main__ import main
 from pipelines.quality_run import columns_of
 from pipelines.tables.lake import Lake, with_hot_parts
+from pipelines.tables.snapshot import published
 from pipelines.views import register_duckdb
 from quality.measure import measure
-from quality.rules import rules_of, suites
+from quality.rules import rows_of, rules_of, suites
 from tests.quality.conftest import feed, processor_of
-from tests.quality.spoiled import SPOILED, publish_as_it_is, spoil
+from tests.quality.spoiled import SPOILED, publish_as_it_is
 from tests.scenarios.cases import arrivals, cases_of, policy_of
 
 
-def broken(lake: Lake, *wanted) -> set[tuple[str, str]]:
+def broken(lake: Lake, *wanted: TableSpec) -> set[tuple[str, str]]:
     """(suite, rule) of what the lake breaks, of all its suites or of those wanted."""
     with duckdb.connect() as con:
         register_duckdb(con, lake)
-        return {
-            (one.rule.suite, one.rule.name)
-            for spec, rules in suites().items()
-            if not wanted or spec in wanted
-            for one in measure(
-                spec, rules, columns_of(lake, spec), lambda query: con.execute(query).fetchone() or ()
-            )
-            if one.unexpected_count != 0
-        }
+        return broken_as_shown(con, lake, *wanted)
+
+
+def broken_as_shown(con: duckdb.DuckDBPyConnection, lake: Lake, *wanted: TableSpec) -> set[tuple[str, str]]:
+    """The same, of what a connection shows of the lake."""
+    return {
+        (one.rule.suite, one.rule.name)
+        for spec, rules in suites().items()
+        if not wanted or spec in wanted
+        for one in measure(
+            spec, rules, columns_of(lake, spec), lambda query: con.execute(query).fetchone() or ()
+        )
+        if one.unexpected_count != 0
+    }
 
 
 def test_every_table_and_every_hot_part_has_a_suite_with_its_columns_and_its_key():
@@ -116,12 +122,32 @@ def test_decisions_keep_every_rule(clean_lake, copy_of):
     assert broken(lake) == set()
 
 
+@pytest.fixture(scope="module")
+def shown(clean_lake):
+    """A connection that shows the clean lake; whoever changes it changes it back."""
+    with duckdb.connect() as con:
+        register_duckdb(con, clean_lake)
+        yield con
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("spec, rule", SPOILED, ids=lambda v: v if isinstance(v, str) else v.full_name)
-def test_each_defect_is_found(clean_lake, copy_of, spec, rule):
-    lake = copy_of(clean_lake)
-    spoil(lake, spec, SPOILED[spec, rule])
-    assert (spec.full_name, rule) in broken(lake, spec)
+def test_each_defect_is_found(clean_lake, shown, spec, rule):
+    """The table's rows are exchanged for spoiled ones in the connection; test_quality_run.py spoils tables on disk."""
+    rows = SPOILED[spec, rule](published(clean_lake).arrow(spec).to_pylist())
+    shown.register("spoiled", pa.Table.from_pylist(rows, schema=nullable(spec)))
+    shown.execute("BEGIN")
+    try:
+        shown.execute("CREATE TEMP TABLE spoiled_rows AS FROM spoiled")
+        shown.execute(f"CREATE OR REPLACE VIEW {rows_of(spec)} AS FROM spoiled_rows")
+        assert (spec.full_name, rule) in broken_as_shown(shown, clean_lake, spec)
+    finally:
+        shown.execute("ROLLBACK")
+        shown.unregister("spoiled")
+
+
+def nullable(spec: TableSpec) -> pa.Schema:
+    return pa.schema([field.with_nullable(True) for field in spec.arrow])
 
 
 @pytest.mark.thorough
@@ -130,13 +156,13 @@ def test_a_hot_row_without_a_value_that_must_be_there_is_found(clean_lake, copy_
     lake = copy_of(clean_lake)
     hot = lake.open(SESSIONS.hot).to_pyarrow_table().to_pylist()
     rows = pa.Table.from_pylist(
-        [{**row, "owner_node_id": None, "updated_batch_id": 4} for row in hot], schema=SESSIONS.hot.arrow
+        2 * [{**row, "owner_node_id": None, "updated_batch_id": 5} for row in hot], schema=SESSIONS.hot.arrow
     )
     write_deltalake(str(lake.table_path(SESSIONS.hot)), rows, mode="append")
     publish_as_it_is(lake)
     found = broken(lake, SESSIONS, SESSIONS.hot)
     assert (SESSIONS.full_name, "owner_node_id_is_not_null") in found
-    assert (SESSIONS.hot.full_name, "key_is_unique") in found  # batch 4 wrote the same key twice
+    assert (SESSIONS.hot.full_name, "key_is_unique") in found  # batch 5 wrote the same key twice
 
 
 @pytest.mark.thorough
