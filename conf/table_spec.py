@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 Role = Literal["content", "provenance"]
 Write = Literal["append", "insert_only", "upsert"]
+Severity = Literal["critical", "warning"]
 
 _SCALARS: dict[str, pa.DataType] = {
     "long": pa.int64(),
@@ -38,7 +39,7 @@ class SpecError(ValueError):
 @dataclass(frozen=True)
 class ColumnSpec:
     """One column. `role` says whether it is content (equal in every correct run) or provenance (batch, origin,
-    minted ids); `personal` keeps file statistics off it."""
+    minted ids); `personal` keeps file statistics off it; `accepted` are the only values it may have, null aside."""
 
     name: str
     type: str
@@ -46,6 +47,7 @@ class ColumnSpec:
     role: Role = "content"
     nullable: bool = True
     personal: bool = False
+    accepted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -54,6 +56,30 @@ class ColumnSpec:
             raise SpecError(f"column {self.name} has no comment")
         arrow_type(self.type)
 
+    @property
+    def at_least(self) -> int | None:
+        """Counts end `_count`, and nothing is counted below zero."""
+        return 0 if self.type == "long" and self.name.endswith("_count") else None
+
+
+@dataclass(frozen=True)
+class Check:
+    """What every row of a table keeps: a condition in SQL that Spark and DuckDB read alike. Null counts as kept.
+
+    When a row breaks it, `critical` stops what is published from the table, `warning` is only told.
+    """
+
+    name: str
+    says: str
+    holds: str
+    severity: Severity = "critical"
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise SpecError(f"check name {self.name!r} is not snake_case")
+        if not self.says:
+            raise SpecError(f"check {self.name} does not say what it checks")
+
 
 @dataclass(frozen=True)
 class TableSpec:
@@ -61,6 +87,7 @@ class TableSpec:
 
     `write="upsert"` tables have a hot part (`<name>_hot`): batches append upserts and tombstones there, and
     compaction folds them into the base, so that a batch costs what it touches and not what the table holds.
+    `made_from` names the tables that its rows are computed from: what is wrong there may be wrong here.
     """
 
     schema: str
@@ -69,7 +96,8 @@ class TableSpec:
     columns: tuple[ColumnSpec, ...]
     key: tuple[str, ...]
     write: Write
-    checks: dict[str, str] = field(default_factory=dict, hash=False)
+    checks: tuple[Check, ...] = ()
+    made_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.columns]
@@ -82,6 +110,8 @@ class TableSpec:
             raise SpecError(f"{self.full_name} does not carry tenant")
         if self.write == "upsert" and "updated_batch_id" not in names:
             raise SpecError(f"{self.full_name} is upserted and has no updated_batch_id")
+        if len({check.name for check in self.checks}) != len(self.checks):
+            raise SpecError(f"{self.full_name} declares a check twice")
 
     @property
     def full_name(self) -> str:

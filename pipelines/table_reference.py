@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 
 from conf.table_spec import ColumnSpec, TableSpec
-from conf.tables import ALL, EVENTS, SESSIONS, UPSERTED
+from conf.tables import ALL, BESIDE, EVENTS, SESSIONS, UPSERTED
 from pipelines.tables.lake import Lake
 from pipelines.views import ANALYST_VIEWS, register_duckdb, view_grain, view_statements
 
@@ -38,12 +38,15 @@ and `silver.identifiers` only.
 Batches append the rows they change there, with `is_deleted` for those that are gone, and about once a minute the newest
 row of each key is folded into the table. So the table itself may be a minute old, and the view `<table>_live` is exact:
 the table, with the newest hot row of a key in place of its own, as of the last published batch. Ask the live views.
+
+Tables of the stream are written by its batches and shown as of the last published one. `ops.quality_results` is written
+beside the stream, by the quality job, and is shown as it is.
 """
 
 
 def reference() -> str:
     """The whole page."""
-    parts = [_HEAD, "## Tables\n", _contents(), *(_table(spec) for spec in ALL), _VIEWS_HEAD]
+    parts = [_HEAD, "## Tables\n", _contents(), *(_table(spec) for spec in (*ALL, *BESIDE)), _VIEWS_HEAD]
     with duckdb.connect() as con:
         register_duckdb(con, Lake(Path("no-lake-is-needed")))
         parts += [_view(con, name) for name in ANALYST_VIEWS]
@@ -60,7 +63,7 @@ The others are for analysts. None of them shows an identifier's value, unless an
 
 
 def _contents() -> str:
-    rows = (f"| [`{s.full_name}`](#{_anchor(s.full_name)}) | {s.grain} |" for s in ALL)
+    rows = (f"| [`{s.full_name}`](#{_anchor(s.full_name)}) | {s.grain} |" for s in (*ALL, *BESIDE))
     return "\n".join(("| table | one row is |", "|---|---|", *rows, ""))
 
 
@@ -82,9 +85,16 @@ def _table(spec: TableSpec) -> str:
             "| column | type | is | comment |",
             "|---|---|---|---|",
             *columns,
+            *_checks(spec),
             "",
         )
     )
+
+
+def _checks(spec: TableSpec) -> Iterator[str]:
+    """What every row keeps, beside what the columns say."""
+    if spec.checks:
+        yield "\nChecked by [the quality job](quality.md): " + "; ".join(c.says for c in spec.checks) + "."
 
 
 def _facts(spec: TableSpec, column: ColumnSpec) -> Iterator[str]:
@@ -95,10 +105,14 @@ def _facts(spec: TableSpec, column: ColumnSpec) -> Iterator[str]:
         yield "never null"
     if column.personal:
         yield "personal"
+    if column.accepted:
+        yield "one of " + ", ".join(f"`{value}`" for value in column.accepted)
 
 
 def _view(con: duckdb.DuckDBPyConnection, name: str) -> str:
-    declared = {c.name: c for spec in (*ALL, SESSIONS, EVENTS) for c in spec.columns}  # the last one counts
+    declared = {
+        c.name: c for spec in (*BESIDE, *ALL, SESSIONS, EVENTS) for c in spec.columns
+    }  # the last one counts
     said = dict(re.findall(r"(?:AS |\.)(\w+),?  -- (.+)", view_statements()[name]))
     rows = []
     for column, kind in con.execute(f"SELECT column_name, column_type FROM (DESCRIBE {name})").fetchall():

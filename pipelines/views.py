@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from conf.table_spec import TableSpec
-from conf.tables import ALL, BATCHES, UPSERTED
+from conf.tables import ALL, BATCHES, BESIDE, UPSERTED
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import Snapshot, published
 
@@ -65,7 +65,7 @@ def register_duckdb(
     """
     snapshot = at or published(lake)
     con.execute("SET TimeZone = 'UTC'")
-    tables = tuple(with_hot_parts(ALL))
+    tables = tuple(with_hot_parts((*ALL, *BESIDE)))
     for schema in dict.fromkeys(spec.schema for spec in tables):
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     for spec in tables:
@@ -87,7 +87,7 @@ def register_spark(
     snapshot = at or published(lake)
     if shown is not None and snapshot == shown:
         return snapshot
-    tables = tuple(with_hot_parts(ALL))
+    tables = tuple(with_hot_parts((*BESIDE, *ALL)))
     for schema in dict.fromkeys(spec.schema for spec in tables):
         spark.sql(f"CREATE DATABASE IF NOT EXISTS {schema}")
     for spec in tables:  # ops.batches last: until then the views show nothing that is newer
@@ -95,6 +95,7 @@ def register_spark(
             shown is None
             or snapshot is None
             or spec is BATCHES
+            or spec in BESIDE
             or snapshot.version(spec) != shown.version(spec)
         ):
             _spark_view(spark, spec.full_name, spec.grain, _spark_select(lake, spec, snapshot))
@@ -119,7 +120,10 @@ def _spark_view(spark: SparkSession, name: str, grain: str, select: str) -> None
 
 def _spark_select(lake: Lake, spec: TableSpec, snapshot: Snapshot | None) -> str:
     """The rows of a table as of a snapshot; a column that was declared after its version is null."""
-    version = None if snapshot is None else snapshot.version(spec)
+    if spec in BESIDE and lake.has(spec):  # its own version: no batch writes it
+        version: int | None = lake.version(spec)
+    else:
+        version = None if snapshot is None else snapshot.version(spec)
     if snapshot is None or (version is None and spec is not BATCHES):
         return _select(spec, set(), "WHERE false")
     table = lake.open(spec, version)
@@ -152,10 +156,11 @@ def _live(template: Template, spec: TableSpec) -> str:
 
 def _files(lake: Lake, spec: TableSpec, snapshot: Snapshot | None) -> list[str]:
     version = None if snapshot is None else snapshot.version(spec)
-    if version is None and not (spec is BATCHES and snapshot is not None):
+    is_newest = (spec is BATCHES and snapshot is not None) or (spec in BESIDE and lake.has(spec))
+    if version is None and not is_newest:
         return []
     # The row that publishes a batch cannot know the version that it becomes itself, so ops.batches is read as it is.
-    table = lake.open(spec, None if spec is BATCHES else version)
+    table = lake.open(spec, None if is_newest else version)
     # Not `file_uris()`: those are URIs, with the folder's own spaces and umlauts encoded.
     return [
         str(lake.table_path(spec) / unquote(path)) for path in table.get_add_actions()["path"].to_pylist()

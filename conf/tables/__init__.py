@@ -1,4 +1,8 @@
-"""Every table of the lake, one module per schema; `ALL` lists them in the order in which a batch writes them."""
+"""Every table of the lake, one module per schema.
+
+`ALL` are the tables of the stream, in the order in which a batch writes them: published together.
+`BESIDE` are written by other jobs, while the stream runs, and are no part of a published batch.
+"""
 
 from conf.table_spec import TableSpec
 from conf.tables.bronze import BRONZE_EVENTS
@@ -12,7 +16,7 @@ from conf.tables.identity import (
     IDENTITY_REDIRECTS,
     REJECTED_EDGES,
 )
-from conf.tables.ops import BATCHES
+from conf.tables.ops import BATCHES, QUALITY_RESULTS
 from conf.tables.silver import EVENTS, QUARANTINE, SESSIONS
 
 # The write order of a batch: bronze first, the publish row last.
@@ -32,12 +36,14 @@ WRITE_ORDER: tuple[TableSpec, ...] = (
     BATCHES,
 )
 ALL = WRITE_ORDER
+BESIDE: tuple[TableSpec, ...] = (QUALITY_RESULTS,)
 BY_NAME: dict[str, TableSpec] = {t.full_name: t for t in ALL}
 UPSERTED: tuple[TableSpec, ...] = tuple(t for t in ALL if t.write == "upsert")
 
 __all__ = [
     "ALL",
     "BATCHES",
+    "BESIDE",
     "BRONZE_EVENTS",
     "BY_NAME",
     "EVENTS",
@@ -48,6 +54,7 @@ __all__ = [
     "IDENTITY_MAP",
     "IDENTITY_REDIRECTS",
     "PROFILES",
+    "QUALITY_RESULTS",
     "QUARANTINE",
     "REJECTED_EDGES",
     "SESSIONS",

@@ -11,13 +11,16 @@ BRONZE_EVENTS = TableSpec(
         c.TENANT,  # of an envelope: its first event's
         c.SOURCE,
         ColumnSpec("mapping", "string", "the source mapping that reads the record", "provenance"),
-        ColumnSpec("feed", "string", "`events`, or `control` for manual decisions"),
+        ColumnSpec(
+            "feed", "string", "`events`, or `control` for manual decisions", accepted=("events", "control")
+        ),
         c.ORIGIN,
         c.ORIGIN_ORDINAL,
         ColumnSpec(
             "payload_format",
             "string",
             "how the payload is to be read: `json`, `csv`, `unreadable`, or `tombstone` where there is none",
+            accepted=("json", "csv", "unreadable", "tombstone"),
         ),
         ColumnSpec(
             "payload",

@@ -1,6 +1,6 @@
 """Gold: one profile per person, ready for cohorts."""
 
-from conf.table_spec import ColumnSpec, TableSpec
+from conf.table_spec import Check, ColumnSpec, TableSpec
 from conf.tables import columns as c
 
 PLATFORM_FLAGS = ("web", "mobile", "desktop", "support_chat", "ai_agent")
@@ -51,4 +51,21 @@ PROFILES = TableSpec(
     ),
     ("canonical_id",),
     "upsert",
+    checks=(
+        Check("canonical_id_is_minted", "a canonical id is above 0", "canonical_id > 0"),
+        Check(
+            "sessions_add_up",
+            "every session is anonymous or authenticated",
+            "session_count = anonymous_session_count + authenticated_session_count",
+        ),
+        Check(
+            "anonymous_before_login_is_a_part",
+            "the anonymous sessions before the first login are among the anonymous ones",
+            "anonymous_session_count_before_first_login <= anonymous_session_count",
+        ),
+        Check("seen_in_order", "nobody is last seen before the first time", "first_seen_at <= last_seen_at"),
+        Check("logged_in_in_order", "no last login is before the first", "first_login_at <= last_login_at"),
+        Check("first_login_is_seen", "nobody logs in before being seen", "first_seen_at <= first_login_at"),
+    ),
+    made_from=("silver.sessions", "silver.identity_map"),
 )

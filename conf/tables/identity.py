@@ -1,6 +1,6 @@
 """Silver: identifiers, evidence, and whose they are."""
 
-from conf.table_spec import ColumnSpec, TableSpec
+from conf.table_spec import Check, ColumnSpec, TableSpec
 from conf.tables import columns as c
 
 IDENTIFIERS = TableSpec(
@@ -19,6 +19,8 @@ IDENTIFIERS = TableSpec(
     ),
     ("node_id",),
     "insert_only",
+    checks=(Check("node_is_hashed", "a node id is above 0", "node_id > 0"),),
+    made_from=("bronze.events",),
 )
 
 IDENTITY_EDGES = TableSpec(
@@ -30,7 +32,13 @@ IDENTITY_EDGES = TableSpec(
         ColumnSpec("left_node_id", "long", "the smaller node of the pair", nullable=False),
         ColumnSpec("right_node_id", "long", "the larger node of the pair", nullable=False),
         ColumnSpec("source", "string", "the source mapping that showed it", nullable=False),
-        ColumnSpec("kind", "string", "observed together, alias, …", nullable=False),
+        ColumnSpec(
+            "kind",
+            "string",
+            "`observed` together, or joined by an `alias` or a manual `merge`",
+            nullable=False,
+            accepted=("observed", "alias", "merge"),
+        ),
         ColumnSpec("evidence_count", "long", "distinct events that show it"),
         ColumnSpec("first_seen_at", "timestamp", "first such event"),
         ColumnSpec("last_seen_at", "timestamp", "last such event"),
@@ -38,6 +46,14 @@ IDENTITY_EDGES = TableSpec(
     ),
     ("left_node_id", "right_node_id", "source", "kind"),
     "upsert",
+    checks=(
+        Check(
+            "smaller_node_first", "the smaller node of a pair is on the left", "left_node_id < right_node_id"
+        ),
+        Check("has_evidence", "somebody has seen every pair", "evidence_count >= 1"),
+        Check("seen_in_order", "nothing is last seen before the first time", "first_seen_at <= last_seen_at"),
+    ),
+    made_from=("silver.events", "silver.identifiers"),
 )
 
 IDENTITY_MAP = TableSpec(
@@ -68,6 +84,8 @@ IDENTITY_MAP = TableSpec(
     ),
     ("node_id",),
     "upsert",
+    checks=(Check("canonical_id_is_minted", "a canonical id is above 0", "canonical_id > 0"),),
+    made_from=("silver.identifiers", "silver.identity_edges", "silver.identity_decisions"),
 )
 
 IDENTITY_REDIRECTS = TableSpec(
@@ -84,6 +102,8 @@ IDENTITY_REDIRECTS = TableSpec(
     ),
     ("retired_canonical_id",),
     "upsert",
+    checks=(Check("leads_elsewhere", "no id redirects to itself", "retired_canonical_id <> canonical_id"),),
+    made_from=("silver.identity_map",),
 )
 
 IDENTITY_LOG = TableSpec(
@@ -102,11 +122,26 @@ IDENTITY_LOG = TableSpec(
             "provenance",
             nullable=False,
         ),
-        ColumnSpec("cause", "string", "new, merge, split, shared, decision, moved, rebuild", "provenance"),
+        ColumnSpec(
+            "cause",
+            "string",
+            "new, merge, split, shared, decision, moved, rebuild",
+            "provenance",
+            accepted=("new", "merge", "split", "shared", "decision", "moved", "rebuild"),
+        ),
         ColumnSpec("logged_at", "timestamp", "the batch's time", "provenance"),
     ),
     ("batch_id", "node_id"),
     "append",
+    checks=(
+        Check(
+            "owner_changes",
+            "an entry leads to another owner than before",
+            "from_canonical_id <> to_canonical_id",
+            "warning",
+        ),
+    ),
+    made_from=("silver.identity_map",),
 )
 
 REJECTED_EDGES = TableSpec(
@@ -131,6 +166,17 @@ REJECTED_EDGES = TableSpec(
     ),
     ("left_node_id", "right_node_id"),
     "upsert",
+    checks=(
+        Check(
+            "smaller_node_first", "the smaller node of a pair is on the left", "left_node_id < right_node_id"
+        ),
+        Check(
+            "reason_is_known",
+            "a refusal names a limit or a decision",
+            "reason = 'decision' OR reason LIKE 'limit:%'",
+        ),
+    ),
+    made_from=("silver.identity_edges", "silver.identity_decisions"),
 )
 
 IDENTITY_DECISIONS = TableSpec(
@@ -140,7 +186,13 @@ IDENTITY_DECISIONS = TableSpec(
     (
         c.TENANT,
         ColumnSpec("decision_id", "string", "the decision's own id", nullable=False),
-        ColumnSpec("decision", "string", "merge, split, keep_apart, assign or undo", nullable=False),
+        ColumnSpec(
+            "decision",
+            "string",
+            "merge, split, keep_apart, assign or undo",
+            nullable=False,
+            accepted=("merge", "split", "keep_apart", "assign", "undo"),
+        ),
         ColumnSpec("is_in_force", "boolean", "false once a later decision has undone it", nullable=False),
         ColumnSpec(
             "joins",
@@ -168,4 +220,5 @@ IDENTITY_DECISIONS = TableSpec(
     ),
     ("tenant", "decision_id"),
     "upsert",
+    made_from=("bronze.events",),
 )

@@ -1,6 +1,6 @@
-"""Ops: what was published, and at what cost."""
+"""Ops: what was published, at what cost, and how good it was found to be."""
 
-from conf.table_spec import ColumnSpec, TableSpec
+from conf.table_spec import Check, ColumnSpec, TableSpec
 from conf.tables import columns as c
 
 BATCHES = TableSpec(
@@ -37,7 +37,8 @@ BATCHES = TableSpec(
         ColumnSpec(
             "metrics",
             "map<string,long>",
-            "further counts: nodes solved, persons merged, flags, …",
+            "further counts: events per flag and per reason of refusal, late and future ones, nodes solved and "
+            "why owners changed, persons and sessions touched",
             "provenance",
         ),
         ColumnSpec("step_seconds", "map<string,double>", "where the time went", "provenance"),
@@ -67,5 +68,47 @@ BATCHES = TableSpec(
         ColumnSpec("published_at", "timestamp", "when this row was written", "provenance"),
     ),
     ("batch_id",),
+    "append",
+    checks=(
+        Check(
+            "conservation",
+            "every received event is valid, quarantined or a duplicate",
+            "received_count = valid_count + quarantined_count + duplicate_count",
+        ),
+    ),
+)
+
+QUALITY_RESULTS = TableSpec(
+    "ops",
+    "quality_results",
+    "one expectation of one table, held against one published batch by one run of the quality job",
+    (
+        c.TENANT,
+        ColumnSpec("run_id", "string", "the run of the quality job", "provenance", nullable=False),
+        ColumnSpec(
+            "checked_batch_id",
+            "long",
+            "the published batch that was looked at, with every table as it was then",
+            "provenance",
+            nullable=False,
+        ),
+        ColumnSpec("suite", "string", "the table whose rows are looked at: `schema.table`", nullable=False),
+        ColumnSpec(
+            "rule", "string", "the rule's name in its suite, such as `tenant_is_not_null`", nullable=False
+        ),
+        ColumnSpec("expectation", "string", "the kind of Great Expectations' expectation", nullable=False),
+        ColumnSpec(
+            "columns", "array<string>", "the columns that it is about, if it is about some in particular"
+        ),
+        ColumnSpec("says", "string", "what is expected, in words"),
+        ColumnSpec(
+            "severity", "string", "`critical` or `warning`", nullable=False, accepted=("critical", "warning")
+        ),
+        ColumnSpec("is_success", "boolean", "whether it was met", nullable=False),
+        ColumnSpec("unexpected_count", "long", "rows that break it; null where it could not be looked at"),
+        ColumnSpec("element_count", "long", "rows looked at"),
+        ColumnSpec("checked_at", "timestamp", "when the run began", "provenance", nullable=False),
+    ),
+    ("run_id", "suite", "rule"),
     "append",
 )

@@ -1,6 +1,6 @@
 """Silver: valid events, refused records, sessions."""
 
-from conf.table_spec import ColumnSpec, TableSpec
+from conf.table_spec import Check, ColumnSpec, TableSpec
 from conf.tables import columns as c
 
 TOUCH = "struct<at:timestamp,event_id:string,source:string,medium:string,campaign:string,referrer:string>"
@@ -29,6 +29,7 @@ QUARANTINE = TableSpec(
             "string",
             "how the payload is to be read: as in bronze.events, or `element`: one event of an envelope of several, "
             "as JSON; the envelope's own bytes are in bronze.events",
+            accepted=("json", "csv", "unreadable", "tombstone", "element"),
         ),
         ColumnSpec("payload", "binary", "the record's bytes, or the element", personal=True),
         c.RECEIVED_AT,
@@ -36,6 +37,8 @@ QUARANTINE = TableSpec(
     ),
     ("source", "origin", "origin_ordinal", "record_position"),
     "append",
+    checks=(Check("has_reasons", "whatever is refused has a reason", "reasons IS NOT NULL"),),
+    made_from=("bronze.events",),
 )
 
 EVENTS = TableSpec(
@@ -93,6 +96,24 @@ EVENTS = TableSpec(
     ),
     ("tenant", "event_id"),
     "append",
+    checks=(
+        Check(
+            "date_is_of_the_instant",
+            "event_date is the UTC date of event_at",
+            "event_date = CAST(event_at AS DATE)",
+        ),
+        Check(
+            "instant_is_usable",
+            "event_at lies between 1990 and 2100",
+            "event_date BETWEEN DATE '1990-01-01' AND DATE '2100-01-01'",
+        ),
+        Check(
+            "authenticated_by_a_user",
+            "an event is authenticated exactly if a user's identifier is on it",
+            "is_authenticated = (user_node_id IS NOT NULL)",
+        ),
+    ),
+    made_from=("bronze.events",),
 )
 
 SESSIONS = TableSpec(
@@ -132,4 +153,19 @@ SESSIONS = TableSpec(
     ),
     ("session_id",),
     "upsert",
+    checks=(
+        Check("starts_before_its_end", "no session ends before it starts", "start_at <= end_at"),
+        Check("has_an_event", "a session has at least one event", "event_count >= 1"),
+        Check(
+            "anonymous_without_a_user",
+            "a session is anonymous exactly if it has no user",
+            "is_anonymous = (user_node_id IS NULL)",
+        ),
+        Check(
+            "logins_are_events",
+            "no more logins than events",
+            "login_event_count <= event_count",
+        ),
+    ),
+    made_from=("silver.events", "silver.identity_decisions"),
 )

@@ -16,6 +16,7 @@ from pipelines.batch import rows
 from pipelines.batch.activity import Active
 from pipelines.batch.resolution import Identified
 from pipelines.fingerprint import code_fingerprint
+from quality.punctuality import punctuality
 from quality.standing import Standing
 
 ALL_TENANTS = "*"
@@ -78,6 +79,7 @@ def batch_row(
         "touched_person_count": active.person_count,
         "changed_session_count": active.sessions.num_rows,
         "conflicting_duplicate_count": int(standing.conflicting.sum()),
+        **punctuality(received.filter(pa.array(standing.valid)), publication.started_at),
     }
     return _row(publication, columns, metrics)
 

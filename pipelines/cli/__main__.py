@@ -16,6 +16,7 @@ COMMANDS = (
     "explain",
     "decide",
     "sql",
+    "quality",
     "status",
     "repair",
 )

@@ -19,6 +19,8 @@ from pipelines.java import JavaMissing
 from pipelines.kafka.problems import BrokerUnavailable, OffsetsLost
 from pipelines.lock import LakeLocked
 from pipelines.person import BadId, NoSuchPerson
+from pipelines.quality_gate import QualityBroken
+from pipelines.quality_run import QualityProblem
 from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
@@ -27,13 +29,14 @@ from pipelines.tables.fence import LakeChanged
 from pipelines.tables.lake import NoLake, SchemaMismatch
 from pipelines.tables.snapshot import NoSuchBatch
 from pipelines.views import CatalogConflict
+from quality.docs_folder import DocsFolderTaken
 
 
 class BadUsage(ValueError):
     """Arguments that do not go together; the message says what to write instead."""
 
 
-USAGE = (BadId, BadUsage, PolicyError, SettingsError, MappingError, SourceError)
+USAGE = (BadId, BadUsage, DocsFolderTaken, PolicyError, SettingsError, MappingError, SourceError)
 FAILURES = (
     BrokerUnavailable,
     CatalogConflict,
@@ -50,6 +53,8 @@ FAILURES = (
     NotReady,
     OffsetsLost,
     PolicyChanged,
+    QualityBroken,
+    QualityProblem,
     RebuildRefused,
     Refused,
     SchemaMismatch,

@@ -13,13 +13,15 @@ import pyarrow.compute as pc
 
 from conf.settings import Settings, load_settings
 from conf.table_spec import DELETED
-from conf.tables import ALL, BATCHES
+from conf.tables import ALL, BATCHES, BESIDE
 from pipelines.cli.problems import Exit, reported
+from pipelines.cli.quality import verdict, verdict_line
 from pipelines.cli.sql import as_table
 from pipelines.kafka.client_settings import client_settings
 from pipelines.kafka.gateway import kafka_gateway
 from pipelines.kafka.lag import lags
 from pipelines.kafka.offsets import offsets_of_record
+from pipelines.quality_run import newest_run, summary
 from pipelines.tables.lake import Lake, existing_lake, with_hot_parts
 from pipelines.tables.snapshot import published
 
@@ -66,7 +68,8 @@ def status(lake: Lake, now: datetime) -> dict[str, Any]:
         "published_at": None if at is None else at.isoformat().replace("+00:00", "Z"),
         "lag_seconds": None if at is None else round((now - at).total_seconds(), 3),
         "conservation": _conservation(lake),
-        "tables": [_size(lake, spec) for spec in with_hot_parts(ALL) if lake.has(spec)],
+        "quality": _quality(lake),
+        "tables": [_size(lake, spec) for spec in with_hot_parts((*ALL, *BESIDE)) if lake.has(spec)],
     }
 
 
@@ -79,7 +82,7 @@ def as_text(found: dict[str, Any]) -> str:
             f"batch {found['last_batch_id']:,} published at {found['published_at']} "
             f"({found['lag_seconds']:,.1f} s ago)"
         )
-    verdict = (
+    verdict_of_counts = (
         "holds in every batch and in total"
         if kept["holds"]
         else f"BROKEN in {len(kept['broken_batch_ids'])} batches, first {kept['broken_batch_ids'][:5]}"
@@ -100,7 +103,8 @@ def as_text(found: dict[str, Any]) -> str:
         f"records       {kept['record_count']:,}\n"
         f"events        {kept['received_count']:,} received = {kept['valid_count']:,} valid + "
         f"{kept['quarantined_count']:,} quarantined + {kept['duplicate_count']:,} duplicate\n"
-        f"conservation  {verdict}\n\n{sizes.rpartition(chr(10))[0]}"
+        f"conservation  {verdict_of_counts}\n"
+        f"quality       {_quality_line(found['quality'])}\n\n{sizes.rpartition(chr(10))[0]}"
     )
 
 
@@ -133,8 +137,25 @@ def _topic_line(topic: dict[str, Any]) -> str:
     return f"{topic['source']}  {len(topic['next_offsets'])} partitions read to offsets of {read:,} in all; {behind}"
 
 
+def _quality(lake: Lake) -> dict[str, Any] | None:
+    """What the newest quality run found; None where there was none."""
+    run = newest_run(lake)
+    return None if run is None else verdict(run) | {"broken_critical": summary(run.broken_critical)}
+
+
+def _quality_line(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "never checked; `stitchlake quality` does"
+    broken = f" ({found['broken_critical']})" if found["broken_critical"] else ""
+    return f"{verdict_line(found)}{broken}, checked at {found['checked_at']}"
+
+
 def _conservation(lake: Lake) -> dict[str, Any]:
-    batches = lake.open(BATCHES).to_pyarrow_dataset().to_table(columns=["batch_id", *COUNTS])
+    batches = (
+        lake.open(BATCHES)
+        .to_pyarrow_dataset(schema=BATCHES.arrow)  # an older lake has no record_count
+        .to_table(columns=["batch_id", *COUNTS])
+    )
     counts = {name: pc.fill_null(batches[name], 0) for name in COUNTS}
     _, received, *parts = counts.values()
     accounted = pc.add(pc.add(parts[0], parts[1]), parts[2])

@@ -2,7 +2,8 @@
 
     spark-submit --packages … --py-files stitchlake-0.1.0-py3-none-any.whl cohorts.py --lake LAKE --output FOLDER
 
-The stream may be writing meanwhile. A cohort is one of those shipped in pipelines/sql/cohorts, or a file with one
+The stream may be writing meanwhile. Nothing is written from tables that the newest quality run found broken, unless
+--despite-quality says so. A cohort is one of those shipped in pipelines/sql/cohorts, or a file with one
 SELECT. Each becomes a folder FOLDER/<cohort>, replaced as a whole.
 """
 
@@ -21,6 +22,7 @@ from pyspark.sql.types import ArrayType, MapType, StructType
 from conf.settings import Settings, load_settings
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.sql import report_wrong_questions_once
+from pipelines.quality_gate import require_quality
 from pipelines.session import build_session
 from pipelines.tables.lake import Lake, existing_lake
 from pipelines.views import COHORTS, cohort_query, register_spark
@@ -43,7 +45,7 @@ class Export:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns 0, 1 when there is no lake, 2 on bad usage."""
+    """Returns 0, 1 when there is no lake or its quality forbids it, 2 on bad usage."""
     args = _parser().parse_args(argv)
     try:
         with reported("cohorts"):
@@ -51,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
                 existing_lake(args.lake).path, args.output, _queries(args.cohort or COHORTS), args.format
             )
             settings = load_settings(args.env)
+            require_quality(Lake(export.lake), export.queries.values(), args.despite_quality, _say)
             spark = build_session("stitchlake cohorts", settings.master, driver_memory=settings.driver_memory)
             for name, count in run(spark, settings, export).items():
                 print(f"{count:,} members of {name} in {args.output.rstrip('/')}/{name}")
@@ -119,9 +122,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--format", choices=FORMATS, default="parquet", help="default: parquet")
     parser.add_argument(
+        "--despite-quality",
+        action="store_true",
+        help="write even what the newest quality run found critical faults in",
+    )
+    parser.add_argument(
         "--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file"
     )
     return parser
+
+
+def _say(line: str) -> None:
+    print(f"stitchlake cohorts: {line}", file=sys.stderr)
 
 
 def task() -> None:

@@ -1,0 +1,21 @@
+"""Which folder may be replaced by new pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MARK = ".stitchlake-quality"
+
+
+class DocsFolderTaken(ValueError):
+    """A folder with something else in it, which is not overwritten."""
+
+
+def require_ours(folder: Path) -> None:
+    """DocsFolderTaken unless the folder is missing, empty or holds the pages of an earlier run."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).exists()):
+        raise DocsFolderTaken(
+            f"{folder} has something else in it; give --docs an empty folder, or one of an earlier run"
+        )
