@@ -18,6 +18,7 @@ COMMANDS = (
     "sql",
     "status",
     "repair",
+    "upkeep",
 )
 FAILED, BAD_USAGE = 1, 2
 
