@@ -75,6 +75,10 @@ resolve-large: setup ## Time `stitchlake resolve` on 50,000 records with 200,000
 warm-batch: setup ## Time small batches on a stream with a million events of history
 	@$(PY) -m benchmarks.warm_batch $(ARGS)
 
+.PHONY: soak
+soak: setup ## 500 batches with upkeep beside them: does memory, a count of files or a batch's time grow?
+	@$(PY) -m benchmarks.soak $(ARGS)
+
 .PHONY: wheel
 wheel: $(STAMP) ## Build dist/stitchlake-*.whl: code, SQL and YAML, for spark-submit and Databricks
 	@rm -rf build dist/stitchlake-*.whl

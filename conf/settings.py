@@ -17,6 +17,9 @@ NOT_FOR_KAFKA = (
     "bootstrap.servers", "auto.offset.reset", "enable.auto.commit", "key.deserializer", "value.deserializer",
     "interceptor.classes",
 )  # fmt: skip
+LOG_DAYS = (
+    30  # Spark itself takes older entries from a table's log (delta.logRetentionDuration in table_spec.py)
+)
 CHOICES = {
     "writer": ("auto", "spark", "delta_rs"),
     "engine": ("auto", "graphframes", "driver"),
@@ -47,6 +50,12 @@ class Settings:
     compact_every_seconds: float = 60.0  # gold.profiles the table is at most this old
     compact_from_hot_rows: int = 500_000
     compact_files_every_batches: int = 100
+    upkeep_every_hours: float = 1.0  # a running stream's own upkeep; 0: never, somebody else sees to it
+    upkeep_pause_seconds: float = (
+        2.0  # no step of upkeep begins after a pause between batches has lasted that long
+    )
+    history_days: float = 7.0  # published batches younger than that can be read as they were …
+    history_batches: int = 50_000  # … unless there are more of them; a batch keeps about 24 files on disk
     max_record_bytes: int = 16 * 2**20
     write_threads: int = 4
     max_offsets_per_trigger: int = 250_000  # records of one batch, over all topics
@@ -60,6 +69,12 @@ class Settings:
         for key, allowed in CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise SettingsError(f"{key}: must be one of {', '.join(allowed)}")
+        if not 0 <= self.history_days < LOG_DAYS:
+            raise SettingsError(
+                f"history_days: must be from 0 to less than {LOG_DAYS}, the age of Delta's log"
+            )
+        if self.history_batches < 1:
+            raise SettingsError("history_batches: must be at least 1; the last published batch always stays")
 
 
 def load_settings(environment: str = "laptop") -> Settings:

@@ -18,7 +18,7 @@ from pyspark.sql.streaming import StreamingQuery
 from conf.policy import Policy
 from conf.settings import Settings
 from conf.source_mapping import load_mapping
-from conf.tables import ALL, BATCHES, BRONZE_EVENTS
+from conf.tables import ALL, BATCHES
 from pipelines.batch.intent import IntentConflict, pending_intent
 from pipelines.batch.process import INTENT, BatchProcessor, BatchReport
 from pipelines.batch.resolution import HashCollision
@@ -41,8 +41,10 @@ from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
 from pipelines.tables.fence import LakeChanged
 from pipelines.tables.lake import Lake, SchemaMismatch
+from pipelines.tables.origins import published_origins
 from pipelines.tables.snapshot import Snapshot, published
 from pipelines.tables.writer import RowsRefused
+from pipelines.upkeep.schedule import own_upkeep
 from quality.standing import ConservationError
 from transforms.parse import RecordParser
 from transforms.sessions import SessionsError
@@ -160,7 +162,8 @@ def run_stream(
         )
         writer = writer.trigger(**trigger)
         patience = PATIENCE_ONCE_SECONDS if once else float("inf")
-        _through_outages(writer.start, processor, stop, patience if topics else 0, on_trouble)
+        with own_upkeep(processor, settings, on_trouble):
+            _through_outages(writer.start, processor, stop, patience if topics else 0, on_trouble)
         processor.compact()
         return StreamResult(totals["batches"], totals["received"])
 
@@ -203,7 +206,7 @@ def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threadin
         if is_asked(processor.lake.path):
             with processor.between_batches():
                 run_asked(processor.lake, processor.policy, processor.settings, HANDLERS)
-                processor.forget_state()
+                processor.take_note()
     if query.isActive:
         with processor.between_batches():
             query.stop()
@@ -261,8 +264,4 @@ def _known_origins(lake: Lake, checkpoint: Checkpoint) -> frozenset[tuple[str, s
     files = [s for s in checkpoint.sources if not is_topic(s)]
     if until is None or not files:
         return decided
-    landed = snapshot.dataset(BRONZE_EVENTS).to_table(
-        columns=["source", "origin"], filter=(pc.field("batch_id") <= until) & pc.field("source").isin(files)
-    )
-    origins = landed.group_by(["source", "origin"]).aggregate([])
-    return decided.union(zip(origins["source"].to_pylist(), origins["origin"].to_pylist(), strict=True))
+    return decided | published_origins(snapshot, set(files), until)

@@ -20,7 +20,8 @@ BATCHES = TableSpec(
         ColumnSpec(
             "kind",
             "string",
-            "`batch`; without records: `empty`, `compaction` of hot parts, `rebuild` under another policy",
+            "`batch`; without records: `empty`, `compaction` of hot parts, `upkeep` of files, `rebuild` under another "
+            "policy",
             "provenance",
         ),
         ColumnSpec("record_count", "long", "records framed: the batch's rows in bronze.events", "provenance"),

@@ -42,7 +42,7 @@ from pipelines.batch import rows
 from pipelines.batch.activity import Active, fold_activity
 from pipelines.batch.contract import Attempt
 from pipelines.batch.intent import Intent, own_transactions, pending_intent, record_intent
-from pipelines.batch.publish import Publication, batch_row, compaction_row, empty_row
+from pipelines.batch.publish import SAME_ROWS_KINDS, Publication, batch_row, compaction_row, empty_row
 from pipelines.batch.resolution import Identified, identify
 from pipelines.batch.steps import Steps
 from pipelines.fingerprint import code_fingerprint
@@ -63,7 +63,6 @@ from transforms.identity.decisions import Decision
 from transforms.parse import RecordParser
 from transforms.records import parsed_for_driver
 
-APPENDED = tuple(spec for spec in ALL if spec.write != "upsert")
 INTENT = "_stitchlake/intent.json"
 
 
@@ -264,9 +263,21 @@ class BatchProcessor:
             self._done_stream_batch_id = self._last_published_of_stream()
         return self.state
 
-    def forget_state(self) -> None:
-        """Somebody else has written the lake: read its state anew before the next batch."""
-        if self.state is not None:
+    def take_note(self) -> None:
+        """Somebody else has published: read the state anew before the next batch, unless only files have changed."""
+        if self.state is None or self.state.is_dirty:
+            return
+        snapshot = published(self.lake)
+        if snapshot is None or snapshot.batch_id == self._last_batch_id:
+            return
+        is_only_files = set(kinds_after(self.lake, self._last_batch_id)) <= SAME_ROWS_KINDS
+        if is_only_files and not isinstance(
+            self.state, TableState
+        ):  # that one reads files of its own snapshot
+            self._published_versions = dict(snapshot.table_versions)
+            self._versions = require_as_left(self.lake, self._published_versions)
+            self._last_batch_id = snapshot.batch_id
+        else:
             self.state.is_dirty = True
 
     # -- upkeep between batches ------------------------------------------------------------------------------------
@@ -299,7 +310,7 @@ class BatchProcessor:
                 )
             )
         with steps("compact_files"):
-            for spec in APPENDED:
+            for spec in ALL:
                 compact_files(self.lake, spec)
         self._versions = require_as_left(self.lake, left)
         if self._versions != before:
@@ -434,6 +445,12 @@ def published_batches(lake: Lake, stream: str) -> pa.Table:
     """The rows of ops.batches that `stream` has published."""
     rows = lake.open(BATCHES).to_pyarrow_dataset()
     return rows.to_table(columns=["stream_batch_id"], filter=pc.field("stream") == stream)
+
+
+def kinds_after(lake: Lake, batch_id: int) -> list[str]:
+    """The kinds of the batches that were published after `batch_id`."""
+    rows = lake.open(BATCHES).to_pyarrow_dataset()
+    return rows.to_table(columns=["kind"], filter=pc.field("batch_id") > batch_id)["kind"].to_pylist()
 
 
 def by_origin(received: pa.Table) -> pa.Table:

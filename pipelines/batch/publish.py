@@ -16,10 +16,14 @@ from pipelines.batch import rows
 from pipelines.batch.activity import Active
 from pipelines.batch.resolution import Identified
 from pipelines.fingerprint import code_fingerprint
+from pipelines.tables.snapshot import UPKEEP
 from quality.punctuality import punctuality
 from quality.standing import Standing
 
 ALL_TENANTS = "*"
+SAME_ROWS_KINDS = frozenset(
+    {"compaction", UPKEEP}
+)  # of batches after which every derived table has the rows it had
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ def compaction_row(publication: Publication) -> pa.Table:
 def empty_row(publication: Publication, stream_batch_id: int) -> pa.Table:
     """A row of a stream's batch in which there was no record."""
     return _row(publication, {"stream_batch_id": np.array([stream_batch_id]), "inputs": pa.array(["[]"])}, {})
+
+
+def upkeep_row(publication: Publication, metrics: Mapping[str, int]) -> pa.Table:
+    """A row without records: the same rows in other files, and how far back batches can still be read."""
+    return _row(publication, {}, metrics)
 
 
 def rebuild_row(publication: Publication, metrics: Mapping[str, int]) -> pa.Table:

@@ -19,6 +19,7 @@ COMMANDS = (
     "quality",
     "status",
     "repair",
+    "upkeep",
 )
 FAILED, BAD_USAGE = 1, 2
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.settings import Settings
-from conf.tables import ALL, BRONZE_EVENTS, IDENTITY_DECISIONS
+from conf.tables import ALL, IDENTITY_DECISIONS
 from pipelines.batch.discard import discard_unpublished
 from pipelines.batch.intent import read_intent
 from pipelines.batch.process import INTENT, BatchProcessor
@@ -30,6 +30,7 @@ from pipelines.sources import Source
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake
+from pipelines.tables.origins import published_origins
 from pipelines.tables.snapshot import published
 from transforms.control import CONTROL
 from transforms.identity.components import driver_components
@@ -152,12 +153,7 @@ def settle(lake: Lake, stream: str | None, is_continued: bool = True) -> bool:
 def decided_origins(lake: Lake) -> frozenset[tuple[str, str]]:
     """(source, origin) of the control records that are published."""
     snapshot = published(lake)
-    if snapshot is None:
-        return frozenset()
-    rows = snapshot.dataset(BRONZE_EVENTS).to_table(
-        columns=["source", "origin"], filter=pc.field("feed") == CONTROL
-    )
-    return frozenset(zip(rows["source"].to_pylist(), rows["origin"].to_pylist(), strict=True))
+    return frozenset() if snapshot is None else published_origins(snapshot, {CONTROL})
 
 
 def _waiting(source: Source, known: frozenset[tuple[str, str]]) -> pa.Table:

@@ -18,10 +18,11 @@ from typing import Any
 
 from conf.policy import Policy
 from conf.settings import Settings
-from pipelines.batch.intent import read_intent
+from pipelines.batch.intent import pending_intent
 from pipelines.batch.process import INTENT
 from pipelines.errands.holder import Holder, NotReady, holder_of, holding
 from pipelines.lock import LakeLocked
+from pipelines.tables.fence import LakeChanged
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
 
@@ -87,8 +88,7 @@ def run_asked(lake: Lake, policy: Policy, settings: Settings, handlers: Mapping[
 
     None while a batch is half-written: its retry relies on the versions that it was begun with.
     """
-    snapshot, intent = published(lake), read_intent(lake.path / INTENT)
-    if snapshot is None or (intent is not None and intent.batch_id > snapshot.batch_id):
+    if not is_between_batches(lake):
         return 0
     asked = sorted((lake.path / _FOLDER).glob("*.json"))
     for path in asked:
@@ -101,13 +101,19 @@ def run_asked(lake: Lake, policy: Policy, settings: Settings, handlers: Mapping[
     return len(asked)
 
 
+def is_between_batches(lake: Lake) -> bool:
+    """Whether something is published and no batch is half-written."""
+    snapshot = published(lake)
+    return snapshot is not None and pending_intent(lake.path / INTENT, snapshot.batch_id) is None
+
+
 def _outcome(
     hold: Callable[[], Holder], handlers: Mapping[str, Handler], errand: Mapping[str, Any]
 ) -> Answer:
     """The answer, or what hindered it: an errand must not end the stream."""
     try:
         return {"answer": handlers[errand["kind"]](hold(), errand["arguments"])}
-    except (ErrandFailed, NotReady) as e:
+    except (ErrandFailed, LakeChanged, NotReady) as e:
         return {"problem": str(e)}
     except Exception as e:  # its words may quote a value
         return {"problem": f"the stream could not do it: {type(e).__name__}; stop the stream and try again"}

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from pipelines.errands.errands import Handler
+from pipelines.upkeep.pause import upkeep
 
-HANDLERS: dict[str, Handler] = {}
+HANDLERS: dict[str, Handler] = {"upkeep": upkeep}

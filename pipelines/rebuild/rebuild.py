@@ -36,6 +36,7 @@ from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.replacement import replace_rows
 from pipelines.tables.snapshot import Snapshot, published
 from pipelines.tables.writer import TableWriter, Txn
+from pipelines.upkeep.archive import require_all_records
 from transforms.effects import Effects, effects_of
 
 
@@ -61,6 +62,7 @@ def plan_rebuild(
             f"there is nothing to rebuild in {lake.path}: nothing has been published there yet; "
             "give --lake a lake that `stitchlake run` has filled"
         )
+    require_all_records(snapshot)
     key = load_key(lake.path, True, snapshot.row["key_fingerprint"])
     rebuilt = replay(spark, snapshot, policy, key, settings, progress)
     progress("comparing with the published tables")

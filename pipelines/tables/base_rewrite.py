@@ -8,22 +8,21 @@ MERGE of delta-rs reads every column of every file. Here the keys are read first
 
 from __future__ import annotations
 
-import json
-import time
-import uuid
-from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
-from deltalake.transaction import AddAction, RemoveAction
+from deltalake import DeltaTable, PostCommitHookProperties
 
 from conf.table_spec import TableSpec
-from pipelines.tables.fence import OWN_COMMIT
+from pipelines.tables.data_files import (
+    add_action,
+    exchange,
+    file_sizes,
+    remove_files,
+    write_files,
+)
 from pipelines.tables.live_rows import UPDATED, same_keys, upserts, without_keys_of
 from pipelines.tables.writer import conform
 
@@ -61,80 +60,16 @@ def fold_into_base(
             yield from without_keys_of(spec, batches, pending)
         yield added
 
-    written = _write_files(folder, spec, rows())
-    at = int(time.time() * 1000)
-    sizes = {f["path"]: f["size_bytes"] for f in pa.table(table.get_add_actions()).to_pylist()}
-    old = [Path(f.path).name for f in touched]
+    written = write_files(folder, spec, rows(), ROWS_PER_FILE)
+    sizes = file_sizes(table)
     try:
-        table.create_write_transaction(
-            [
-                *(AddAction(f.name, f.stat().st_size, {}, at, True, _statistics(spec, f)) for f in written),
-                *(RemoveAction(name, True, at, sizes[name], {}) for name in old),
-            ],
-            "append",
-            table.schema(),
-            [],
-            commit_properties=CommitProperties(custom_metadata=OWN_COMMIT),
-            post_commithook_properties=after_commit,
+        exchange(
+            table,
+            [add_action(spec, f, True) for f in written],
+            {name: sizes[name] for name in (Path(f.path).name for f in touched)},
+            data_change=True,
+            after_commit=after_commit,
         )
     except BaseException:
-        for file in written:
-            file.unlink(missing_ok=True)
+        remove_files(written)
         raise
-
-
-def _write_files(folder: Path, spec: TableSpec, parts: Iterable[pa.Table]) -> list[Path]:
-    """Parquet files of `parts`, none of which is empty."""
-    files: list[Path] = []
-    writer: pq.ParquetWriter | None = None
-    count = 0
-    try:
-        for part in parts:
-            if not part.num_rows:
-                continue
-            if writer is None or count >= ROWS_PER_FILE:
-                if writer is not None:
-                    writer.close()
-                files.append(folder / f"part-{uuid.uuid4()}.zstd.parquet")
-                writer = pq.ParquetWriter(files[-1], spec.arrow, compression="zstd", compression_level=1)
-                count = 0
-            writer.write_table(part.cast(spec.arrow))
-            count += part.num_rows
-        if writer is not None:
-            writer.close()
-    except BaseException:
-        for file in files:
-            file.unlink(missing_ok=True)
-        raise
-    return files
-
-
-def _statistics(spec: TableSpec, file: Path) -> str:
-    """A file's row count, and the smallest and largest value of the numbers and instants that may have statistics."""
-    footer = pq.read_metadata(file)
-    indexed = set(spec.properties["delta.dataSkippingStatsColumns"].split(","))
-    low: dict[str, Any] = {}
-    high: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    for at in range(footer.num_columns):
-        name = footer.schema.column(at).path
-        parts = [footer.row_group(g).column(at).statistics for g in range(footer.num_row_groups)]
-        if name not in indexed or any(s is None or not s.has_null_count for s in parts):
-            continue
-        nulls[name] = sum(s.null_count for s in parts)
-        bounds = [(s.min, s.max) for s in parts if s.has_min_max]
-        # Strings are cut off in footers, and nothing is looked up by them.
-        if bounds and all(isinstance(v, (int, date)) and not isinstance(v, bool) for b in bounds for v in b):
-            low[name], high[name] = (
-                _json_value(min(b[0] for b in bounds)),
-                _json_value(max(b[1] for b in bounds)),
-            )
-    return json.dumps(
-        {"numRecords": footer.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls}
-    )
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return value.isoformat() if isinstance(value, date) else value

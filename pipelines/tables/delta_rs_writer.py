@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import (
     CommitProperties,
     DeltaTable,
@@ -20,11 +18,10 @@ from deltalake import (
     write_deltalake,
 )
 from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import RemoveAction
 
 from conf.table_spec import TableSpec
 from pipelines.tables.base_rewrite import fold_into_base
-from pipelines.tables.fence import OWN_COMMIT
+from pipelines.tables.data_files import OWN, batches_in, exchange, file_sizes
 from pipelines.tables.lake import Lake
 from pipelines.tables.live_rows import UPDATED, newest_rows
 from pipelines.tables.writer import Txn, conform
@@ -95,29 +92,25 @@ class DeltaRsWriter:
         folder = self._lake.table_path(spec.hot)
 
         def commit(table: DeltaTable) -> None:
-            files = pa.table(table.get_add_actions()).select(["path", "size_bytes"]).to_pylist()
-            held = [_batches_in(folder / f["path"]) for f in files]
+            files = file_sizes(table)
+            held = [batches_in(folder / path, UPDATED) for path in files]
             if any(first <= upto_batch_id < last for first, last in held):
                 # Only a file that somebody has joined from several batches has rows that stay.
                 table.delete(
                     f"{UPDATED} <= {upto_batch_id}",
                     writer_properties=PARQUET,
-                    commit_properties=CommitProperties(custom_metadata=OWN_COMMIT),
+                    commit_properties=OWN,
                     post_commithook_properties=AFTER_COMMIT,
                 )
                 return
-            gone = [f for f, (_, last) in zip(files, held, strict=True) if last <= upto_batch_id]
+            gone = {
+                path: size
+                for (path, size), (_, last) in zip(files.items(), held, strict=True)
+                if last <= upto_batch_id
+            }
             if gone:
                 # One commit for all: with a part of them gone, an older hot row would hide its newer base row.
-                at = int(time.time() * 1000)
-                table.create_write_transaction(
-                    [RemoveAction(f["path"], True, at, f["size_bytes"], {}) for f in gone],
-                    "append",
-                    table.schema(),
-                    [],
-                    commit_properties=CommitProperties(custom_metadata=OWN_COMMIT),
-                    post_commithook_properties=AFTER_COMMIT,
-                )
+                exchange(table, [], gone, data_change=True, after_commit=AFTER_COMMIT)
 
         return self._committed(spec.hot, commit)
 
@@ -142,14 +135,3 @@ class DeltaRsWriter:
                     opened.table = None  # whatever it holds, it is not known to be the table's state
                     raise
         raise AssertionError("unreachable")
-
-
-def _batches_in(file: Path) -> tuple[int, int]:
-    """The first and last batch with rows in a hot file, from its footer: the log's statistics end at the 32nd leaf."""
-    footer = pq.read_metadata(file)
-    at = next(i for i in range(footer.num_columns) if footer.schema.column(i).path == UPDATED)
-    parts = [footer.row_group(g).column(at).statistics for g in range(footer.num_row_groups)]
-    if any(part is None or not part.has_min_max for part in parts):
-        column = pq.read_table(file, columns=[UPDATED])[UPDATED]
-        return pc.min(column).as_py(), pc.max(column).as_py()
-    return min(part.min for part in parts), max(part.max for part in parts)

@@ -18,6 +18,8 @@ from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.live_rows import UPDATED, newest_rows, upserts, without_keys_of
 
 ROWS_PER_READ = 131_072
+UPKEEP = "upkeep"  # the kind of batch that says so, among its metrics
+OLDEST_READABLE = "oldest_readable_batch_id"
 
 
 class NoSuchBatch(RuntimeError):
@@ -92,6 +94,11 @@ def published_as(lake: Lake, batch_id: int) -> Snapshot:
     batches = lake.open(BATCHES).to_pyarrow_dataset()
     if not batches.count_rows(filter=pc.field("batch_id") == batch_id):
         raise NoSuchBatch(f"batch {batch_id} was never published; the last one is {newest.batch_id}")
+    if batch_id < (oldest := oldest_readable_batch(lake) or batch_id):
+        raise NoSuchBatch(
+            f"batch {batch_id} is older than what upkeep keeps: batches {oldest} to {newest.batch_id} can be read; "
+            "restore a backup that has it, and see the settings history_days and history_batches"
+        )
     snapshot = _snapshot(lake, batches, batch_id)
     for spec in with_hot_parts(ALL):
         version = snapshot.version(spec)
@@ -101,6 +108,18 @@ def published_as(lake: Lake, batch_id: int) -> Snapshot:
                 "version; ask for a later batch, or restore a backup that has it"
             )
     return snapshot
+
+
+def oldest_readable_batch(lake: Lake) -> int | None:
+    """The first published batch that every reader still finds whole; None where nothing is published.
+
+    Upkeep publishes it before it removes anything.
+    """
+    rows = lake.open(BATCHES).to_pyarrow_dataset().to_table(columns=["batch_id", "kind", "metrics"])
+    if not rows.num_rows:
+        return None
+    told = rows.filter(pc.equal(rows["kind"], UPKEEP))["metrics"].to_pylist()
+    return max([pc.min(rows["batch_id"]).as_py(), *(dict(m or ()).get(OLDEST_READABLE, 0) for m in told)])
 
 
 def _snapshot(lake: Lake, batches: ds.Dataset, batch_id: int) -> Snapshot:

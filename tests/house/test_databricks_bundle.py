@@ -102,7 +102,12 @@ def test_what_a_task_names_is_there(job, task):
 
 
 @pytest.mark.parametrize(
-    "job, module", [("stream", "pipelines.cli.run"), ("cohorts", "pipelines.jobs.cohorts")]
+    "job, module",
+    [
+        ("stream", "pipelines.cli.run"),
+        ("cohorts", "pipelines.jobs.cohorts"),
+        ("upkeep", "pipelines.cli.upkeep"),
+    ],
 )
 def test_a_jobs_parameters_are_arguments_that_it_knows(job, module):
     parameters = JOBS[job]["tasks"][0]["python_wheel_task"]["parameters"]

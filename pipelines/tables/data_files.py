@@ -1,0 +1,156 @@
+"""Parquet files of a table: written, described for the Delta log, and read for which batches they hold."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+from deltalake.transaction import AddAction, RemoveAction
+
+from conf.table_spec import TableSpec
+from pipelines.tables.fence import OWN_COMMIT
+
+ROWS_PER_GROUP, BYTES_PER_GROUP = 32_768, 64 * 2**20
+OWN = CommitProperties(custom_metadata=OWN_COMMIT)  # what changes files and is no transaction of a batch
+
+
+def file_sizes(table: DeltaTable) -> dict[str, int]:
+    """The table's files: path in the log, size in bytes."""
+    return {f["path"]: f["size_bytes"] for f in pa.table(table.get_add_actions()).to_pylist()}
+
+
+def write_files(
+    folder: Path, spec: TableSpec, parts: Iterable[pa.Table], rows_per_file: int | None = None
+) -> list[Path]:
+    """Parquet files of `parts`, none of which is empty; on failure none is left."""
+    files: list[Path] = []
+    writer: pq.ParquetWriter | None = None
+    count = 0
+    try:
+        for part in parts:
+            if not part.num_rows:
+                continue
+            if writer is None or (rows_per_file is not None and count >= rows_per_file):
+                if writer is not None:
+                    writer.close()
+                files.append(folder / f"part-{uuid.uuid4()}.zstd.parquet")
+                writer = pq.ParquetWriter(files[-1], spec.arrow, compression="zstd", compression_level=1)
+                count = 0
+            writer.write_table(part.cast(spec.arrow))
+            count += part.num_rows
+        if writer is not None:
+            writer.close()
+    except BaseException:
+        remove_files(files)
+        raise
+    return files
+
+
+def remove_files(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def row_groups(parts: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """`parts` put together until they make a row group worth its footer."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for part in parts:
+        waiting.append(part)
+        rows, size = rows + part.num_rows, size + part.nbytes
+        if rows >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+            yield pa.Table.from_batches(waiting).combine_chunks()
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pa.Table.from_batches(waiting).combine_chunks()
+
+
+def exchange(
+    table: DeltaTable,
+    added: Iterable[AddAction],
+    removed: Mapping[str, int],
+    *,
+    data_change: bool,
+    after_commit: PostCommitHookProperties | None = None,
+    partitions: Mapping[str, dict[str, str | None]] | None = None,
+    partition_by: tuple[str, ...] = (),
+) -> None:
+    """One commit of our own: `added` in, `removed` (path and size) out. `partitions`: of removed paths, if any."""
+    at = int(time.time() * 1000)
+    table.create_write_transaction(
+        [
+            *added,
+            *(
+                RemoveAction(path, data_change, at, size, (partitions or {}).get(path, {}))
+                for path, size in removed.items()
+            ),
+        ],
+        "append",
+        table.schema(),
+        list(partition_by),
+        commit_properties=OWN,
+        post_commithook_properties=after_commit,
+    )
+
+
+def add_action(
+    spec: TableSpec,
+    file: Path,
+    data_change: bool,
+    path: str | None = None,
+    partition: dict[str, str | None] | None = None,
+) -> AddAction:
+    """What the log says of a file; `path` is its place in the table where that is not its name."""
+    size, at = file.stat().st_size, int(time.time() * 1000)
+    return AddAction(path or file.name, size, partition or {}, at, data_change, statistics(spec, file))
+
+
+def statistics(spec: TableSpec, file: Path) -> str:
+    """A file's row count, and the smallest and largest value of the numbers and instants that may have statistics."""
+    footer = pq.read_metadata(file)
+    indexed = set(spec.properties["delta.dataSkippingStatsColumns"].split(","))
+    low: dict[str, Any] = {}
+    high: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    for at in range(footer.num_columns):
+        name = footer.schema.column(at).path
+        parts = [footer.row_group(g).column(at).statistics for g in range(footer.num_row_groups)]
+        if name not in indexed or any(s is None or not s.has_null_count for s in parts):
+            continue
+        nulls[name] = sum(s.null_count for s in parts)
+        bounds = [(s.min, s.max) for s in parts if s.has_min_max]
+        # Strings are cut off in footers, and nothing is looked up by them.
+        if bounds and all(isinstance(v, (int, date)) and not isinstance(v, bool) for b in bounds for v in b):
+            low[name], high[name] = (
+                _json_value(min(b[0] for b in bounds)),
+                _json_value(max(b[1] for b in bounds)),
+            )
+    return json.dumps(
+        {"numRecords": footer.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls}
+    )
+
+
+def batches_in(file: Path, column: str) -> tuple[int, int]:
+    """The first and last batch with rows in a file, from its footer: the log's statistics end at the 32nd leaf."""
+    footer = pq.read_metadata(file)
+    at = next(i for i in range(footer.num_columns) if footer.schema.column(i).path == column)
+    parts = [footer.row_group(g).column(at).statistics for g in range(footer.num_row_groups)]
+    if any(part is None or not part.has_min_max for part in parts):
+        numbers = pq.read_table(file, columns=[column])[column]
+        return pc.min(numbers).as_py(), pc.max(numbers).as_py()
+    return min(part.min for part in parts), max(part.max for part in parts)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value.isoformat() if isinstance(value, date) else value

@@ -1,0 +1,122 @@
+"""Let files change sides between bronze.events and its archive, so that no record is lost or there twice.
+
+    copied and read back ─▶ on record ─▶ in the new table ─▶ out of the old one ─▶ off the record
+                            moving.json   (commit)            (commit)
+
+Two tables cannot be committed together. Broken off in between, the record says which files; the next upkeep completes
+the move before it does anything else, and until then no file of bronze.events is joined with others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+
+from deltalake import DeltaTable
+
+from conf.tables import BRONZE_EVENTS
+from pipelines.tables.compaction import MOVING
+from pipelines.tables.data_files import add_action, exchange, file_sizes
+from pipelines.tables.delta_rs_writer import AFTER_COMMIT
+from pipelines.tables.lake import Lake
+from pipelines.upkeep.archive import (
+    ARCHIVED_TO,
+    MONTH,
+    ArchiveProblem,
+    Move,
+    Moves,
+    archive_folder,
+    open_archive,
+    places,
+)
+
+
+def complete_broken_off(lake: Lake) -> Moves | None:
+    """Bring a move to its end that was broken off; None if there was none. For the holder of the lake's lock."""
+    try:
+        moves = Moves.of(json.loads((lake.path / MOVING).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    _change_sides(lake, moves)
+    (lake.path / MOVING).unlink()
+    return moves
+
+
+def change_sides(lake: Lake, moves: Moves) -> Moves:
+    """Commit the moves of copied files, for the holder of the lake's lock; those that were made.
+
+    A file that has been joined with others since it was copied stays where it is.
+    """
+    archive = open_archive(lake, moves.folder, create=not moves.is_restore)
+    there = file_sizes(archive) if moves.is_restore else file_sizes(lake.open(BRONZE_EVENTS))
+    made = tuple(
+        m
+        for m in moves.files
+        if (m.archive if moves.is_restore else m.bronze) in there and places(lake, moves, m)[1].exists()
+    )
+    moves = Moves(moves.folder, moves.is_restore, made)
+    if not made:
+        return moves
+    earlier = archive_folder(lake)
+    if not moves.is_restore and earlier != moves.folder:
+        if earlier is not None and file_sizes(open_archive(lake, earlier)):
+            raise ArchiveProblem(
+                f"this lake's archive is in {earlier}; give that folder, or restore it first"
+            )
+        bronze = lake.open(BRONZE_EVENTS)
+        bronze.alter.set_table_properties({ARCHIVED_TO: moves.folder}, raise_if_not_exists=False)
+    _record(lake, moves)
+    _change_sides(lake, moves)
+    (lake.path / MOVING).unlink()
+    return moves
+
+
+def _change_sides(lake: Lake, moves: Moves) -> None:
+    archive, bronze = open_archive(lake, moves.folder), lake.open(BRONZE_EVENTS)
+    if moves.is_restore:
+        _into_bronze(lake, bronze, moves)
+        _out_of_archive(archive, moves.files)
+    else:
+        _into_archive(lake, archive, moves)
+        gone = {m.bronze: size for m in moves.files if (size := file_sizes(bronze).get(m.bronze)) is not None}
+        if gone:
+            exchange(bronze, [], gone, data_change=True, after_commit=AFTER_COMMIT)
+
+
+def _into_bronze(lake: Lake, bronze: DeltaTable, moves: Moves) -> None:
+    there = file_sizes(bronze)
+    new = [m for m in moves.files if m.bronze not in there]
+    if new:
+        folder = lake.table_path(BRONZE_EVENTS)
+        added = [add_action(BRONZE_EVENTS, folder / m.bronze, True) for m in new]
+        exchange(bronze, added, {}, data_change=True, after_commit=AFTER_COMMIT)
+
+
+def _into_archive(lake: Lake, archive: DeltaTable, moves: Moves) -> None:
+    there = file_sizes(archive)
+    new = [m for m in moves.files if m.archive not in there]
+    if new:
+        added = [
+            add_action(BRONZE_EVENTS, places(lake, moves, m)[1], True, path=m.archive, partition=m.partition)
+            for m in new
+        ]
+        exchange(archive, added, {}, data_change=True, partition_by=(MONTH,))
+
+
+def _out_of_archive(archive: DeltaTable, files: Iterable[Move]) -> None:
+    there = file_sizes(archive)
+    gone = {m.archive: there[m.archive] for m in files if m.archive in there}
+    if gone:
+        partitions = {m.archive: m.partition for m in files}
+        exchange(archive, [], gone, data_change=True, partitions=partitions, partition_by=(MONTH,))
+
+
+def _record(lake: Lake, moves: Moves) -> None:
+    path = lake.path / MOVING
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as f:
+        json.dump(moves.as_dict(), f)
+        f.flush()
+        os.fsync(f.fileno())
+    partial.replace(path)
