@@ -11,6 +11,7 @@ from transforms.payload import NOT_AN_OBJECT
 
 NO_EVENTS = "no_events"
 TOO_MANY_EVENTS = "too_many_events"
+ENVELOPE_TOO_LARGE = "envelope_too_large"
 MAX_EVENTS = 10_000  # of one record; an envelope of 16 MiB could hold five million empty ones
 
 Found = tuple[Any, ...]  # the values of FIELDS, then of BAGS: identifiers, actor, properties, context
@@ -94,6 +95,10 @@ class Extractor:
         if elements is None:
             return [self._event(record, record, loads)]
         return [self._event(e, record, loads) if isinstance(e, dict) else NOT_AN_OBJECT for e in elements]
+
+    def around(self, record: dict[str, Any]) -> dict[str, Any]:
+        """An envelope without its events: what each of them may take something from."""
+        return record if self._mapping.explode is None else _without(record, self._mapping.explode)
 
     def elements(self, record: dict[str, Any], loads: Loads) -> list[Any] | str | None:
         """The list that the mapping explodes; None for a record that is one event itself, and the reason for one

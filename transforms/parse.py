@@ -8,6 +8,7 @@ Nothing that a record contains raises: a record is a row, acceptable or with its
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -19,7 +20,7 @@ from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
 from conf.source_mapping import SourceMapping
 from transforms.canonical_json import canonical
 from transforms.control import CONTROL, read_decision
-from transforms.extract import Extractor, Found
+from transforms.extract import ENVELOPE_TOO_LARGE, Extractor, Found
 from transforms.hashing import digest, encode, event_key
 from transforms.instants import ASSUMED_UTC, NO_TIMESTAMP, instant
 from transforms.normalize import number_text
@@ -31,6 +32,8 @@ from transforms.subject import (
     WHOLE_FLOATS,
     IdentifierReader,
     Imprecise,
+    Node,
+    TooMany,
     user_and_anchor,
 )
 from transforms.touch import touch
@@ -41,6 +44,9 @@ UNUSABLE_TENANT = "unusable_tenant"
 DEFAULT_TENANT = "default"
 MAX_ID_LENGTH = 512
 _ROWS_AT_ONCE = 1000
+_COPIED_RECORDS = 4  # so many times max_record_bytes may what surrounds the events of an envelope be, once for each
+_LONG_NUMBER = re.compile(rb"[0-9][0-9.]{16}")  # may have more digits than 64 bits or a float hold
+_TEXT = str | int | float | Decimal
 _NONE: tuple[Any, ...] = ()
 _READ = Records._fields.index("transport_at") + 1  # what follows is carried along
 
@@ -61,6 +67,7 @@ class RecordParser:
         self.mappings = dict(mappings)
         self.policy = policy
         self.max_record_bytes = max_record_bytes
+        self._max_copied = _COPIED_RECORDS * max_record_bytes
         self._key = key
         self._payloads = PayloadReader(max_record_bytes)
         self._identifiers = IdentifierReader(policy, key)
@@ -121,6 +128,10 @@ class RecordParser:
     ) -> tuple[list[tuple[Any, ...]], list[bytes | None]]:
         """The rows of one record, and of each the text of its event where the record has several."""
         record = self._payloads.read(payload_format, payload)
+        elements = extractor.elements(record, orjson.loads)
+        has_siblings = type(elements) is list and len(elements) > 1
+        if has_siblings and len(elements) * len(canonical(extractor.around(record))) > self._max_copied:
+            raise Refused(ENVELOPE_TOO_LARGE)
         events = extractor.events(record, orjson.loads)
         again: tuple[list[Any], list[Any]] | None = None
         rows = []
@@ -144,10 +155,12 @@ class RecordParser:
             except Exception:  # nor may one event of an envelope cost the others
                 row = _refusal([UNPARSEABLE], transport_at)
             rows.append(row)
-        if len(rows) == 1:
+        if not has_siblings:
             return rows, [None]
-        elements = extractor.elements(record, orjson.loads)
-        return rows, [_text(element) for element in elements or ()]
+        if _LONG_NUMBER.search(payload or b""):
+            exact = self._payloads.read_exactly(payload_format, payload)
+            return rows, [canonical(element) for element in extractor.elements(exact, loads_exactly) or ()]
+        return rows, [_text(element) for element in elements]
 
     def _decision(self, payload_format: str, payload: bytes, transport_at: int | None) -> tuple[Any, ...]:
         """The row of a record of the control feed: no event, but what somebody has decided."""
@@ -210,7 +223,7 @@ class RecordParser:
         if raw_id is not None:
             event_id = _scalar(raw_id)
             if event_id is None:
-                flags.append("wrong_type_event_id")
+                pass
             elif len(event_id) > MAX_ID_LENGTH:
                 flags.append("oversized_event_id")
                 event_id = "h-" + hashlib.blake2b(event_id.encode(), digest_size=16).hexdigest()
@@ -234,25 +247,37 @@ class RecordParser:
             ip = context.pop("ip", None) or context.get("ip_address")
             context.pop("ip_address", None)
         reader = self._identifiers
-        linking, attached, weak, unknown = reader.subject(tenant, identifiers, flags, ip)
-        if not linking:
-            reasons.append(NO_IDENTIFIER)
-        elif len(linking) + len(attached) > MAX_LINKING_IDENTIFIERS:
+        acting: list[Node] = []
+        try:
+            linking, attached, weak, unknown = reader.subject(tenant, identifiers, flags, ip)
+            if not linking:
+                reasons.append(NO_IDENTIFIER)
+            elif len(linking) + len(attached) > MAX_LINKING_IDENTIFIERS:
+                reasons.append(TOO_MANY)
+            elif actor:
+                acting = reader.actor(tenant, actor)
+        except TooMany:
             reasons.append(TOO_MANY)
-        if flags:
-            flags = sorted(set(flags))
         if reasons:
-            return _refusal(reasons, received_at, tenant, event_id, flags)
+            return _refusal(reasons, received_at, tenant, event_id, sorted(set(flags)))
 
         if event_id is None:
             event_id = "o-" + hashlib.blake2b(encode(*place), digest_size=16).hexdigest()
-        acting = reader.actor(tenant, actor) if actor else []
         if unknown is not None:
             name = "identifiers" if "identifiers" not in properties else "unknown_identifiers"
             properties = {**properties, name: unknown}
+        for field, value, kind in (
+            ("event_id", raw_id, _TEXT), ("event_type", event_type, _TEXT), ("event_name", event_name, _TEXT),
+            ("platform", platform, _TEXT), ("actor", actor, dict),
+        ):  # fmt: skip
+            if value is not None and not isinstance(value, kind) or value is True or value is False:
+                flags.append(f"wrong_type_{field}")
+                properties = {field: value, **properties}
         event_type = _lowered(event_type)
         event_name = _scalar(event_name) if event_name is not None else None
         platform = _lowered(platform)
+        if flags:
+            flags = sorted(set(flags))
         linked = linking + attached if attached else linking
         node_ids = [node[3] for node in linked]
         weak_ids = [node[3] for node in weak]
@@ -284,12 +309,12 @@ class RecordParser:
         )
 
 
-def _text(element: Any) -> bytes | None:
-    """The element as JSON; None where it is nested too deep to be written, which its envelope then shows."""
+def _text(element: Any) -> bytes:
+    """The element as JSON, with its keys in their order unless it nests too deep for that."""
     try:
         return orjson.dumps(element)
     except orjson.JSONEncodeError:
-        return None
+        return canonical(element)
 
 
 def _scalar(value: Any) -> str | None:

@@ -3,6 +3,7 @@ not count."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ NO_IDENTIFIER = "no_identifier"
 _CACHE_SIZE = 100_000
 _CACHED_LENGTH = 1024
 _CHECK_EVERY = 1000
+MAX_VALUES = 1000  # of one namespace, or of one actor; whoever sends more sends no identifiers
 WHOLE_FLOATS = 2.0**53  # from here on a float has lost digits of the number that was written
 _NO_PRIORITY = 1_000_000
 
@@ -23,6 +25,10 @@ _NO_PRIORITY = 1_000_000
 class Imprecise(Exception):
     """A number is too long for a float: two persons would get one identifier. Read the record with exact
     numbers."""
+
+
+class TooMany(Exception):
+    """The record has more values than anybody would read; refused without reading them."""
 
 
 class Node(NamedTuple):
@@ -64,7 +70,9 @@ class IdentifierReader:
 
     def subject(self, tenant: str, identifiers: Any, flags: list[str], ip: Any = None) -> Subject:
         """The subject's nodes; what does not count is named in `flags`. At most one more node than may
-        link."""
+        link.
+
+        TooMany where there are more values than are worth reading."""
         linking: list[Node] = []
         weak: list[Node] = []
         unknown: dict[str, Any] | None = None
@@ -105,15 +113,17 @@ class IdentifierReader:
 
     def actor(self, tenant: str, identifiers: Any) -> list[Node]:
         """Who acted for the subject: of any namespace, known or not. Nothing of it links, so nothing is
-        flagged."""
+        flagged. TooMany where there are more values than are worth reading."""
         if type(identifiers) is not dict or not identifiers:
             return []
         nodes: list[Node] = []
         for namespace, raw in identifiers.items():
-            for value in raw if type(raw) is list else (raw,):
+            for value in _values(raw):
                 node = self._actor_node(tenant, namespace, value)
                 if node is not None:
                     nodes.append(node)
+            if len(nodes) > MAX_VALUES and len(_once(nodes)) > MAX_VALUES:
+                raise TooMany
         return sorted(_once(nodes)) if len(nodes) > 1 else nodes
 
     def linking_node(self, tenant: str, namespace: Any, value: Any) -> Node | None:
@@ -130,7 +140,7 @@ class IdentifierReader:
         if strength == "ignored":
             return
         target = weak if strength == "weak" else linking
-        for value in raw if type(raw) is list else (raw,):
+        for value in _values(raw):
             if value is None:
                 continue
             node = self._node(tenant, namespace, value)
@@ -189,6 +199,20 @@ class IdentifierReader:
         if not text or max(len(text), len(namespace)) > self._policy.max_value_length:
             return None
         return self._hashed(tenant, namespace, text, _NO_PRIORITY, "actor")
+
+
+def _values(raw: Any) -> Iterable[Any]:
+    """The values of a namespace: one, or a list of them, in which what is repeated often is read once."""
+    if type(raw) is not list:
+        return (raw,)
+    if len(raw) <= MAX_VALUES:
+        return raw
+    distinct: dict[Any, Any] = {}
+    for value in raw:
+        distinct.setdefault((type(value), value if isinstance(value, str | int | float | Decimal) else None), value)
+        if len(distinct) > MAX_VALUES:
+            raise TooMany
+    return distinct.values()
 
 
 def _number(raw: Any) -> str | None:
