@@ -78,7 +78,8 @@ class Normalizer:
             return None, MALFORMED
         if len(normalised) > self.policy.max_value_length:
             return None, OVERSIZED
-        return (None, BLOCKED) if self._is_blocked(normalised, name) else (normalised, None)
+        is_blocked = normalised != text and self._is_blocked(normalised, name)
+        return (None, BLOCKED) if is_blocked else (normalised, None)
 
     def _is_blocked(self, text: str, name: str) -> bool:
         blocked = self._blocked[name]

@@ -45,14 +45,9 @@ class Node(NamedTuple):
 _STRENGTH = Node._fields.index("strength")  # by place is twice as fast
 
 
-class Subject(NamedTuple):
-    """The nodes of one record, best first: those that link, the weak ones that attach to them, and the weak ones that
-    are only recorded. Only `linking` ones authenticate an event or anchor a session."""
-
-    linking: list[Node]
-    attached: list[Node]
-    weak: list[Node]
-    unknown: dict[str, Any] | None
+# The nodes of one record, best first: those that link, the weak ones that attach to them, and the weak ones that are
+# only recorded; and what no namespace knows. Only the first authenticate an event or anchor a session.
+Subject = tuple[list[Node], list[Node], list[Node], dict[str, Any] | None]
 
 
 class IdentifierReader:
@@ -84,8 +79,12 @@ class IdentifierReader:
         known, strengths = self._known_of(tenant), self._strengths
         is_repeatable = False
         if ip is not None and "ip_address" in strengths:
-            is_repeatable = "ip_address" in identifiers
-            self._add(tenant, "ip_address", ip, linking, weak, flags)
+            is_repeatable = "ip_address" in identifiers or type(ip) is list
+            node = known["ip_address"].get(ip) if type(ip) is str else None
+            if node is not None:
+                (weak if node[_STRENGTH] == "weak" else linking).append(node)
+            else:
+                self._add(tenant, "ip_address", ip, linking, weak, flags)
         for namespace, raw in identifiers.items():
             if type(raw) is str:
                 values = known.get(namespace)
@@ -109,7 +108,7 @@ class IdentifierReader:
             linking.sort()
         if len(weak) > 1:
             weak.sort()
-        return Subject(linking, weak, [], unknown) if self._attaches else Subject(linking, [], weak, unknown)
+        return (linking, weak, [], unknown) if self._attaches else (linking, [], weak, unknown)
 
     def actor(self, tenant: str, identifiers: Any) -> list[Node]:
         """Who acted for the subject: of any namespace, known or not. Nothing of it links, so nothing is
