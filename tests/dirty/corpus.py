@@ -275,6 +275,12 @@ def wrong_types(shape: Shape, chance: random.Random) -> Lines:
         is_list = kind in ("list", "empty_list")
         yield f"user_{kind}", of("user"), VALID if is_text or is_list else flagged("wrong_type_identifier")
     if shape.mapping == "native":
+        for name, value in (("word", "soon"), ("year_one", "0001-01-01T00:00:00Z"), ("object", {})):
+            unread = shape.record(f"received-{name}", received_at=value)
+            yield f"received_at_{name}", unread, flagged("unusable_received_at")
+        for name in ("nobody", "a@b", "a b@c.example", "@c.example", "a@c..example", "a@b@c.example"):
+            mail = shape.record(f"mail-{name}", **{"identifiers.email": name})
+            yield f"email_{name}", mail, flagged("malformed_identifier")
         for kind, value in WRONG.items():
             yield f"identifiers_{kind}", shape.record(kind) | {"identifiers": value}, (
                 refused("no_identifier", flags=("unknown_namespace",))

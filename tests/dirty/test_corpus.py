@@ -10,14 +10,19 @@ import pytest
 
 from conf.policy import load_policy
 from conf.source_mapping import load_mapping
-from tests.dirty.corpus import Outcome, PoisonFile, files, poison
+from tests.dirty.corpus import Outcome, Poison, PoisonFile, files, poison
 from tests.dirty.shapes import SHAPES
 from transforms.framing import frame
 from transforms.parse import RecordParser
 from transforms.parsed_schema import Records
 
 PARSER = RecordParser({name: load_mapping(name) for name in SHAPES}, load_policy(), b"k" * 32)
-LINES, FILES = poison(), files()
+FILES = files()
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[Poison]:
+    return poison()
 
 
 def rows_of(mapping: str, payloads: Sequence[bytes], formats: Sequence[str] | None = None) -> list[dict]:
@@ -35,9 +40,11 @@ def standing(rows: list[dict]) -> tuple[Outcome, ...]:
     return tuple(Outcome(tuple(r["reasons"]), tuple(r["flags"])) for r in rows)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mapping", SHAPES)
-def test_every_record_comes_to_what_it_declares(mapping):
-    mine = [entry for entry in LINES if entry.mapping == mapping]
+def test_every_record_comes_to_what_it_declares(lines, mapping):
+    """Seen to fail in thirty entries when it was written: each was repaired in the program."""
+    mine = [entry for entry in lines if entry.mapping == mapping]
     rows = rows_of(mapping, [entry.payload for entry in mine])
     by_record: dict[int, list[dict]] = {}
     for row in rows:
@@ -58,17 +65,19 @@ def test_every_file_comes_to_what_it_declares(file: PoisonFile):
     assert standing(rows) == file.outcomes
 
 
-def test_the_corpus_is_large_and_the_same_for_the_same_seed():
-    assert len(LINES) >= 300
-    names = Counter(entry.name for entry in (*LINES, *FILES))
+@pytest.mark.thorough
+def test_the_corpus_is_large_and_the_same_for_the_same_seed(lines):
+    assert len(lines) >= 300
+    names = Counter(entry.name for entry in (*lines, *FILES))
     assert max(names.values()) == 1
     assert poison(7)[::50] == poison(7)[::50]
-    assert [p.payload for p in poison(7)] != [p.payload for p in LINES]
-    assert not [entry.name for entry in LINES if b"\n" in entry.payload]
+    assert [p.payload for p in poison(7)] != [p.payload for p in lines]
+    assert not [entry.name for entry in lines if b"\n" in entry.payload]
 
 
-def test_each_refusal_is_the_same_when_its_bytes_are_read_again():
-    refused = [e for e in LINES if e.mapping == "native" and e.outcomes[0].reasons]
+@pytest.mark.thorough
+def test_each_refusal_is_the_same_when_its_bytes_are_read_again(lines):
+    refused = [e for e in lines if e.mapping == "native" and e.outcomes[0].reasons]
     rows = rows_of("native", [e.payload for e in refused])
     again = rows_of("native", [r["payload"] for r in rows])
     assert rows == again
