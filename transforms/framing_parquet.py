@@ -34,7 +34,9 @@ def parquet_rows(body: bytes) -> Iterator[tuple[int, bytes]]:
             for row in _rows(batch):
                 yield number, row
                 number += 1
-    except Exception as e:  # whatever a reader of foreign bytes may raise, it costs this file and not the batch
+    except (
+        Exception
+    ) as e:  # whatever a reader of foreign bytes may raise, it costs this file and not the batch
         raise Damaged from e
 
 

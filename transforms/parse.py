@@ -46,7 +46,9 @@ UNUSABLE_TENANT = "unusable_tenant"
 DEFAULT_TENANT = "default"
 MAX_ID_LENGTH = 512
 _ROWS_AT_ONCE = 1000
-_COPIED_RECORDS = 4  # so many times max_record_bytes may what surrounds the events of an envelope be, once for each
+_COPIED_RECORDS = (
+    4  # so many times max_record_bytes may what surrounds the events of an envelope be, once for each
+)
 _LONG_NUMBER = re.compile(rb"[0-9][0-9.]{16}")  # may have more digits than 64 bits or a float hold
 _NO_IDS: list[int] = []
 _NODE_ID = Node._fields.index("node_id")  # by place is twice as fast
@@ -115,7 +117,9 @@ class RecordParser:
                         except Imprecise:
                             new, _ = self._record(mapping, payload_format, payload, place, transport_at)
                     else:
-                        new, elements = self._record(mapping, payload_format, payload, place, transport_at, record)
+                        new, elements = self._record(
+                            mapping, payload_format, payload, place, transport_at, record
+                        )
             except Refused as refused:
                 new = [_refusal([str(refused)], transport_at)]
             except Exception:  # one record must not stop the batch, nor its contents reach a log
@@ -151,8 +155,8 @@ class RecordParser:
         if record is None:
             record = self._payloads.read(payload_format, payload)
         elements = extractor.elements(record, orjson.loads)
-        has_siblings = type(elements) is list and len(elements) > 1
-        if has_siblings and len(elements) * len(canonical(extractor.around(record))) > self._max_copied:
+        siblings = elements if isinstance(elements, list) and len(elements) > 1 else None
+        if siblings and len(siblings) * len(canonical(extractor.around(record))) > self._max_copied:
             raise Refused(ENVELOPE_TOO_LARGE)
         events = extractor.events(record, orjson.loads)
         again: tuple[list[Any], list[Any]] | None = None
@@ -177,12 +181,12 @@ class RecordParser:
             except Exception:  # nor may one event of an envelope cost the others
                 row = _refusal([UNPARSEABLE], transport_at)
             rows.append(row)
-        if not has_siblings:
+        if siblings is None:
             return rows, _ALONE
         if _LONG_NUMBER.search(payload or b""):
-            exact = self._payloads.read_exactly(payload_format, payload)
-            return rows, [canonical(element) for element in extractor.elements(exact, loads_exactly) or ()]
-        return rows, [_text(element) for element in elements]
+            exactly = self._payloads.read_exactly(payload_format, payload)
+            return rows, [canonical(element) for element in extractor.elements(exactly, loads_exactly) or ()]
+        return rows, [_text(element) for element in siblings]
 
     def _decision(self, payload_format: str, payload: bytes, transport_at: int | None) -> tuple[Any, ...]:
         """The row of a record of the control feed: no event, but what somebody has decided."""

@@ -73,8 +73,8 @@ def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> pa.Table:
 def apart(windows: pa.Table, pause_us: int, parts: int = 16) -> list[pa.Table]:
     """The windows in at most `parts` tables with a pause of more than `pause_us` between any two of them.
 
-    For a store that reads from the earliest start to the latest end of what it is asked for: an event of 1990 and one of
-    2099 must not make it read what lies between.
+    For a store that reads from the earliest start to the latest end of what it is asked for: an event of 1990 and one
+    of 2099 must not make it read what lies between.
     """
     start_at, end_at = longs(windows["start_at"]), longs(windows["end_at"])
     order = np.argsort(start_at, kind="stable")

@@ -208,7 +208,9 @@ def _values(raw: Any) -> Iterable[Any]:
         return raw
     distinct: dict[Any, Any] = {}
     for value in raw:
-        distinct.setdefault((type(value), value if isinstance(value, str | int | float | Decimal) else None), value)
+        distinct.setdefault(
+            (type(value), value if isinstance(value, str | int | float | Decimal) else None), value
+        )
         if len(distinct) > MAX_VALUES:
             raise TooMany
     return distinct.values()

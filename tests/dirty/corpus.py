@@ -83,7 +83,7 @@ def line(record: object) -> bytes:
 
 def truncated(shape: Shape, chance: random.Random) -> Lines:
     """Cut at every kind of place: each kind once, at a place of that kind taken by chance."""
-    whole = line(shape.record("cut", further={"t": True, "n": None, "e": "a\"b\\u00e9", "z": -1.5e-3}))
+    whole = line(shape.record("cut", further={"t": True, "n": None, "e": 'a"b\\u00e9', "z": -1.5e-3}))
     text = whole.decode("latin-1")  # one character a byte
     kinds = {
         "after_brace": r"\{",
@@ -124,11 +124,15 @@ def nested(shape: Shape, chance: random.Random) -> Lines:
     yield "objects_never_closed", b'{"a":' * 200_000, MALFORMED
     yield "as_time", deep("at", "[", "", "]", 1000), refused("no_timestamp")
     yield "as_user", deep("user", '{"a":', "1", "}", 1000), flagged("wrong_type_identifier")
-    yield "as_device", deep("device", "[", '"d"', "]", 1000), refused(
-        "no_identifier", flags=("wrong_type_identifier",)
+    yield (
+        "as_device",
+        deep("device", "[", '"d"', "]", 1000),
+        refused("no_identifier", flags=("wrong_type_identifier",)),
     )
-    yield "as_context", deep("context", '{"a":', "1", "}", 1000), (
-        VALID if shape.mapping != "segment" else refused("no_identifier")
+    yield (
+        "as_context",
+        deep("context", '{"a":', "1", "}", 1000),
+        (VALID if shape.mapping != "segment" else refused("no_identifier")),
     )
     beside_a_long_number = deep("free", "[", "", "]", 1000)[:-1] + b',"%s":' % shape.event_id.encode()
     yield "beside_a_long_number", beside_a_long_number + b"1" * 40 + b"}", VALID
@@ -153,8 +157,10 @@ def repeated_keys(shape: Shape, chance: random.Random) -> Lines:
     yield "event_id", twice(shape.event_id, "other"), VALID
     yield "identifier", twice(shape.device, "other-device"), VALID
     yield "identifier_last_null", twice(shape.device, "x", None), refused("no_identifier")
-    yield "identifier_last_object", twice(shape.device, "x", {}), refused(
-        "no_identifier", flags=("wrong_type_identifier",)
+    yield (
+        "identifier_last_object",
+        twice(shape.device, "x", {}),
+        refused("no_identifier", flags=("wrong_type_identifier",)),
     )
     text = line(shape.record("twice-many")).decode()
     yield "ten_thousand_times", (text[:-1] + ',"k":1' * 10_000 + "}").encode(), VALID
@@ -185,7 +191,11 @@ def encodings(shape: Shape, chance: random.Random) -> Lines:
     yield "lone_continuation", with_bytes(b"\x80"), invalid
     yield "five_bytes", with_bytes(b"\xf8\x88\x80\x80\x80"), invalid
     yield "cut_character", with_bytes(b"\xf0\x9f\x98"), invalid
-    yield "random_bytes", bytes(chance.choice([b for b in range(256) if b != 10]) for _ in range(300)), invalid
+    yield (
+        "random_bytes",
+        bytes(chance.choice([b for b in range(256) if b != 10]) for _ in range(300)),
+        invalid,
+    )
     yield "escaped_surrogate", with_bytes(b"\\ud800"), MALFORMED
     yield "escaped_low_surrogate", with_bytes(b"\\udc00\\ud800"), MALFORMED
     yield "escaped_pair", with_bytes(b"\\ud83d\\ude00"), VALID
@@ -208,8 +218,10 @@ def numbers(shape: Shape, chance: random.Random) -> Lines:
 
     for text in ("-0", "-0.0", str(2**63), str(2**64), "1e-400", "1" + "0" * 300, "0." + "1" * 400, "1E+2"):
         yield f"free_{text[:20]}", number(text), VALID
-        yield f"user_{text[:20]}", number(text, "user"), (
-            VALID if text not in ("-0", "-0.0", "1e-400") else BLOCKED_USER
+        yield (
+            f"user_{text[:20]}",
+            number(text, "user"),
+            (VALID if text not in ("-0", "-0.0", "1e-400") else BLOCKED_USER),
         )
     for text in ("1e400", "-1e400", "1" + "0" * 400, "1" + "0" * 5000, "9" * 1_000_000):
         yield f"free_{text[:9]}_{len(text)}", number(text), MALFORMED
@@ -233,7 +245,11 @@ BLOCKED_USER = flagged("blocked_identifier")
 def naughty(shape: Shape, chance: random.Random) -> Lines:
     """Strings where somebody's name, a tenant or an id belongs: taken as they are."""
     for name, text in STRINGS.items():
-        yield f"user_{name}", shape.record(f"user-{name}", user=text), BLOCKED_USER if name in BLOCKED else VALID
+        yield (
+            f"user_{name}",
+            shape.record(f"user-{name}", user=text),
+            BLOCKED_USER if name in BLOCKED else VALID,
+        )
     for name in chance.sample(sorted(STRINGS), 12):
         text = STRINGS[name]
         if shape.tenant:
@@ -248,7 +264,11 @@ def naughty(shape: Shape, chance: random.Random) -> Lines:
         if shape.tenant:
             yield f"tenant_{name}", shape.record(f"tenant-{name}", tenant=text), VALID
     yield "user_long", shape.record("user-long", user="x" * 513), flagged("oversized_identifier")
-    yield "user_very_long", shape.record("user-very-long", user="x" * MEBIBYTE), flagged("oversized_identifier")
+    yield (
+        "user_very_long",
+        shape.record("user-very-long", user="x" * MEBIBYTE),
+        flagged("oversized_identifier"),
+    )
     yield "event_id_long", shape.record("", event_id="y" * 100_000), flagged("oversized_event_id")
     if shape.tenant:
         yield "tenant_long", shape.record("tenant-long", tenant="t" * 513), refused("unusable_tenant")
@@ -282,22 +302,32 @@ def wrong_types(shape: Shape, chance: random.Random) -> Lines:
             mail = shape.record(f"mail-{name}", **{"identifiers.email": name})
             yield f"email_{name}", mail, flagged("malformed_identifier")
         for kind, value in WRONG.items():
-            yield f"identifiers_{kind}", shape.record(kind) | {"identifiers": value}, (
-                refused("no_identifier", flags=("unknown_namespace",))
-                if kind == "object"
-                else refused("no_identifier", flags=("wrong_type_identifier",))
+            yield (
+                f"identifiers_{kind}",
+                shape.record(kind) | {"identifiers": value},
+                (
+                    refused("no_identifier", flags=("unknown_namespace",))
+                    if kind == "object"
+                    else refused("no_identifier", flags=("wrong_type_identifier",))
+                ),
             )
             yield f"properties_{kind}", shape.record(f"properties-{kind}", properties=value), VALID
             yield f"context_{kind}", shape.record(f"context-{kind}", context=value), VALID
             is_object = kind == "object"
-            yield f"actor_{kind}", shape.record(f"actor-{kind}", actor=value), (
-                VALID if is_object else flagged("wrong_type_actor")
+            yield (
+                f"actor_{kind}",
+                shape.record(f"actor-{kind}", actor=value),
+                (VALID if is_object else flagged("wrong_type_actor")),
             )
-            yield f"event_name_{kind}", shape.record(f"event_name-{kind}", event_name=value), (
-                VALID if kind == "number" else flagged("wrong_type_event_name")
+            yield (
+                f"event_name_{kind}",
+                shape.record(f"event_name-{kind}", event_name=value),
+                (VALID if kind == "number" else flagged("wrong_type_event_name")),
             )
-    yield "device_object", shape.record("x", device={"id": "d"}), refused(
-        "no_identifier", flags=("wrong_type_identifier",)
+    yield (
+        "device_object",
+        shape.record("x", device={"id": "d"}),
+        refused("no_identifier", flags=("wrong_type_identifier",)),
     )
 
 
@@ -315,8 +345,10 @@ def sizes(shape: Shape, chance: random.Random) -> Lines:
     yield "identifiers_51", shape.record("51", user=many), refused("too_many_identifiers")
     yield "identifiers_50", shape.record("50", device=many[:50]), VALID
     yield "identifiers_51_repeated", shape.record("r51", device=many[:49] * 20), VALID
-    yield "identifiers_100_000", shape.record("100k", user=[f"k{n}" for n in range(100_000)]), refused(
-        "too_many_identifiers"
+    yield (
+        "identifiers_100_000",
+        shape.record("100k", user=[f"k{n}" for n in range(100_000)]),
+        refused("too_many_identifiers"),
     )
     yield "free_fields_10_000", shape.record("wide") | {f"f{n}": n for n in range(10_000)}, VALID
     yield "free_key_long", shape.record("long-key") | {"k" * 100_000: 1}, VALID
@@ -324,18 +356,28 @@ def sizes(shape: Shape, chance: random.Random) -> Lines:
         yield "line_10_mb", shape.record("10mb", free="x" * 10_000_000), VALID
         yield "line_10_mb_of_lists", shape.record("10mb-lists", free=[[]] * 3_000_000), VALID
         yield "line_17_mib", shape.record("17mb", free="x" * 17 * MEBIBYTE), refused("record_too_large")
-        yield "actors_200_000", shape.record("actors", actor={"user_id": list(range(200_000))}), refused(
-            "too_many_identifiers"
+        yield (
+            "actors_200_000",
+            shape.record("actors", actor={"user_id": list(range(200_000))}),
+            refused("too_many_identifiers"),
         )
-        yield "sessions_200_000", shape.record("weak") | {
-            "identifiers": {"device_id": "d", "session_id": [f"s{n}" for n in range(200_000)]}
-        }, refused("too_many_identifiers")
-        yield "addresses_200_000", shape.record("ips", context={"ip": [str(n) for n in range(200_000)]}), refused(
-            "too_many_identifiers"
+        yield (
+            "sessions_200_000",
+            shape.record("weak")
+            | {"identifiers": {"device_id": "d", "session_id": [f"s{n}" for n in range(200_000)]}},
+            refused("too_many_identifiers"),
         )
-        yield "namespaces_50_000", shape.record("spaces") | {
-            "identifiers": {"device_id": "d"} | {f"x{n}": n for n in range(50_000)}
-        }, flagged("unknown_namespace")
+        yield (
+            "addresses_200_000",
+            shape.record("ips", context={"ip": [str(n) for n in range(200_000)]}),
+            refused("too_many_identifiers"),
+        )
+        yield (
+            "namespaces_50_000",
+            shape.record("spaces")
+            | {"identifiers": {"device_id": "d"} | {f"x{n}": n for n in range(50_000)}},
+            flagged("unknown_namespace"),
+        )
 
 
 def no_records(shape: Shape, chance: random.Random) -> Lines:
@@ -371,7 +413,10 @@ def envelopes(shape: Shape, chance: random.Random) -> Lines:
     good = [shape.record(f"batch-{n}") for n in range(3)]
 
     def batch(name: str, *elements: object) -> Record:
-        mine = [e | {"messageId": f"{name}-{i}"} if isinstance(e, dict) and e else e for i, e in enumerate(elements)]
+        mine = [
+            e | {"messageId": f"{name}-{i}"} if isinstance(e, dict) and e else e
+            for i, e in enumerate(elements)
+        ]
         return {"batch": mine, "sentAt": "2026-03-01T12:00:00Z", "free": name}
 
     no_object = refused("not_an_object")
@@ -408,7 +453,11 @@ def poison(seed: int = SEED) -> list[Poison]:
             chance = random.Random(f"{seed} {shape.mapping} {kind}")
             for name, made, outcomes in generator(shape, chance):
                 payload = (
-                    made if isinstance(made, bytes) else made.encode() if isinstance(made, str) else line(made)
+                    made
+                    if isinstance(made, bytes)
+                    else made.encode()
+                    if isinstance(made, str)
+                    else line(made)
                 )
                 each = outcomes if isinstance(outcomes, tuple) else (outcomes,)
                 entries.append(Poison(f"{shape.mapping}-{kind}-{name}", shape.mapping, payload, each))
@@ -441,7 +490,11 @@ def files() -> list[PoisonFile]:
 
 COLUMNS = ("flat", "snowplow", "shopstream")  # formats with all they need in columns
 MALFORMED_CSV, UNREADABLE = refused("malformed_csv"), refused("unreadable_file")
-NO_ID, NO_TIME, NOTHING = refused("no_identifier"), refused("no_timestamp"), refused("no_timestamp", "no_identifier")
+NO_ID, NO_TIME, NOTHING = (
+    refused("no_identifier"),
+    refused("no_timestamp"),
+    refused("no_timestamp", "no_identifier"),
+)
 Add = Callable[..., None]
 
 
@@ -540,7 +593,9 @@ def _parquet_files(shape: Shape, add: Add, fresh: Iterator[int]) -> None:
     add_table("structs.parquet", table(device=structs), no_device, NO_ID, no_device)
     instants = pa.array([2**62, -(2**62), 0], pa.timestamp("us", tz="UTC"))
     add_table("instants.parquet", table(instants), *[refused("timestamp_out_of_range")] * 3)
-    add_table("binary.parquet", table(device=pa.array([b"\xff\xfe", b"", b"d"])), VALID, NO_ID, VALID)  # base64
+    add_table(
+        "binary.parquet", table(device=pa.array([b"\xff\xfe", b"", b"d"])), VALID, NO_ID, VALID
+    )  # base64
     latin = pa.StringArray.from_buffers(
         1, pa.array([0, 2], pa.int32()).buffers()[1], pa.py_buffer(b"\xff\xfe")
     )

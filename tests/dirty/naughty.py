@@ -23,7 +23,7 @@ STRINGS: dict[str, str] = {
     "wide_digits": "０１２３",
     "sql": "x'; DROP TABLE gold.profiles; --",
     "sql_comment": "1/**/OR/**/1=1",
-    "csv_formula": "=HYPERLINK(\"http://x.example\",\"a\")",
+    "csv_formula": '=HYPERLINK("http://x.example","a")',
     "csv_at": "@SUM(1+1)*cmd|' /C calc'!A0",
     "csv_quotes": 'a""b","c\nd',
     "html": "<script>alert(1)</script><img src=x onerror=alert(1)>",

@@ -58,7 +58,8 @@ SHAPES = {
         ),
         Shape(
             "flat", "event_id", "timestamp", "device_id", "user_id", "customer_id",
-            "event_type", "platform", False, {"event_type": "page_view", "platform": "web", "price": 1.5, "city": "Köln"},
+            "event_type", "platform", False,
+            {"event_type": "page_view", "platform": "web", "price": 1.5, "city": "Köln"},
         ),
         Shape(
             "segment", "messageId", "timestamp", "context.device.id", "userId", None, "type", "channel", True,

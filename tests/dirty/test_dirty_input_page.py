@@ -27,7 +27,9 @@ def test_the_rules_name_no_code_that_is_not_declared():
         value
         for module in modules
         for name, value in vars(module).items()
-        if name.isupper() and isinstance(value, str) and name not in ("ANY_OTHER", "CONTROL", "DEFAULT_TENANT")
+        if name.isupper()
+        and isinstance(value, str)
+        and name not in ("ANY_OTHER", "CONTROL", "DEFAULT_TENANT")
     }
     assert named <= REASONS.keys() | FLAGS.keys()
 

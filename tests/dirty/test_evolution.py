@@ -26,13 +26,14 @@ from transforms.parsed_schema import Records
 PARSER = RecordParser({"flat": load_mapping("flat")}, load_policy(), b"k" * 32)
 Record = dict[str, Any]
 
+INNER = st.fixed_dictionaries({"x": st.text("ab", min_size=1)})
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "whole": st.integers(-(2**40), 2**40),
     "text": st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
     "truth": st.booleans(),
     "fraction": st.floats(-1e9, 1e9, allow_nan=False).map(lambda x: x + 0.0),
     "list": st.lists(st.integers(0, 9), min_size=1, max_size=3),
-    "nested": st.fixed_dictionaries({"inner": st.integers(0, 9), "deeper": st.fixed_dictionaries({"x": st.text("ab", min_size=1)})}),
+    "nested": st.fixed_dictionaries({"inner": st.integers(0, 9), "deeper": INNER}),
 }  # fmt: skip
 NEEDED = ("event_id", "timestamp", "device_id")
 NAMES = ("color", "size", "price", "note", "extra", "Größe", "a b", "_x")
@@ -44,7 +45,11 @@ def version(draw: st.DrawFn) -> list[Record]:
     """The records of one file: the same columns throughout, of the same types, in the same order."""
     kinds = draw(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(sorted(VALUES)), max_size=5))
     order = draw(st.permutations([*NEEDED, *kinds]))
-    needed = {"event_id": st.builds(lambda: f"e{next(_serial)}"), "timestamp": st.just(1772366400), "device_id": st.just("d1")}
+    needed = {
+        "event_id": st.builds(lambda: f"e{next(_serial)}"),
+        "timestamp": st.just(1772366400),
+        "device_id": st.just("d1"),
+    }
     columns = {name: needed[name] if name in needed else st.none() | VALUES[kinds[name]] for name in order}
     return draw(st.lists(st.fixed_dictionaries(columns), min_size=1, max_size=4))
 
@@ -132,7 +137,11 @@ def test_a_retyped_field_says_the_same(tmp_path):
     lake.land([("flat", "c.parquet", as_parquet(texts)), ("flat", "d.parquet", as_parquet(records))])
     lake.land([("flat", "e.jsonl", as_json_lines(fractions)), ("flat", "f.parquet", as_parquet(fractions))])
     batches = lake.rows(BATCHES)
-    assert [sum(b[f"{c}_count"] for b in batches) for c in ("valid", "quarantined", "duplicate")] == [3, 0, 15]
+    assert [sum(b[f"{c}_count"] for b in batches) for c in ("valid", "quarantined", "duplicate")] == [
+        3,
+        0,
+        15,
+    ]
     assert sorted(r["value"] for r in lake.rows(IDENTIFIERS)) == sorted("123" * 2)
 
 
@@ -163,7 +172,9 @@ def test_a_lake_takes_every_version_of_a_source_one_after_the_other(tmp_path):
     lake.land([("flat", "2.csv", b"color,size,device_id,event_id,timestamp\nblue,7,d,2,1772366400\n")])
     lake.land([("flat", "3.parquet", as_parquet([{**base, "event_id": "3", "size": {"eu": 42, "us": 9}}]))])
     lake.land([("flat", "4.parquet", as_parquet([{**base, "event_id": 4, "size": 42}]))])
-    lake.land_records([{**base, "event_id": 5, "size": None}, {**base, "event_id": 6, "color": ["red", "blue"]}], "flat")
+    lake.land_records(
+        [{**base, "event_id": 5, "size": None}, {**base, "event_id": 6, "color": ["red", "blue"]}], "flat"
+    )
     found = {r["event_id"]: json.loads(r["properties"] or "{}") for r in lake.rows(EVENTS)}
     assert found == {
         "1": {"color": "red"}, "2": {"color": "blue", "size": "7"}, "3": {"size": {"eu": 42, "us": 9}},

@@ -26,7 +26,12 @@ Record = dict[str, Any]
 
 
 def event(number: object, at: datetime, kind: str = "page_view", **identifiers: str) -> Record:
-    return {"event_id": f"e{number}", "timestamp": at.isoformat(), "event_type": kind, "identifiers": identifiers}
+    return {
+        "event_id": f"e{number}",
+        "timestamp": at.isoformat(),
+        "event_type": kind,
+        "identifiers": identifiers,
+    }
 
 
 def minutes(n: float) -> datetime:
@@ -39,7 +44,9 @@ MOMENTS = st.one_of(
     st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
 )
 IDENTIFIERS = st.lists(
-    st.sampled_from(["device_id:d1", "device_id:d1", "device_id:d2", "user_id:u1", "user_id:u2", "email:e@x.example"]),
+    st.sampled_from(
+        ["device_id:d1", "device_id:d1", "device_id:d2", "user_id:u1", "user_id:u2", "email:e@x.example"]
+    ),
     min_size=1,
     max_size=3,
 ).map(lambda names: dict(name.split(":") for name in names))
@@ -133,7 +140,10 @@ def test_an_event_of_1990_or_2099_at_an_anchor_with_a_long_history_reads_none_of
     written = lake.snapshot.arrow(SESSIONS, ["updated_batch_id"])["updated_batch_id"].to_numpy()
     assert (written == lake.processor.last_batch_id).sum() == 2
     lake.land_records(
-        [event(f"out-{y}", datetime(y, 5, 1, 12, 15, tzinfo=UTC), "logout", device_id="d") for y in (1990, 2099)]
+        [
+            event(f"out-{y}", datetime(y, 5, 1, 12, 15, tzinfo=UTC), "logout", device_id="d")
+            for y in (1990, 2099)
+        ]
     )
     assert [found.num_rows for found in read] == [3, 3]
     assert len(bounds(lake)) == 3000 + 4

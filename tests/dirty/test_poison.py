@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_among_poison_every_good_event_arrives_and_everything_is_accounted_for(
     lake = DirectLake(tmp_path / "lake")
     entries, lines = mixed(mapping, SEED)
     cuts = [0, len(lines) // 3, len(lines) // 2, len(lines)]
-    for n, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for n, (start, end) in enumerate(pairwise(cuts)):
         lake.land([(mapping, f"{n}.jsonl", b"\n".join(payload for payload, _ in lines[start:end]))])
     landed = [f for f in files() if f.mapping == mapping]
     lake.land([(mapping, f.name, f.content) for f in landed])
@@ -51,7 +52,9 @@ def test_among_poison_every_good_event_arrives_and_everything_is_accounted_for(
     for b in batches:
         assert b["received_count"] == b["valid_count"] + b["quarantined_count"] + b["duplicate_count"]
     outcomes = [o for e in (*entries, *landed) for o in e.outcomes]
-    counted = [sum(b[f"{c}_count"] for b in batches) for c in ("received", "valid", "quarantined", "duplicate")]
+    counted = [
+        sum(b[f"{c}_count"] for b in batches) for c in ("received", "valid", "quarantined", "duplicate")
+    ]
     is_refused = [bool(o.reasons) for o in outcomes]
 
     assert counted[0] == GOOD + len(outcomes)
@@ -72,7 +75,9 @@ def test_among_poison_every_good_event_arrives_and_everything_is_accounted_for(
         if r["payload_format"] != "element":
             assert r["payload"] == bronze[r["origin"], r["origin_ordinal"]]
         assert r["reasons"]
-    assert Counter(tuple(r["reasons"]) for r in quarantined) == Counter(o.reasons for o in outcomes if o.reasons)
+    assert Counter(tuple(r["reasons"]) for r in quarantined) == Counter(
+        o.reasons for o in outcomes if o.reasons
+    )
 
     said = caplog.text + "".join(capfd.readouterr())
     for secret in ("d-good-", "d-user-", "never", "x-open", "DROP TABLE", "<script>"):

@@ -32,7 +32,9 @@ def test_a_stream_with_every_poison_in_it_ends_and_loses_nothing(make_lake, capf
         random.Random(SEED).shuffle(lines)
         (folder / "lines.jsonl").write_bytes(b"\n".join(lines))
         sent.update(lines)
-        landed = [f for f in files() if f.mapping == mapping and "." in f.name and not f.name.endswith(".txt")]
+        landed = [
+            f for f in files() if f.mapping == mapping and "." in f.name and not f.name.endswith(".txt")
+        ]
         for file in landed:
             (folder / file.name).write_bytes(file.content)
             sent.update(f.payload for f in frame(file.name, file.content))
