@@ -60,7 +60,8 @@ _READ = Records._fields.index("transport_at") + 1  # what follows is carried alo
 class RecordParser:
     """Parses records by their mappings, one policy and one key.
 
-    Picklable; caches stay behind, and the key is never shown.
+    Picklable: what it remembers stays behind, unless an equal one has been unpickled in that process before. The key is
+    never shown.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class RecordParser:
         return f"RecordParser(mappings={sorted(self.mappings)}, policy={self.policy.fingerprint})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RecordParser, (self.mappings, self.policy, self._key, self.max_record_bytes)
+        return _parser_of_this_process, (self.mappings, self.policy, self._key, self.max_record_bytes)
 
     def parse(self, records: Records) -> pa.RecordBatch:
         """One row per event: as many as records, unless a mapping explodes them."""
@@ -332,6 +333,26 @@ class RecordParser:
             None,
             linked + weak + acting if weak or acting else linked,
         )
+
+
+_last: RecordParser | None = None
+
+
+def _parser_of_this_process(
+    mappings: dict[str, SourceMapping], policy: Policy, key: bytes, max_record_bytes: int
+) -> RecordParser:
+    """The parser that this process was sent last, if it is the same: batches come and go, workers and most of the
+    identifiers stay, and to hash them all in every batch is half of a batch's work."""
+    global _last
+    last = _last
+    if last is None or (last.mappings, last.policy, last._key, last.max_record_bytes) != (
+        mappings,
+        policy,
+        key,
+        max_record_bytes,
+    ):
+        last = _last = RecordParser(mappings, policy, key, max_record_bytes)
+    return last
 
 
 def _event_id(raw: Any, flags: list[str]) -> str | None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from conf.policy import LINKING, MAX_LINKING_IDENTIFIERS, Policy
-from transforms.hashing import digest, encode, keyed_node_id
+from transforms.hashing import digest, node_ids
 from transforms.normalize import WRONG_TYPE, Normalizer, number_text
 
 TOO_MANY = "too_many_identifiers"
@@ -54,7 +54,7 @@ class IdentifierReader:
     """Raw identifiers → nodes, by one policy and one key, with the last hundred thousand nodes at hand."""
 
     def __init__(self, policy: Policy, key: bytes) -> None:
-        self._key = key
+        self._node_id = node_ids(key)
         self._policy = policy
         self._normalizer = Normalizer(policy)
         self._strengths = {n.name: n.strength for n in policy.namespaces}
@@ -182,10 +182,10 @@ class IdentifierReader:
         return found
 
     def _hashed(self, tenant: str, namespace: str, value: str, priority: int, strength: str) -> Node:
-        identifier = encode(tenant, namespace, value)
-        return Node(
-            priority, value, namespace, keyed_node_id(self._key, identifier), strength, digest(identifier)
-        )
+        # encode(), spelled out, for new identifiers are many.
+        text = f"{len(tenant)}:{tenant}{len(namespace)}:{namespace}{len(value)}:{value}"
+        identifier = text.encode("utf-8", "surrogatepass")
+        return Node(priority, value, namespace, self._node_id(identifier), strength, digest(identifier))
 
     def _actor_node(self, tenant: str, namespace: str, raw: Any) -> Node | None:
         if namespace in self._strengths:

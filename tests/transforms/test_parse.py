@@ -470,3 +470,19 @@ def test_a_parser_travels_and_never_shows_its_key(make_parser, parse):
     assert "secret" not in repr(parser)
     copy = pickle.loads(pickle.dumps(parser))
     assert parse(EVENT, parser=copy) == parse(EVENT, parser=parser)
+
+
+def test_a_parser_that_travels_again_remembers_what_it_read_and_another_one_does_not(
+    make_parser, parse, policy
+):
+    """Every batch unpickles one. Seen to fail with a memory that does not ask for the key."""
+    sent = [pickle.dumps(make_parser(key=key)) for key in (b"a" * 32, b"a" * 32, b"b" * 32)]
+    first, again, other = map(pickle.loads, sent)
+    assert first is again
+    assert other is not first
+    assert parse(EVENT, parser=other)[0]["node_ids"] != parse(EVENT, parser=first)[0]["node_ids"]
+    careful = policy_from_dict(
+        {"namespaces": {"device_id": {"strength": "weak"}, "user_id": {"strength": "unique"}}}
+    )
+    changed = pickle.loads(pickle.dumps(make_parser(key=b"b" * 32, policy=careful)))
+    assert parse(EVENT, parser=changed)[0]["reasons"] == ["no_identifier"]
