@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import json
 import pickle
 
@@ -486,3 +487,30 @@ def test_a_parser_that_travels_again_remembers_what_it_read_and_another_one_does
     )
     changed = pickle.loads(pickle.dumps(make_parser(key=b"b" * 32, policy=careful)))
     assert parse(EVENT, parser=changed)[0]["reasons"] == ["no_identifier"]
+
+
+def test_the_collector_is_as_it_was_after_a_batch(parse):
+    assert gc.isenabled()
+    parse(EVENT, b"{")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        parse(EVENT)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_list_of_repetitions_is_no_crowd_and_a_thousand_values_are(parse):
+    assert parse(ids(device_id=["d1", "d2"] * 5000))[0]["reasons"] == []
+    assert len(parse(ids(device_id=["d1", "d2"] * 5000))[0]["node_ids"]) == 2
+    crowd = [f"c{n}" for n in range(1001)]
+    for record in (
+        ids(device_id="d1", session_id=crowd),
+        ids(device_id="d1", user_id=["null"] * 9 + crowd),
+        event(actor={"agent_id": crowd}),
+        event(actor=dict.fromkeys(crowd, "a")),
+        event(context={"ip": crowd}),
+    ):
+        assert parse(record)[0]["reasons"] == ["too_many_identifiers"]
+    assert len(parse(ids(device_id="d1", session_id=crowd[:1000]))[0]["weak_node_ids"]) == 1000
