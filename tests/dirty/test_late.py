@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from conf.tables import BATCHES, EVENTS, IDENTITY_EDGES, IDENTITY_MAP, PROFILES, SESSIONS
 from tests.dirty.direct_lake import DirectLake
 from tests.examples import examples
-from transforms.session_reach import WINDOWS, apart
+from transforms.session_reach import apart
+from transforms.sessions import EXPANSIONS
 
 FIRST, LAST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -153,9 +154,9 @@ def test_an_event_of_1990_or_2099_at_an_anchor_with_a_long_history_reads_none_of
 def test_windows_far_apart_are_read_apart_and_all_are_read(windows):
     start = np.array([s for s, _ in windows], np.int64)
     end = start + np.array([length for _, length in windows], np.int64)
-    at = WINDOWS.field("start_at").type
+    at = EXPANSIONS.field("start_at").type
     columns = [pa.array(np.arange(len(start))), pa.array(start, at), pa.array(end, at)]
-    table = pa.Table.from_arrays(columns, schema=WINDOWS)
+    table = pa.Table.from_arrays(columns, schema=EXPANSIONS)
     groups = apart(table, pause_us=20, parts=4)
     assert 1 <= len(groups) <= 4
     together = pa.concat_tables(groups)
