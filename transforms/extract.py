@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from conf.policy import Policy
@@ -11,6 +12,7 @@ from transforms.payload import NOT_AN_OBJECT
 
 NO_EVENTS = "no_events"
 TOO_MANY_EVENTS = "too_many_events"
+ENVELOPE_TOO_LARGE = "envelope_too_large"
 MAX_EVENTS = 10_000  # of one record; an envelope of 16 MiB could hold five million empty ones
 
 Found = tuple[Any, ...]  # the values of FIELDS, then of BAGS: identifiers, actor, properties, context
@@ -47,10 +49,12 @@ class Extractor:
         self._nested = _nested(mapping.identifiers, mapping.actor)
         self._nested_of = {id(r): _nested(r.identifiers, r.actor) for r in mapping.rules}
         self.is_utc = mapping.is_utc
-        self._plain = self._plain_names()
+        plain = self._plain_names()
+        self.only_event = None if plain is None else partial(_picked, plain, self._known)
 
     def _plain_names(self) -> tuple[str, ...] | None:
-        """The top-level fields of a mapping that does nothing but pick them, as the native one does."""
+        """The top-level fields of a mapping that does nothing but pick them, as the native one does. They are read
+        without a walk, by `only_event`."""
         bags = [
             b.objects[0][0] if not b.fields and len(b.objects) == 1 == len(b.objects[0]) else None
             for b in self._bags
@@ -70,30 +74,16 @@ class Extractor:
 
     def events(self, record: dict[str, Any], loads: Loads) -> list[Found | str]:
         """One tuple per event. `loads` reads objects that come as JSON text, as they do in columns."""
-        if self._plain is not None and record.keys() <= self._known:
-            get = record.get
-            a, b, c, d, e, f, g, identifiers, actor, properties, context = self._plain
-            subject, acting, free, around = (
-                get(identifiers),
-                get(actor),
-                get(properties, _NOTHING),
-                get(context, _NOTHING),
-            )
-            if (
-                type(free) is dict
-                and type(around) is dict
-                and type(subject) is dict
-                and (acting is None or type(acting) is dict)
-            ):
-                return [
-                    (get(a), get(b), get(c), get(d), get(e), get(f), get(g), subject, acting, free, around)
-                ]
         elements = self.elements(record, loads)
         if isinstance(elements, str):
             return [elements]
         if elements is None:
             return [self._event(record, record, loads)]
         return [self._event(e, record, loads) if isinstance(e, dict) else NOT_AN_OBJECT for e in elements]
+
+    def around(self, record: dict[str, Any]) -> dict[str, Any]:
+        """An envelope without its events: what each of them may take something from."""
+        return record if self._mapping.explode is None else _without(record, self._mapping.explode)
 
     def elements(self, record: dict[str, Any], loads: Loads) -> list[Any] | str | None:
         """The list that the mapping explodes; None for a record that is one event itself, and the reason for one
@@ -143,6 +133,29 @@ class Extractor:
                 found[at] = renames.get(found[at].strip().lower(), renames.get(ANY_OTHER, found[at]))
             if found[at] is None or found[at] == "":
                 found[at] = self._mapping.defaults.get(name)
+
+
+def _picked(names: tuple[str, ...], known: frozenset[str], record: dict[str, Any]) -> Found | None:
+    """The one event of a record that has nothing but `known` fields, with objects where there should be some.
+
+    None for any other record: whoever reads those takes longer.
+    """
+    if not known.issuperset(record):
+        return None
+    get = record.get
+    a, b, c, d, e, f, g, identifiers, actor, properties, context = names
+    subject, acting, free, around = get(identifiers), get(actor), get(properties), get(context)
+    if (
+        type(subject) is not dict
+        or (acting is not None and type(acting) is not dict)
+        or (free is not None and type(free) is not dict)
+        or (around is not None and type(around) is not dict)
+    ):
+        return None
+    return (
+        *(get(a), get(b), get(c), get(d), get(e), get(f), get(g)),
+        *(subject, acting, free or _NOTHING, around or _NOTHING),
+    )
 
 
 def _holds(rule: Rule, record: dict[str, Any], envelope: dict[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from transforms.framing_parquet import Damaged, parquet_rows
 FORMATS = ("ndjson", "jsonl", "json", "csv", "parquet")
 UNREADABLE_LIMIT = 16 * 2**20  # how much of an unreadable file is kept in quarantine
 EXPANDED_LIMIT = 2**30  # a compressed file that grows beyond this is a bomb, or wants to be cut into slices
+_CSV_GROWTH = 64  # how many times its file's size CSV records with their headers may have
 
 _BOM = b"\xef\xbb\xbf"
 _SLICE = re.compile(r"^(.*)\.rows(\d+)(\.[^/]+)$", re.DOTALL)
@@ -70,7 +71,7 @@ def frame(name: str, content: bytes) -> Iterator[Frame]:
     readers: dict[str | None, Reader] = {
         None: _unknown,
         "json": _json_document,
-        "csv": partial(csv_records, is_whole=is_whole),
+        "csv": partial(_csv, is_whole=is_whole),
         "parquet": parquet_rows,
     }
     reader = readers.get(extension, _lines)
@@ -84,6 +85,17 @@ def frame(name: str, content: bytes) -> Iterator[Frame]:
         is_whole = False
     if not is_whole:
         yield Frame(after, "unreadable", content[:UNREADABLE_LIMIT])
+
+
+def _csv(body: bytes, is_whole: bool) -> Iterator[tuple[int, bytes]]:
+    """Every record carries the header. A legitimate one has a comma per column, so it is not much shorter; lines of
+    two bytes below a header of a mebibyte would fill the disk."""
+    left = max(EXPANDED_LIMIT, _CSV_GROWTH * len(body))
+    for number, payload in csv_records(body, is_whole):
+        left -= len(payload)
+        if left < 0:
+            raise Damaged
+        yield number, payload
 
 
 def _unknown(body: bytes) -> Iterator[tuple[int, bytes]]:
@@ -112,15 +124,18 @@ def _gunzip(content: bytes) -> tuple[bytes, bool]:
 
 
 def _gunzip_bites(member_bytes: bytes, limit: int) -> bytes:
+    """What comes before the damage, to the last byte: an error takes with it all that its bite held."""
     member, parts, size = zlib.decompressobj(wbits=31), [], 0
-    try:
-        for start in range(0, len(member_bytes), 512):
-            parts.append(member.decompress(member_bytes[start : start + 512]))
-            size += len(parts[-1])
-            if size > limit or member.eof:
-                break
-    except zlib.error:
-        pass
+    start, bite = 0, 2**16
+    while bite and start < len(member_bytes) and size <= limit and not member.eof:
+        before = member.copy()
+        try:
+            parts.append(member.decompress(member_bytes[start : start + bite]))
+        except zlib.error:
+            member, bite = before, bite // 256
+            continue
+        size += len(parts[-1])
+        start += bite
     return b"".join(parts)[:limit]
 
 

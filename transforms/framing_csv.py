@@ -7,7 +7,7 @@ else is an ordinary character. Both directions use this one reading, so that wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 # Possessive throughout: one pass, no backtracking, whatever a record contains.
 _FIELD = re.compile(rb'(?:"(?:[^"]++|"")*+"|[^",][^,]*+|)(?:,|\Z)')
@@ -39,10 +39,12 @@ def _records(body: bytes) -> Iterator[bytes]:
         if b'"' in line and _stays_open(_stripped(line), False):
             while end < len(lines) and _stays_open(_stripped(lines[end]), True):
                 end += 1
-            # A quote that never closes must not swallow the file: that line alone is a (malformed) record.
-            # At most once: if nothing closes it, no later line opens one that stays open.
-            end = end + 1 if end < len(lines) else at + 1
-            line = b"\n".join(lines[at:end])
+            # A quote that never closes must not swallow the file, nor the good lines up to another one's quote: that
+            # line alone is a (malformed) record. No line is read often: each quote ends what is open before it.
+            joined = b"\n".join(lines[at : end + 1])
+            is_closed = end < len(lines) and csv_fields(_stripped(joined).decode("latin-1")) is not None
+            end = end + 1 if is_closed else at + 1
+            line = joined if is_closed else line
         record = _stripped(line)
         if record and not record.isspace():
             yield record
@@ -104,3 +106,13 @@ def csv_split(payload: str) -> tuple[str, str]:
             end += 1
         header, record = "\n".join(lines[:end]), "\n".join(lines[end:])
     return header, record
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """The columns' names; one that is empty or there already is named after its place, to keep its values."""
+    unique: dict[str, None] = {}
+    for place, name in enumerate(names, 1):
+        while not name or name in unique:
+            name = f"{name or 'column'}_{place}"
+        unique[name] = None
+    return list(unique)

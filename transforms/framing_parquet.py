@@ -15,6 +15,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from transforms.framing_csv import unique_names
+
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
 _ROWS = 10_000
 
@@ -32,13 +34,15 @@ def parquet_rows(body: bytes) -> Iterator[tuple[int, bytes]]:
             for row in _rows(batch):
                 yield number, row
                 number += 1
-    except (pa.ArrowException, OSError, ValueError, KeyError, NotImplementedError) as e:
+    except (
+        Exception
+    ) as e:  # whatever a reader of foreign bytes may raise, it costs this file and not the batch
         raise Damaged from e
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[bytes]:
     columns = [_values(column) for column in batch.columns]
-    names = batch.schema.names
+    names = unique_names(batch.schema.names)
     for values in zip(*columns, strict=True) if columns else ((),) * batch.num_rows:
         yield _json({n: v for n, v in zip(names, values, strict=True) if v is not None})
 

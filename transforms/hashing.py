@@ -8,10 +8,13 @@ things.
 from __future__ import annotations
 
 import hashlib
-import hmac
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
 
 _CACHE_SIZE = 200_000
 _MASK = (1 << 63) - 1
+_BLOCK = 64  # bytes that SHA-256 takes at a time
 
 
 def encode(*parts: str) -> bytes:
@@ -21,7 +24,24 @@ def encode(*parts: str) -> bytes:
 
 def keyed_node_id(key: bytes, identifier: bytes) -> int:
     """The node of an encoded (tenant, namespace, normalised value): 63 bits, never 0."""
-    return int.from_bytes(hmac.digest(key, identifier, "sha256")[:8], "big") & _MASK or 1
+    return node_ids(key)(identifier)
+
+
+@lru_cache(maxsize=4)
+def node_ids(key: bytes) -> Callable[[bytes], int]:
+    """`keyed_node_id` under one key, for many identifiers: HMAC-SHA-256 (RFC 2104) whose two hashes of the padded key
+    are made once, in half the time of `hmac.digest`."""
+    block = (sha256(key).digest() if len(key) > _BLOCK else key).ljust(_BLOCK, b"\0")
+    inner_start, outer_start = (sha256(bytes(b ^ pad for b in block)) for pad in (0x36, 0x5C))
+    read = int.from_bytes
+
+    def node_id_of(identifier: bytes) -> int:
+        inner, outer = inner_start.copy(), outer_start.copy()
+        inner.update(identifier)
+        outer.update(inner.digest())
+        return read(outer.digest()[:8], "big") & _MASK or 1
+
+    return node_id_of
 
 
 def digest(content: bytes) -> int:

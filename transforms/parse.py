@@ -7,9 +7,12 @@ Nothing that a record contains raises: a record is a row, acceptable or with its
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+import gc
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -19,7 +22,7 @@ from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
 from conf.source_mapping import SourceMapping
 from transforms.canonical_json import canonical
 from transforms.control import CONTROL, read_decision
-from transforms.extract import Extractor, Found
+from transforms.extract import ENVELOPE_TOO_LARGE, Extractor, Found
 from transforms.hashing import digest, encode, event_key
 from transforms.instants import ASSUMED_UTC, NO_TIMESTAMP, instant
 from transforms.normalize import number_text
@@ -31,6 +34,8 @@ from transforms.subject import (
     WHOLE_FLOATS,
     IdentifierReader,
     Imprecise,
+    Node,
+    TooMany,
     user_and_anchor,
 )
 from transforms.touch import touch
@@ -41,14 +46,22 @@ UNUSABLE_TENANT = "unusable_tenant"
 DEFAULT_TENANT = "default"
 MAX_ID_LENGTH = 512
 _ROWS_AT_ONCE = 1000
+_COPIED_RECORDS = (
+    4  # so many times max_record_bytes may what surrounds the events of an envelope be, once for each
+)
+_LONG_NUMBER = re.compile(rb"[0-9][0-9.]{16}")  # may have more digits than 64 bits or a float hold
+_NO_IDS: list[int] = []
+_NODE_ID = Node._fields.index("node_id")  # by place is twice as fast
 _NONE: tuple[Any, ...] = ()
+_ALONE: list[bytes | None] = [None]
 _READ = Records._fields.index("transport_at") + 1  # what follows is carried along
 
 
 class RecordParser:
     """Parses records by their mappings, one policy and one key.
 
-    Picklable; caches stay behind, and the key is never shown.
+    Picklable: what it remembers stays behind, unless an equal one has been unpickled in that process before. The key is
+    never shown.
     """
 
     def __init__(
@@ -61,6 +74,7 @@ class RecordParser:
         self.mappings = dict(mappings)
         self.policy = policy
         self.max_record_bytes = max_record_bytes
+        self._max_copied = _COPIED_RECORDS * max_record_bytes
         self._key = key
         self._payloads = PayloadReader(max_record_bytes)
         self._identifiers = IdentifierReader(policy, key)
@@ -70,41 +84,57 @@ class RecordParser:
         return f"RecordParser(mappings={sorted(self.mappings)}, policy={self.policy.fingerprint})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RecordParser, (self.mappings, self.policy, self._key, self.max_record_bytes)
+        return _parser_of_this_process, (self.mappings, self.policy, self._key, self.max_record_bytes)
 
     def parse(self, records: Records) -> pa.RecordBatch:
         """One row per event: as many as records, unless a mapping explodes them."""
+        with _no_collection():
+            return self._parse(records)
+
+    def _parse(self, records: Records) -> pa.RecordBatch:
         seen: set[int] = set()
         parts: list[pa.RecordBatch] = []
         rows: list[tuple[Any, ...]] = []
         places: Places | None = None
         start = 0
-        count = len(records.payload)
+        last = len(records.payload) - 1
+        read, extractors, row_of = self._payloads.read, self._extractors, self._row
         for at, (source, mapping, feed, origin, ordinal, payload_format, payload, transport_at) in enumerate(
             zip(*records[:_READ], strict=True)
         ):
-            place = (source, origin, str(ordinal))
-            elements: list[bytes | None] = [None]
+            new: list[tuple[Any, ...]] | None = None
+            elements: list[bytes | None] = _ALONE
             try:
                 if feed == CONTROL:
                     new = [self._decision(payload_format, payload, transport_at)]
                 else:
-                    new, elements = self._record(
-                        self._extractors[mapping], payload_format, payload, place, transport_at
-                    )
+                    place = (source, origin, ordinal)
+                    record = read(payload_format, payload)
+                    extractor = extractors[mapping]
+                    found = None if extractor.only_event is None else extractor.only_event(record)
+                    if found is not None and places is None:  # nearly all records: a row, without detours
+                        try:
+                            rows.append(row_of(found, place, transport_at, extractor.is_utc))
+                        except Imprecise:
+                            new, _ = self._record(mapping, payload_format, payload, place, transport_at)
+                    else:
+                        new, elements = self._record(
+                            mapping, payload_format, payload, place, transport_at, record
+                        )
             except Refused as refused:
                 new = [_refusal([str(refused)], transport_at)]
             except Exception:  # one record must not stop the batch, nor its contents reach a log
                 new = [_refusal([UNPARSEABLE], transport_at)]
-            if places is None and len(new) != 1:  # an envelope: from here on rows are not records
-                places = Places(list(range(len(rows))), [0] * len(rows), [None] * len(rows))
-            rows += new
-            if places is not None:
-                places.record.extend([at - start] * len(new))
-                places.position.extend(range(len(new)))
-                places.element.extend(elements)
+            if new is not None:
+                if places is None and len(new) != 1:  # an envelope: from here on rows are not records
+                    places = Places(list(range(len(rows))), [0] * len(rows), [None] * len(rows))
+                rows += new
+                if places is not None:
+                    places.record.extend([at - start] * len(new))
+                    places.position.extend(range(len(new)))
+                    places.element.extend(elements)
             # Rows become Arrow a thousand at a time: Python objects that are let go at once stay in the cache.
-            if len(rows) >= _ROWS_AT_ONCE or at == count - 1:
+            if len(rows) >= _ROWS_AT_ONCE or at == last:
                 parts.append(to_batch(records.slice(start, at + 1), rows, places, seen))
                 rows, places, start = [], None, at + 1
         if not parts:
@@ -113,14 +143,22 @@ class RecordParser:
 
     def _record(
         self,
-        extractor: Extractor,
+        mapping: str,
         payload_format: str,
         payload: bytes | None,
-        place: tuple[str, ...],
+        place: tuple[Any, ...],
         transport_at: int | None,
+        record: dict[str, Any] | None = None,
     ) -> tuple[list[tuple[Any, ...]], list[bytes | None]]:
-        """The rows of one record, and of each the text of its event where the record has several."""
-        record = self._payloads.read(payload_format, payload)
+        """The rows of one record, and of each the text of its event where the record has several. `record`: what was
+        read of it, if nobody has changed it since."""
+        extractor = self._extractors[mapping]
+        if record is None:
+            record = self._payloads.read(payload_format, payload)
+        elements = extractor.elements(record, orjson.loads)
+        siblings = elements if isinstance(elements, list) and len(elements) > 1 else None
+        if siblings and len(siblings) * len(canonical(extractor.around(record))) > self._max_copied:
+            raise Refused(ENVELOPE_TOO_LARGE)
         events = extractor.events(record, orjson.loads)
         again: tuple[list[Any], list[Any]] | None = None
         rows = []
@@ -128,7 +166,7 @@ class RecordParser:
             if isinstance(found, str):
                 rows.append(_refusal([found], transport_at))
                 continue
-            here = place if sub == 0 else (*place, str(sub))
+            here = place if sub == 0 else (*place, sub)
             try:
                 try:
                     row = self._row(found, here, transport_at, extractor.is_utc)
@@ -144,10 +182,12 @@ class RecordParser:
             except Exception:  # nor may one event of an envelope cost the others
                 row = _refusal([UNPARSEABLE], transport_at)
             rows.append(row)
-        if len(rows) == 1:
-            return rows, [None]
-        elements = extractor.elements(record, orjson.loads)
-        return rows, [_text(element) for element in elements or ()]
+        if siblings is None:
+            return rows, _ALONE
+        if _LONG_NUMBER.search(payload or b""):
+            exactly = self._payloads.read_exactly(payload_format, payload)
+            return rows, [canonical(element) for element in extractor.elements(exactly, loads_exactly) or ()]
+        return rows, [_text(element) for element in siblings]
 
     def _decision(self, payload_format: str, payload: bytes, transport_at: int | None) -> tuple[Any, ...]:
         """The row of a record of the control feed: no event, but what somebody has decided."""
@@ -180,8 +220,10 @@ class RecordParser:
         )
 
     def _row(
-        self, found: Found, place: tuple[str, ...], transport_at: int | None, is_utc: bool
+        self, found: Found, place: tuple[Any, ...], transport_at: int | None, is_utc: bool
     ) -> tuple[Any, ...]:
+        """The row of one event. This is where a stream spends its time: what nearly all events have comes first, and
+        costs no call."""
         (
             raw_id,
             raw_tenant,
@@ -200,27 +242,20 @@ class RecordParser:
 
         tenant = DEFAULT_TENANT
         if raw_tenant is not None:
-            text = _scalar(raw_tenant)
+            text = raw_tenant if type(raw_tenant) is str else _scalar(raw_tenant)
             if text is None or len(text) > MAX_ID_LENGTH:
                 reasons.append(UNUSABLE_TENANT)  # by no means into a tenant of somebody else
             else:
                 tenant = text.strip() or DEFAULT_TENANT
 
-        event_id: str | None = None
-        if raw_id is not None:
-            event_id = _scalar(raw_id)
-            if event_id is None:
-                flags.append("wrong_type_event_id")
-            elif len(event_id) > MAX_ID_LENGTH:
-                flags.append("oversized_event_id")
-                event_id = "h-" + hashlib.blake2b(event_id.encode(), digest_size=16).hexdigest()
-            elif not event_id or event_id.isspace():
-                event_id = None
+        event_id: str | None = raw_id
+        if type(raw_id) is not str or len(raw_id) > MAX_ID_LENGTH or not raw_id or raw_id.isspace():
+            event_id = _event_id(raw_id, flags)
 
         event_at, note = instant(timestamp) if timestamp is not None else (None, NO_TIMESTAMP)
         if event_at is None:
             reasons.append(str(note))
-        elif note and not (is_utc and note == ASSUMED_UTC):
+        elif note is not None and not (is_utc and note == ASSUMED_UTC):
             flags.append(note)
         received_at = transport_at
         if received is not None:
@@ -234,29 +269,45 @@ class RecordParser:
             ip = context.pop("ip", None) or context.get("ip_address")
             context.pop("ip_address", None)
         reader = self._identifiers
-        linking, attached, weak, unknown = reader.subject(tenant, identifiers, flags, ip)
-        if not linking:
-            reasons.append(NO_IDENTIFIER)
-        elif len(linking) + len(attached) > MAX_LINKING_IDENTIFIERS:
+        acting: list[Node] = []
+        try:
+            linking, attached, weak, unknown = reader.subject(tenant, identifiers, flags, ip)
+            if not linking:
+                reasons.append(NO_IDENTIFIER)
+            elif len(linking) + len(attached) > MAX_LINKING_IDENTIFIERS:
+                reasons.append(TOO_MANY)
+            elif actor:
+                acting = reader.actor(tenant, actor)
+        except TooMany:
             reasons.append(TOO_MANY)
-        if flags:
-            flags = sorted(set(flags))
         if reasons:
-            return _refusal(reasons, received_at, tenant, event_id, flags)
+            return _refusal(reasons, received_at, tenant, event_id, sorted(set(flags)))
 
         if event_id is None:
-            event_id = "o-" + hashlib.blake2b(encode(*place), digest_size=16).hexdigest()
-        acting = reader.actor(tenant, actor) if actor else []
+            if raw_id is not None and type(raw_id) is not str:
+                properties = {"event_id": raw_id, **properties}
+            event_id = "o-" + blake2b(encode(*map(str, place)), digest_size=16).hexdigest()
         if unknown is not None:
             name = "identifiers" if "identifiers" not in properties else "unknown_identifiers"
             properties = {**properties, name: unknown}
-        event_type = _lowered(event_type)
-        event_name = _scalar(event_name) if event_name is not None else None
-        platform = _lowered(platform)
+        if type(event_type) is str:
+            event_type = event_type.strip().lower() or None
+        elif event_type is not None:
+            event_type, properties = _odd("event_type", event_type, flags, properties)
+        if type(event_name) is not str and event_name is not None:
+            event_name, properties = _odd("event_name", event_name, flags, properties)
+        if type(platform) is str:
+            platform = platform.strip().lower() or None
+        elif platform is not None:
+            platform, properties = _odd("platform", platform, flags, properties)
+        if actor is not None and type(actor) is not dict:
+            flags.append("wrong_type_actor")
+            properties = {"actor": actor, **properties}
+
         linked = linking + attached if attached else linking
-        node_ids = [node[3] for node in linked]
-        weak_ids = [node[3] for node in weak]
-        actor_ids = [node[3] for node in acting]
+        node_ids = [node[_NODE_ID] for node in linked]
+        weak_ids = [node[_NODE_ID] for node in weak] if weak else _NO_IDS
+        actor_ids = [node[_NODE_ID] for node in acting] if acting else _NO_IDS
         properties_json = canonical(properties) if properties else b""
         context_json = canonical(context) if context else b""
         head = orjson.dumps([event_type, event_name, event_at, platform, node_ids, weak_ids, actor_ids])
@@ -274,9 +325,9 @@ class RecordParser:
             *user_and_anchor(linking),
             node_ids,
             weak_ids,
-            actor_ids or _NONE,
+            actor_ids,
             *touch(properties, context),
-            flags or _NONE,
+            sorted(set(flags)) if flags else _NONE,
             properties_json or None,
             context_json or None,
             None,
@@ -284,12 +335,68 @@ class RecordParser:
         )
 
 
-def _text(element: Any) -> bytes | None:
-    """The element as JSON; None where it is nested too deep to be written, which its envelope then shows."""
+_last: RecordParser | None = None
+
+
+def _parser_of_this_process(
+    mappings: dict[str, SourceMapping], policy: Policy, key: bytes, max_record_bytes: int
+) -> RecordParser:
+    """The parser that this process was sent last, if it is the same: batches come and go, workers and most of the
+    identifiers stay, and to hash them all in every batch is half of a batch's work."""
+    global _last
+    last = _last
+    if last is None or (last.mappings, last.policy, last._key, last.max_record_bytes) != (
+        mappings,
+        policy,
+        key,
+        max_record_bytes,
+    ):
+        last = _last = RecordParser(mappings, policy, key, max_record_bytes)
+    return last
+
+
+def _event_id(raw: Any, flags: list[str]) -> str | None:
+    """The id of an event that has not got a short text for one; None where its origin has to do."""
+    text = None if raw is None else _scalar(raw)
+    if text is None:
+        if raw is not None:
+            flags.append("wrong_type_event_id")
+        return None
+    if len(text) > MAX_ID_LENGTH:
+        flags.append("oversized_event_id")
+        return "h-" + blake2b(text.encode(), digest_size=16).hexdigest()
+    return None if not text or text.isspace() else text
+
+
+def _odd(
+    name: str, value: Any, flags: list[str], properties: dict[str, Any]
+) -> tuple[str | None, dict[str, Any]]:
+    """The text of a field that is none; what has no text is flagged, and kept among the properties."""
+    text = _scalar(value)
+    if text is not None:
+        return text, properties
+    flags.append(f"wrong_type_{name}")
+    return None, {name: value, **properties}
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Rows hold no cycles, and looking for cycles among a million young objects takes longer than to make them."""
+    is_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_enabled:
+            gc.enable()
+
+
+def _text(element: Any) -> bytes:
+    """The element as JSON, with its keys in their order unless it nests too deep for that."""
     try:
         return orjson.dumps(element)
     except orjson.JSONEncodeError:
-        return None
+        return canonical(element)
 
 
 def _scalar(value: Any) -> str | None:
@@ -299,12 +406,6 @@ def _scalar(value: Any) -> str | None:
     if type(value) is float and abs(value) >= WHOLE_FLOATS:
         raise Imprecise
     return None if type(value) is bool or not isinstance(value, int | float | Decimal) else number_text(value)
-
-
-def _lowered(value: Any) -> str | None:
-    if type(value) is str:
-        return value.strip().lower() or None
-    return None if value is None else _scalar(value)
 
 
 def _refusal(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
-from transforms.framing_csv import csv_fields, csv_split
+from transforms.framing_csv import csv_fields, csv_split, unique_names
 
 MALFORMED_JSON = "malformed_json"
 MALFORMED_CSV = "malformed_csv"
@@ -21,6 +22,9 @@ TOMBSTONE = (
 )
 
 _HEADERS_KEPT = 1000
+_BOM = b"\xef\xbb\xbf"
+_DEPTH = 1024  # levels that orjson reads
+_DIGITS = 4000  # Python turns no longer text into an integer
 
 
 class Refused(Exception):
@@ -48,7 +52,7 @@ class PayloadReader:
         """The same record with every number as it was written; slower, and seldom needed."""
         if payload is None:
             raise Refused(TOMBSTONE)
-        return self._csv(payload) if payload_format == "csv" else loads_exactly(payload.decode())
+        return self._csv(payload) if payload_format == "csv" else loads_exactly(payload.decode("utf-8-sig"))
 
     def _csv(self, payload: bytes) -> dict[str, Any]:
         try:
@@ -70,14 +74,25 @@ class PayloadReader:
 
 def loads_exactly(text: str) -> Any:
     """JSON with long numbers whole: orjson makes floats of integers beyond 64 bits."""
-    orjson.loads(text)  # the stricter reader decides what is JSON
-    return json.loads(text, parse_float=Decimal)
+    orjson.loads(text)  # the stricter reader decides what is JSON, and how deep it may nest
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + 2 * _DEPTH)
+    try:
+        return json.loads(text, parse_float=Decimal, parse_int=_integer)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _integer(text: str) -> int | Decimal:
+    return int(text) if len(text) <= _DIGITS else Decimal(text)
 
 
 def _json(payload: bytes) -> dict[str, Any]:
     try:
         record = orjson.loads(payload)
     except orjson.JSONDecodeError:
+        if payload.startswith(_BOM) and not payload.startswith(_BOM, len(_BOM)):
+            return _json(payload[len(_BOM) :])  # files that were put together have one in the middle
         try:
             payload.decode()
         except UnicodeDecodeError:
@@ -89,11 +104,8 @@ def _json(payload: bytes) -> dict[str, Any]:
 
 
 def _column_names(header: str) -> list[str]:
-    """The header's names; one that is empty or there already is named after its place, to keep its values."""
+    """The header's names. Refused where its quoting is broken."""
     fields = csv_fields(header)
     if fields is None:
         raise Refused(MALFORMED_CSV)
-    names: list[str] = []
-    for place, name in enumerate(field.strip() for field in fields):
-        names.append(name if name and name not in names else f"{name or 'column'}_{place + 1}")
-    return names
+    return unique_names([field.strip() for field in fields])

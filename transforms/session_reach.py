@@ -68,3 +68,17 @@ def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> pa.Table:
     final = np.maximum.reduceat(np.where(wanted, row, -1), starts)[run]
     chosen = order[is_session & (first <= row) & (row <= final)] - n
     return sessions.take(pa.array(np.sort(chosen)))
+
+
+def apart(windows: pa.Table, pause_us: int, parts: int = 16) -> list[pa.Table]:
+    """The windows in at most `parts` tables with a pause of more than `pause_us` between any two of them.
+
+    For a store that reads from the earliest start to the latest end of what it is asked for: an event of 1990 and one
+    of 2099 must not make it read what lies between.
+    """
+    start_at, end_at = longs(windows["start_at"]), longs(windows["end_at"])
+    order = np.argsort(start_at, kind="stable")
+    pause = start_at[order][1:] - np.maximum.accumulate(end_at[order])[:-1]
+    widest = np.argsort(-pause, kind="stable")[: parts - 1]
+    cuts = np.sort(widest[pause[widest] > pause_us]) + 1
+    return [windows.take(pa.array(rows)) for rows in np.split(order, cuts) if len(rows)]

@@ -3,11 +3,12 @@ not count."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from conf.policy import LINKING, MAX_LINKING_IDENTIFIERS, Policy
-from transforms.hashing import digest, encode, keyed_node_id
+from transforms.hashing import digest, node_ids
 from transforms.normalize import WRONG_TYPE, Normalizer, number_text
 
 TOO_MANY = "too_many_identifiers"
@@ -16,6 +17,7 @@ NO_IDENTIFIER = "no_identifier"
 _CACHE_SIZE = 100_000
 _CACHED_LENGTH = 1024
 _CHECK_EVERY = 1000
+MAX_VALUES = 1000  # of one namespace, or of one actor; whoever sends more sends no identifiers
 WHOLE_FLOATS = 2.0**53  # from here on a float has lost digits of the number that was written
 _NO_PRIORITY = 1_000_000
 
@@ -23,6 +25,10 @@ _NO_PRIORITY = 1_000_000
 class Imprecise(Exception):
     """A number is too long for a float: two persons would get one identifier. Read the record with exact
     numbers."""
+
+
+class TooMany(Exception):
+    """The record has more values than anybody would read; refused without reading them."""
 
 
 class Node(NamedTuple):
@@ -39,21 +45,16 @@ class Node(NamedTuple):
 _STRENGTH = Node._fields.index("strength")  # by place is twice as fast
 
 
-class Subject(NamedTuple):
-    """The nodes of one record, best first: those that link, the weak ones that attach to them, and the weak ones that
-    are only recorded. Only `linking` ones authenticate an event or anchor a session."""
-
-    linking: list[Node]
-    attached: list[Node]
-    weak: list[Node]
-    unknown: dict[str, Any] | None
+# The nodes of one record, best first: those that link, the weak ones that attach to them, and the weak ones that are
+# only recorded; and what no namespace knows. Only the first authenticate an event or anchor a session.
+Subject = tuple[list[Node], list[Node], list[Node], dict[str, Any] | None]
 
 
 class IdentifierReader:
     """Raw identifiers → nodes, by one policy and one key, with the last hundred thousand nodes at hand."""
 
     def __init__(self, policy: Policy, key: bytes) -> None:
-        self._key = key
+        self._node_id = node_ids(key)
         self._policy = policy
         self._normalizer = Normalizer(policy)
         self._strengths = {n.name: n.strength for n in policy.namespaces}
@@ -64,7 +65,9 @@ class IdentifierReader:
 
     def subject(self, tenant: str, identifiers: Any, flags: list[str], ip: Any = None) -> Subject:
         """The subject's nodes; what does not count is named in `flags`. At most one more node than may
-        link."""
+        link.
+
+        TooMany where there are more values than are worth reading."""
         linking: list[Node] = []
         weak: list[Node] = []
         unknown: dict[str, Any] | None = None
@@ -76,8 +79,12 @@ class IdentifierReader:
         known, strengths = self._known_of(tenant), self._strengths
         is_repeatable = False
         if ip is not None and "ip_address" in strengths:
-            is_repeatable = "ip_address" in identifiers
-            self._add(tenant, "ip_address", ip, linking, weak, flags)
+            is_repeatable = "ip_address" in identifiers or type(ip) is list
+            node = known["ip_address"].get(ip) if type(ip) is str else None
+            if node is not None:
+                (weak if node[_STRENGTH] == "weak" else linking).append(node)
+            else:
+                self._add(tenant, "ip_address", ip, linking, weak, flags)
         for namespace, raw in identifiers.items():
             if type(raw) is str:
                 values = known.get(namespace)
@@ -101,19 +108,21 @@ class IdentifierReader:
             linking.sort()
         if len(weak) > 1:
             weak.sort()
-        return Subject(linking, weak, [], unknown) if self._attaches else Subject(linking, [], weak, unknown)
+        return (linking, weak, [], unknown) if self._attaches else (linking, [], weak, unknown)
 
     def actor(self, tenant: str, identifiers: Any) -> list[Node]:
         """Who acted for the subject: of any namespace, known or not. Nothing of it links, so nothing is
-        flagged."""
+        flagged. TooMany where there are more values than are worth reading."""
         if type(identifiers) is not dict or not identifiers:
             return []
         nodes: list[Node] = []
         for namespace, raw in identifiers.items():
-            for value in raw if type(raw) is list else (raw,):
+            for value in _values(raw):
                 node = self._actor_node(tenant, namespace, value)
                 if node is not None:
                     nodes.append(node)
+            if len(nodes) > MAX_VALUES and len(_once(nodes)) > MAX_VALUES:
+                raise TooMany
         return sorted(_once(nodes)) if len(nodes) > 1 else nodes
 
     def linking_node(self, tenant: str, namespace: Any, value: Any) -> Node | None:
@@ -130,7 +139,7 @@ class IdentifierReader:
         if strength == "ignored":
             return
         target = weak if strength == "weak" else linking
-        for value in raw if type(raw) is list else (raw,):
+        for value in _values(raw):
             if value is None:
                 continue
             node = self._node(tenant, namespace, value)
@@ -173,10 +182,10 @@ class IdentifierReader:
         return found
 
     def _hashed(self, tenant: str, namespace: str, value: str, priority: int, strength: str) -> Node:
-        identifier = encode(tenant, namespace, value)
-        return Node(
-            priority, value, namespace, keyed_node_id(self._key, identifier), strength, digest(identifier)
-        )
+        # encode(), spelled out, for new identifiers are many.
+        text = f"{len(tenant)}:{tenant}{len(namespace)}:{namespace}{len(value)}:{value}"
+        identifier = text.encode("utf-8", "surrogatepass")
+        return Node(priority, value, namespace, self._node_id(identifier), strength, digest(identifier))
 
     def _actor_node(self, tenant: str, namespace: str, raw: Any) -> Node | None:
         if namespace in self._strengths:
@@ -189,6 +198,22 @@ class IdentifierReader:
         if not text or max(len(text), len(namespace)) > self._policy.max_value_length:
             return None
         return self._hashed(tenant, namespace, text, _NO_PRIORITY, "actor")
+
+
+def _values(raw: Any) -> Iterable[Any]:
+    """The values of a namespace: one, or a list of them, in which what is repeated often is read once."""
+    if type(raw) is not list:
+        return (raw,)
+    if len(raw) <= MAX_VALUES:
+        return raw
+    distinct: dict[Any, Any] = {}
+    for value in raw:
+        distinct.setdefault(
+            (type(value), value if isinstance(value, str | int | float | Decimal) else None), value
+        )
+        if len(distinct) > MAX_VALUES:
+            raise TooMany
+    return distinct.values()
 
 
 def _number(raw: Any) -> str | None:

@@ -6,6 +6,8 @@ from typing import Any
 
 Touch = tuple[str | None, str | None, str | None, str | None]
 
+_IN_PROPERTIES = frozenset(("utm_source", "utm_medium", "utm_campaign", "referrer"))
+_IN_CONTEXT = _IN_PROPERTIES | {"campaign", "page"}
 _NOTHING: Touch = (None, None, None, None)
 
 
@@ -15,7 +17,7 @@ def touch(properties: dict[str, Any], context: dict[str, Any]) -> Touch:
     context.campaign first, then utm_* of the properties, then of the context; a campaign that is a text is
     its name. The referrer of context.page, of the context, of the properties.
     """
-    if not properties and not context:
+    if _IN_PROPERTIES.isdisjoint(properties) and _IN_CONTEXT.isdisjoint(context):
         return _NOTHING
     campaign = context.get("campaign")
     if isinstance(campaign, str):

@@ -20,12 +20,13 @@ from transforms.identity.joined import joined_values
 from transforms.identity.nodes import Nodes
 from transforms.ownership import owned_changes
 from transforms.profiles import fold_profiles
-from transforms.session_reach import closure
+from transforms.session_reach import apart, closure
 from transforms.sessions import cut_sessions, session_gap_us
 from transforms.spans import EVENT_COLUMNS
 
 # (anchors, start, end) → the published events of those anchors in those windows, for a session that must be re-cut.
 FetchEvents = Callable[[pa.Table], pa.Table]
+_FAR_APART_US = 24 * 3600 * 1_000_000
 FOLDED = [n for n in SESSIONS.names if n not in ("spans", "updated_batch_id")]
 
 
@@ -67,7 +68,9 @@ def fold_activity(
     near = closure(before, valid, gap_us)
     cut = cut_sessions(valid, near, gap_us, intent.batch_id)
     if cut.expansions.num_rows:
-        expanded = fetch_events(cut.expansions).select(EVENT_COLUMNS).cast(valid.select(EVENT_COLUMNS).schema)
+        schema = valid.select(EVENT_COLUMNS).schema
+        fetched = [fetch_events(windows) for windows in apart(cut.expansions, _FAR_APART_US)]
+        expanded = pa.concat_tables([found.select(EVENT_COLUMNS).cast(schema) for found in fetched])
         cut = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
 
     assigned = state.identity.decisions.assignments_of(anchors)

@@ -257,3 +257,28 @@ def test_no_byte_of_a_json_file_but_spaces_and_array_marks_is_lost(content):
     assert sorted(kept.translate(None, b" \n,[]"))[: len(lost)] == lost or any(
         f.payload_format == "unreadable" for f in frame("a.json", content)
     )
+
+
+def test_a_header_that_would_be_carried_too_often_costs_its_file_and_not_the_disk(monkeypatch):
+    """Seen to fail without a limit: a file of 40 kB has 400 MB of records."""
+    monkeypatch.setattr("transforms.framing.EXPANDED_LIMIT", 1000)
+    content = b"x" * 20_000 + b"\n" + b"1\n" * 10_000
+    frames = list(frame("a.csv", content))
+    assert sum(len(f.payload) for f in frames[:-1]) <= 64 * len(content)
+    assert frames[-1].payload_format == "unreadable"
+    few = b"a,b\n" + b"1,2\n" * 1000
+    assert len(list(frame("a.csv", few))) == 1000
+
+
+def test_an_open_quote_costs_its_line_and_not_the_good_ones_up_to_the_next_quote():
+    body = b'a,b\n1,"open\n2,x\n3,"y"z\n4,"two\nlines"\n'
+    records = [f.payload.partition(b"\n")[2] for f in frame("a.csv", body)]
+    assert records == [b'1,"open', b"2,x", b'3,"y"z', b'4,"two\nlines"']
+
+
+def test_a_column_name_that_is_there_twice_in_parquet_keeps_both_values():
+    table = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    (only,) = frame("a.parquet", sink.getvalue())
+    assert json.loads(only.payload) == {"a": 1, "a_2": 2}

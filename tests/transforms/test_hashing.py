@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.hashing import digest, event_key, node_id, tie_hash
+from transforms.hashing import digest, event_key, keyed_node_id, node_id, tie_hash
 
 KEY = b"k" * 32
 NODE, TIE, EVENT, CONTENT = 292273817008128737, 1905921232126560219, 2984632026481732369, -5671552476175160413
@@ -46,3 +48,10 @@ def test_nodes_are_positive_63_bit_numbers_and_ties_fit_a_long(tenant, namespace
 def test_the_tie_hash_needs_no_key():
     assert tie_hash("a", "email", "x") == tie_hash("a", "email", "x")
     assert tie_hash("a", "email", "x") != tie_hash("b", "email", "x")
+
+
+@given(st.binary(max_size=200), st.binary(max_size=300))
+def test_a_node_is_the_hmac_of_its_identifier_with_keys_of_any_length(key, identifier):
+    """Seen to fail with a key above 64 bytes that is not hashed first."""
+    number = int.from_bytes(hmac.digest(key, identifier, "sha256")[:8], "big") % 2**63
+    assert keyed_node_id(key, identifier) == (number or 1)

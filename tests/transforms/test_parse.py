@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import json
 import pickle
 
@@ -470,3 +471,46 @@ def test_a_parser_travels_and_never_shows_its_key(make_parser, parse):
     assert "secret" not in repr(parser)
     copy = pickle.loads(pickle.dumps(parser))
     assert parse(EVENT, parser=copy) == parse(EVENT, parser=parser)
+
+
+def test_a_parser_that_travels_again_remembers_what_it_read_and_another_one_does_not(
+    make_parser, parse, policy
+):
+    """Every batch unpickles one. Seen to fail with a memory that does not ask for the key."""
+    sent = [pickle.dumps(make_parser(key=key)) for key in (b"a" * 32, b"a" * 32, b"b" * 32)]
+    first, again, other = map(pickle.loads, sent)
+    assert first is again
+    assert other is not first
+    assert parse(EVENT, parser=other)[0]["node_ids"] != parse(EVENT, parser=first)[0]["node_ids"]
+    careful = policy_from_dict(
+        {"namespaces": {"device_id": {"strength": "weak"}, "user_id": {"strength": "unique"}}}
+    )
+    changed = pickle.loads(pickle.dumps(make_parser(key=b"b" * 32, policy=careful)))
+    assert parse(EVENT, parser=changed)[0]["reasons"] == ["no_identifier"]
+
+
+def test_the_collector_is_as_it_was_after_a_batch(parse):
+    assert gc.isenabled()
+    parse(EVENT, b"{")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        parse(EVENT)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_list_of_repetitions_is_no_crowd_and_a_thousand_values_are(parse):
+    assert parse(ids(device_id=["d1", "d2"] * 5000))[0]["reasons"] == []
+    assert len(parse(ids(device_id=["d1", "d2"] * 5000))[0]["node_ids"]) == 2
+    crowd = [f"c{n}" for n in range(1001)]
+    for record in (
+        ids(device_id="d1", session_id=crowd),
+        ids(device_id="d1", user_id=["null"] * 9 + crowd),
+        event(actor={"agent_id": crowd}),
+        event(actor=dict.fromkeys(crowd, "a")),
+        event(context={"ip": crowd}),
+    ):
+        assert parse(record)[0]["reasons"] == ["too_many_identifiers"]
+    assert len(parse(ids(device_id="d1", session_id=crowd[:1000]))[0]["weak_node_ids"]) == 1000
