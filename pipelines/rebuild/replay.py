@@ -123,9 +123,7 @@ def replay(
     return Rebuilt(tables, **{name: counts[0].get(name, 0) for name in names})
 
 
-def read_again(
-    spark: SparkSession, snapshot: Snapshot, parser: RecordParser, progress: Progress
-) -> pa.Table:
+def read_again(spark: SparkSession, snapshot: Snapshot, parser: RecordParser, progress: Progress) -> pa.Table:
     """The snapshot's records as the parser reads them now, in REPLAYED_SCHEMA."""
     portions = list(_portions(snapshot))
     total = sum(count for _, _, count in portions)
