@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -15,8 +14,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +21,12 @@ from typing import Any
 from tests.faults import cases as fault_list
 from tests.faults import disk, real
 from tests.faults.cases import Case
-from tests.faults.control import cases_of_control, must_fail, without_transaction_ids
+from tests.faults.control import cases_of_control, must_fail
 from tests.faults.delivery import Delivery, run_delivery
-from tests.faults.in_process import Clean, Verdict, clean_run, run_case
+from tests.faults.in_process import Verdict
+from tests.faults.workers import run_cases
 
 RESULTS = Path(__file__).with_name("results.jsonl")
-_clean: Clean | None = None  # of this worker
 
 
 @dataclass(frozen=True)
@@ -83,47 +80,6 @@ class Report:
         return sum(r.verdict == "failed" for r in self.results)
 
 
-def in_process(chosen: Iterable[Case], workers: int, folder: Path) -> Iterator[tuple[Case, Verdict]]:
-    """Run cases in `workers` processes, each with a clean run of its own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(folder,)) as pool:
-        running = {pool.submit(_run, case, False): case for case in chosen}
-        for done in as_completed(running):
-            yield running[done], done.result()
-
-
-def control(chosen: Iterable[Case], workers: int, folder: Path) -> Iterator[tuple[Case, Verdict]]:
-    """The same without transaction ids."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(folder,)) as pool:
-        running = {pool.submit(_run, case, True): case for case in chosen}
-        for done in as_completed(running):
-            yield running[done], done.result()
-
-
-def _start(folder: Path) -> None:
-    global _clean
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what cases print on their way is not the suite's
-    _clean = clean_run(folder / f"clean-{os.getpid()}")
-
-
-def _run(case: Case, is_control: bool) -> Verdict:
-    assert _clean is not None
-    folder = Path(tempfile.mkdtemp(dir=_clean.folder)) / "case"
-    try:
-        if is_control:
-            with without_transaction_ids():
-                return _judged(case, folder)
-        return _judged(case, folder)
-    finally:
-        shutil.rmtree(folder.parent, ignore_errors=True)
-
-
-def _judged(case: Case, folder: Path) -> Verdict:
-    assert _clean is not None
-    return run_case(_clean, case.kills, folder, is_renumbered=case.is_renumbered, ops=case.until)
-
-
 def result_of(case: Case, verdict: Verdict, level: str = "in process", passed: bool | None = None) -> Result:
     """The line of an in-process case."""
     first = case.kills[0]
@@ -173,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
         if "in-process" in levels:
             chosen = fault_list.pairwise(everything, args.seed) if args.quick else everything
             chosen = [c for c in chosen if not args.only or args.only in str(c)]
-            for case, verdict in in_process(chosen, args.workers, folder):
+            for case, verdict in run_cases(chosen, args.workers, folder):
                 report.add(result_of(case, verdict))
             for waits in fault_list.declared()["waiting"]:
                 report.add(
@@ -220,7 +176,7 @@ def _control(everything: list[Case], args: argparse.Namespace, folder: Path, rep
     if args.quick:
         chosen = chosen[::3]
     failing = []
-    for case, verdict in control(chosen, args.workers, folder):
+    for case, verdict in run_cases(chosen, args.workers, folder, is_control=True):
         has_failed = bool(verdict.problems)
         failing += [case] * has_failed
         seen = Verdict([], verdict.seconds)
