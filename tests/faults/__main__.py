@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="stitchlake-faults-") as scratch:
         folder = Path(scratch)
         if "in-process" in levels:
-            chosen = fault_list.pairwise(everything, args.seed) if args.quick else everything
+            chosen = fault_list.selection(everything, args.seed) if args.quick else everything
             chosen = [c for c in chosen if not args.only or args.only in str(c)]
             for case, verdict in run_cases(chosen, args.workers, folder):
                 report.add(result_of(case, verdict))

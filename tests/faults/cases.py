@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ class Case:
         kill = self.kills[-1]
         return {
             "point": kill.point,
-            "kind": kill.point.split(".")[0],
             "table": kill.table,
             "where": (kill.op, kill.batch),
             "others": kill.others,
@@ -58,20 +57,21 @@ def in_process(seed: int | None = None) -> list[Case]:
     return [case for family in declared()["in_process"] for case in _cases(family, dice)]
 
 
-def pairwise(cases: Sequence[Case], seed: int) -> list[Case]:
-    """A selection in which every pair of values of two dimensions that occurs, occurs. Of tables: each with every kind
-    of point (`append`, `fold`, …) and not with everything else."""
+def selection(cases: Sequence[Case], seed: int) -> list[Case]:
+    """A part in which every value of every dimension occurs, and every point with everything that can go with it but
+    tables and places; of those, every table of a batch's commits."""
     dice = random.Random(seed)
     covered: set[Any] = set()
     chosen = []
     for case in dice.sample(list(cases), len(cases)):
-        pairs = {
-            frozenset(pair)
-            for pair in combinations(case.features.items(), 2)
-            if "table" not in dict(pair) or "kind" in dict(pair)
+        features = case.features
+        wanted = {*features.items()} | {
+            (features["point"], features[n]) for n in ("others", "signal", "then")
         }
-        if not pairs <= covered:
-            covered |= pairs
+        if features["point"].startswith("append"):
+            wanted.add(("append", features["table"]))
+        if not wanted <= covered:
+            covered |= wanted
             chosen.append(case)
     return sorted(chosen, key=list(cases).index)
 

@@ -178,9 +178,11 @@ class _Around:
                 lake.table_path(touched), lambda: call(writer, spec, *args)
             ):
                 faults.strike()
-            before = lake.version(touched)
+            before = _versions(lake.table_path(touched))
             version = call(writer, spec, *args)
-            if version > before:  # a write that wrote nothing is no place to die after
+            if (
+                _versions(lake.table_path(touched)) != before
+            ):  # a write that wrote nothing is no place to die after
                 for kind in ("staged", "unnamed"):
                     if what == "append" and faults.is_due(f"checkpoint.{kind}", name):
                         _leave_checkpoint(lake.table_path(touched), kind)
@@ -214,9 +216,9 @@ class _Around:
             faults.at("optimize.before", name)
             if faults.is_due("optimize.files", name) and _uncommitted(lake.table_path(spec), join):
                 faults.strike()
-            before = lake.version(spec)
+            before = _versions(lake.table_path(spec))
             version = join()
-            if version > before:
+            if _versions(lake.table_path(spec)) != before:
                 faults.at("optimize.after", name)
             return version
 
