@@ -111,7 +111,7 @@ def _again(again: Mapping[str, Any] | None, first: Kill, dice: random.Random) ->
         for p, t in product(again["points"], tables or [None])
         if t is not None or "tables" not in again or not p.startswith("append")
     ]
-    pairs = [(p, None if p.startswith("intent") else t) for p, t in pairs]
+    pairs = list(dict.fromkeys((p, None if p.startswith("intent") else t) for p, t in pairs))
     if "draw" in again:
         pairs = dice.sample(pairs, min(again["draw"], len(pairs)))
     for point, table in pairs:

@@ -7,6 +7,7 @@ function, compaction, the end. What Spark itself does is shown by the real kills
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,8 +29,6 @@ from transforms.control import CONTROL
 from transforms.parsed_schema import PARSED_SCHEMA
 from transforms.records import parsing
 from transforms.replayed import REPLAYED_SCHEMA, replaying
-
-Planned = list[tuple[int, str]]  # (number of the source, name of a file in it)
 
 
 class MicroBatches:
@@ -82,10 +81,10 @@ class MicroBatches:
     def exception(self) -> StreamingQueryException | None:
         return self._problem
 
-    # -- the protocol ---------------------------------------------------------------------------------------------
+    # -- the protocol, and the files of Spark's checkpoint ---------------------------------------------------------
 
     def _run(self) -> None:
-        for name in ("offsets", "commits", "sources"):
+        for name in ("offsets", "commits", *(f"sources/{at}" for at in range(len(self._sources)))):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         if not (self.folder / "metadata").exists():
             (self.folder / "metadata").write_text(json.dumps({"id": str(uuid.uuid4())}), encoding="utf-8")
@@ -97,34 +96,40 @@ class MicroBatches:
 
     def _plan(self, number: int) -> bool:
         """Choose the input of batch `number`. What was chosen and not logged is taken along, as Spark does."""
-        planned = self._logged_files()
-        known = {tuple(f) for entry in planned.values() for f in entry}
-        unread = [(at, n) for at, s in enumerate(self._sources) for n in _files(s) if (at, n) not in known]
-        number_of = min((_number(n) for at, n in unread if not self._is_control(at)), default=None)
-        new = [
-            (at, n)
-            for at, n in unread
-            if number_of is None
-            or (_number(n) <= number_of if self._is_control(at) else _number(n) == number_of)
+        unread = [
+            (at, name)
+            for at, source in enumerate(self._sources)
+            for name in sorted(set(_files(source)) - {n for entry in self._entries(at) for n in entry})
         ]
+        next_number = min((_number(n) for at, n in unread if not self._is_control(at)), default=1_000)
+        new = [(at, n) for at, n in unread if _number(n) <= next_number]
         self._set_batch(new)
         self._faults.at("source_log.before")
-        if new:
-            _write(self.folder / "sources" / str(len(planned)), new)
-        if not new and len(planned) == self._until(number - 1):
+        for at in sorted({at for at, _ in new}):
+            names = [{"path": name} for where, name in new if where == at]
+            _write(self.folder / "sources" / str(at) / str(len(self._entries(at))), *names)
+        ends = [len(self._entries(at)) - 1 for at in range(len(self._sources))]
+        if ends == self._ends(number - 1):
             return False
         self._faults.at("offsets.before")
-        _write(self.folder / "offsets" / str(number), len(planned) + bool(new))
+        planned_at = {"batchTimestampMs": time.time_ns()}
+        _write(
+            self.folder / "offsets" / str(number),
+            planned_at,
+            *({"logOffset": e} if e >= 0 else "-" for e in ends),
+        )
         return True
 
     def _one_batch(self, number: int) -> None:
-        entries = self._logged_files()
-        chosen = [tuple(f) for at in range(self._until(number - 1), self._until(number)) for f in entries[at]]
+        spans = enumerate(zip(self._ends(number - 1), self._ends(number), strict=True))
+        chosen = [
+            (at, n) for at, (a, b) in spans for entry in self._entries(at)[a + 1 : b + 1] for n in entry
+        ]
         self._set_batch(chosen)
         self._faults.at("offsets.after")
         self.processor(_landed(self._sources, chosen), number)
         self._faults.at("commits.before")
-        _write(self.folder / "commits" / str(number), {})
+        _write(self.folder / "commits" / str(number), {"nextBatchWatermarkMs": 0})
         self._faults.at("commits.after")
 
     def _set_batch(self, chosen: Sequence[tuple[int, str]]) -> None:
@@ -137,15 +142,17 @@ class MicroBatches:
     def _last(self, log: str) -> int:
         return max((int(p.name) for p in (self.folder / log).iterdir()), default=-1)
 
-    def _until(self, number: int) -> int:
-        path = self.folder / "offsets" / str(number)
-        return json.loads(path.read_text(encoding="utf-8")) if number >= 0 else 0
+    def _ends(self, number: int) -> list[int]:
+        """Up to which entry every source is read with batch `number`; -1 where nothing is."""
+        if number < 0:
+            return [-1] * len(self._sources)
+        _, *ends = _read(self.folder / "offsets" / str(number))
+        return [-1 if end == "-" else end["logOffset"] for end in ends]
 
-    def _logged_files(self) -> dict[int, Planned]:
-        return {
-            int(p.name): [tuple(f) for f in json.loads(p.read_text(encoding="utf-8"))]
-            for p in (self.folder / "sources").iterdir()
-        }
+    def _entries(self, source: int) -> list[list[str]]:
+        """The names of files in a source's log, entry by entry."""
+        log = sorted((self.folder / "sources" / str(source)).iterdir(), key=lambda p: int(p.name))
+        return [[found["path"] for found in _read(entry)] for entry in log]
 
 
 @contextmanager
@@ -206,7 +213,13 @@ def _landed(sources: Sequence[Source], chosen: Sequence[tuple[int, str]]) -> pa.
     )
 
 
-def _write(path: Path, content: Any) -> None:
+def _write(path: Path, *lines: Any) -> None:
     partial = path.with_name(f".{path.name}.tmp")
-    partial.write_text(json.dumps(content), encoding="utf-8")
+    texts = ["v1", *(line if line == "-" else json.dumps(line) for line in lines)]
+    partial.write_text("\n".join(texts), encoding="utf-8")
     partial.rename(path)
+
+
+def _read(path: Path) -> list[Any]:
+    _, *lines = path.read_text(encoding="utf-8").splitlines()
+    return [line if line == "-" else json.loads(line) for line in lines]
