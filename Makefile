@@ -51,6 +51,14 @@ test-fast: $(STAMP) ## Run the tests that need no JVM, in seconds
 test-slow: setup ## Run the slow tests
 	@$(PY) -m pytest -m slow $(ARGS)
 
+.PHONY: test-faults
+test-faults: setup ## Kill it everywhere and compare with a clean run: the whole fault list (an hour)
+	@$(PY) -m tests.faults $(ARGS)
+
+.PHONY: test-faults-quick
+test-faults-quick: setup ## A selection of the fault list, two real kills among them (minutes)
+	@$(PY) -m tests.faults --quick $(ARGS)
+
 # The core tests with executors in processes of their own, Spark writers and look-ups in the tables. A batch costs
 # seconds there, so the hundred batches stay with `make test`.
 CORE := stream cluster spark_lookup components writers compaction snapshot

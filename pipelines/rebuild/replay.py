@@ -61,7 +61,7 @@ class RowsInMemory:
         if spec is not BRONZE_EVENTS:
             with self._lock:
                 self._rows[spec] = rows
-        return 0
+        return 1  # an attempt holds it against the version of the empty table, which is 0
 
     def fold(self, spec: TableSpec, upto_batch_id: int) -> int:
         return 0
@@ -95,28 +95,15 @@ def replay(
     progress: Progress,
 ) -> Rebuilt:
     """Every derived table computed from the snapshot's bronze under `policy`. Nothing of the lake is written."""
-    mappings = _mappings(snapshot)
-    parser = RecordParser({m: load_mapping(m) for m in mappings}, policy, key, settings.max_record_bytes)
-    portions = list(_portions(snapshot))
-    total = sum(count for _, _, count in portions)
-    bronze = (
-        spark.read.format("delta")
-        .option("versionAsOf", snapshot.version(BRONZE_EVENTS))
-        .load(str(snapshot.lake.table_path(BRONZE_EVENTS)))
-    )
-    parts, done = [REPLAYED_SCHEMA.empty_table()], 0
-    for first, last, count in portions:
-        rows = bronze.where(F.col("batch_id").between(first, last))
-        parts.append(replayed_for_driver(rows, parser))
-        done += count
-        progress(f"read {done:,} of {total:,} records again")
-    received = pa.concat_tables(parts)
+    mappings = {name: load_mapping(name) for name in _mappings(snapshot)}
+    parser = RecordParser(mappings, policy, key, settings.max_record_bytes)
+    received = read_again(spark, snapshot, parser, progress)
     progress(f"resolving and folding {received.num_rows:,} records")
+    components = choose_components(settings.engine, spark, settings.graphframes_from_edges)
     memory = RowsInMemory()
     with tempfile.TemporaryDirectory(prefix="stitchlake-rebuild-") as scratch:
         empty = Lake(Path(scratch) / "lake")
         empty.create_missing(ALL)
-        components = choose_components(settings.engine, spark, settings.graphframes_from_edges)
         processor = _Replay(
             empty,
             memory,
@@ -134,6 +121,24 @@ def replay(
     counts = memory.rows(BATCHES).to_pylist() or [{}]
     names = ("received_count", "valid_count", "quarantined_count", "duplicate_count")
     return Rebuilt(tables, **{name: counts[0].get(name, 0) for name in names})
+
+
+def read_again(spark: SparkSession, snapshot: Snapshot, parser: RecordParser, progress: Progress) -> pa.Table:
+    """The snapshot's records as the parser reads them now, in REPLAYED_SCHEMA."""
+    portions = list(_portions(snapshot))
+    total = sum(count for _, _, count in portions)
+    bronze = (
+        spark.read.format("delta")
+        .option("versionAsOf", snapshot.version(BRONZE_EVENTS))
+        .load(str(snapshot.lake.table_path(BRONZE_EVENTS)))
+    )
+    parts, done = [REPLAYED_SCHEMA.empty_table()], 0
+    for first, last, count in portions:
+        rows = bronze.where(F.col("batch_id").between(first, last))
+        parts.append(replayed_for_driver(rows, parser))
+        done += count
+        progress(f"read {done:,} of {total:,} records again")
+    return pa.concat_tables(parts)
 
 
 def _mappings(snapshot: Snapshot) -> list[str]:
