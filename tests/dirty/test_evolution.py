@@ -127,6 +127,7 @@ def test_parquet_with_another_schema_in_every_file_keeps_its_columns(versions):
     assert [kept(r) for r in rows] == [free(r) for v in versions for r in v]
 
 
+@pytest.mark.thorough
 def test_a_retyped_field_says_the_same(tmp_path):
     """The same three events as numbers and as text, from three formats: sent three times, there once."""
     records = [{"event_id": n, "timestamp": 1772366400 + n, "user_id": n, "device_id": n} for n in (1, 2, 3)]
@@ -164,6 +165,7 @@ def test_a_field_that_became_an_object_is_flagged_and_kept(tmp_path, field, valu
     assert other["content_digest"] != row["content_digest"]
 
 
+@pytest.mark.thorough
 def test_a_lake_takes_every_version_of_a_source_one_after_the_other(tmp_path):
     """Old rows keep what they had, new ones have what came; queries by name find both."""
     lake = DirectLake(tmp_path / "lake")

@@ -85,6 +85,7 @@ def bounds(lake: DirectLake) -> list[tuple[datetime, datetime, int]]:
     return sorted((r["start_at"], r["end_at"], r["event_count"]) for r in lake.rows(SESSIONS))
 
 
+@pytest.mark.thorough
 def test_sessions_merge_when_a_late_event_lies_between_them_and_split_when_a_late_logout_does(tmp_path):
     lake = DirectLake(tmp_path / "lake")
     lake.land_records([event(1, minutes(0), device_id="d"), event(2, minutes(50), device_id="d")])
@@ -97,6 +98,7 @@ def test_sessions_merge_when_a_late_event_lies_between_them_and_split_when_a_lat
     assert (profile["session_count"], profile["event_count"]) == (2, 4)
 
 
+@pytest.mark.thorough
 def test_after_events_of_1990_and_2099_everything_goes_on_as_if_they_were_not_there(tmp_path):
     """No horizon is taken from the events: the ones between the extremes are valid, in their sessions, on time."""
     far, near = DirectLake(tmp_path / "far"), DirectLake(tmp_path / "near")

@@ -12,6 +12,8 @@ from pipelines.errands.errands import ErrandFailed, is_asked, run_asked, run_err
 from pipelines.lock import lake_lock
 from tests.direct_lake import DirectLake
 
+pytestmark = pytest.mark.thorough  # a lake for each of them
+
 EVENT = {"event_id": "a", "timestamp": "2026-03-01T10:00:00Z", "identifiers": {"user_id": "ann"}}
 
 
