@@ -13,12 +13,22 @@ import numpy as np
 import pyarrow as pa
 
 from conf.table_spec import TableSpec
-from conf.tables import ALL, BATCHES, BRONZE_EVENTS, IDENTITY_LOG, IDENTITY_MAP, IDENTITY_REDIRECTS
+from conf.tables import (
+    ALL,
+    BATCHES,
+    BRONZE_CORRECTIONS,
+    BRONZE_EVENTS,
+    IDENTITY_LOG,
+    IDENTITY_MAP,
+    IDENTITY_REDIRECTS,
+)
 from transforms.compared import compare
 from transforms.grouped import longs
 
 COMPARED: tuple[TableSpec, ...] = tuple(
-    spec for spec in ALL if spec not in (BRONZE_EVENTS, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
+    spec
+    for spec in ALL
+    if spec not in (BRONZE_EVENTS, BRONZE_CORRECTIONS, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
 )
 PERSON = "person"
 

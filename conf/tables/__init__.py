@@ -5,7 +5,7 @@
 """
 
 from conf.table_spec import TableSpec
-from conf.tables.bronze import BRONZE_EVENTS
+from conf.tables.bronze import BRONZE_CORRECTIONS, BRONZE_EVENTS
 from conf.tables.gold import PROFILES
 from conf.tables.identity import (
     IDENTIFIERS,
@@ -22,6 +22,7 @@ from conf.tables.silver import EVENTS, QUARANTINE, SESSIONS
 # The write order of a batch: bronze first, the publish row last.
 WRITE_ORDER: tuple[TableSpec, ...] = (
     BRONZE_EVENTS,
+    BRONZE_CORRECTIONS,
     QUARANTINE,
     EVENTS,
     IDENTIFIERS,
@@ -44,6 +45,7 @@ __all__ = [
     "ALL",
     "BATCHES",
     "BESIDE",
+    "BRONZE_CORRECTIONS",
     "BRONZE_EVENTS",
     "BY_NAME",
     "EVENTS",

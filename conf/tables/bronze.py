@@ -44,3 +44,22 @@ BRONZE_EVENTS = TableSpec(
     ("source", "origin", "origin_ordinal"),
     "append",
 )
+
+BRONZE_CORRECTIONS = TableSpec(
+    "bronze",
+    "corrections",
+    "one payload that somebody has given in place of a refused record's; the record's own bytes stay in bronze.events. "
+    "The latest one of a record counts",
+    (
+        c.TENANT,
+        c.SOURCE,
+        c.ORIGIN,
+        c.ORIGIN_ORDINAL,
+        ColumnSpec("payload", "binary", "the corrected record, to be read as the record was", personal=True),
+        ColumnSpec("author", "string", "who corrected it", "provenance"),
+        ColumnSpec("corrected_at", "timestamp", "when it was corrected", "provenance"),
+        c.BATCH_ID,
+    ),
+    ("source", "origin", "origin_ordinal", "batch_id"),
+    "append",
+)

@@ -21,10 +21,16 @@ BATCHES = TableSpec(
             "kind",
             "string",
             "`batch`; without records: `empty`, `compaction` of hot parts, `upkeep` of files, `rebuild` under another "
-            "policy",
+            "policy, and `replay` of what was in quarantine, whose counts are what changes: an event that is valid now "
+            "is one valid more and one quarantined less",
             "provenance",
         ),
-        ColumnSpec("record_count", "long", "records framed: the batch's rows in bronze.events", "provenance"),
+        ColumnSpec(
+            "record_count",
+            "long",
+            "records framed: the batch's rows in bronze.events; of a replay, in bronze.corrections",
+            "provenance",
+        ),
         ColumnSpec(
             "received_count",
             "long",

@@ -21,13 +21,13 @@ from typing import Final
 import pyarrow as pa
 
 from conf.table_spec import TableSpec
-from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE, WRITE_ORDER
+from conf.tables import BATCHES, BRONZE_CORRECTIONS, BRONZE_EVENTS, EVENTS, QUARANTINE, WRITE_ORDER
 from pipelines.tables.fence import LakeChanged, require_own
 from pipelines.tables.lake import Lake
 from pipelines.tables.writer import TableWriter, Txn
 
 # What was received; then what follows from it, upserted tables by their hot parts; then the row that publishes.
-RECEIVED: Final = (BRONZE_EVENTS, QUARANTINE, EVENTS)
+RECEIVED: Final = (BRONZE_EVENTS, BRONZE_CORRECTIONS, QUARANTINE, EVENTS)
 DERIVED: Final = tuple(
     spec.hot if spec.write == "upsert" else spec for spec in WRITE_ORDER if spec not in (*RECEIVED, BATCHES)
 )
@@ -68,8 +68,14 @@ class Attempt:
         self.finish()
         self._wave += 1
         self._running = [
-            self._pool.submit(self._commit, spec, rows) for spec, rows in tables.items() if rows.num_rows
+            self._pool.submit(self._commit, spec, rows)
+            for spec, rows in tables.items()
+            if self.is_changed(spec, rows)
         ]
+
+    def is_changed(self, spec: TableSpec, rows: pa.Table) -> bool:
+        """Whether the batch commits anything to this table."""
+        return rows.num_rows > 0
 
     def finish(self) -> None:
         """Wait for what was begun."""

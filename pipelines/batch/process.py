@@ -164,20 +164,14 @@ class BatchProcessor:
             state.prefetch(received)
         with steps("judge"):
             received = self.in_order(received)
-            standing = self._judge(received, state)
+            standing = judge(received, state)
             accepted = received.filter(pa.array(standing.valid))
             is_decision = accepted["decision"].is_valid()
             valid, control = accepted.filter(pc.invert(is_decision)), accepted.filter(is_decision)
         intent, attempt = self._begin(received, stream_batch_id)
         state.is_dirty = True
         with steps("bronze"):
-            attempt.start(
-                {
-                    BRONZE_EVENTS: rows.bronze_rows(received, intent.batch_id),
-                    QUARANTINE: rows.quarantine_rows(received, standing, intent.batch_id),
-                    EVENTS: rows.event_rows(valid, intent.batch_id),
-                }
-            )
+            attempt.start(self.landing(received, standing, valid, intent.batch_id))
         with steps("identity"):
             decided = _decisions(control, intent.batch_id)
             identified = identify(received, valid, decided, state, self.policy, self.components, intent)
@@ -200,12 +194,12 @@ class BatchProcessor:
             attempt.finish()
         self._hot_rows += sum(table.num_rows for spec, table in derived.items() if spec.is_hot)
         state.event_keys.replace(np.empty(0, np.int64), accepted.select(["event_key", "content_digest"]))
-        offsets = advanced(self._offsets, received, self.topic_ids)
+        offsets = self.offsets_after(received, self._offsets)
         with steps("publish"):
             publication = self._publication(
-                "batch", intent.batch_id, intent.batch_at, steps, offsets, stream_batch_id
+                self.kind, intent.batch_id, intent.batch_at, steps, offsets, stream_batch_id
             )
-            row = batch_row(publication, stream_batch_id, received, standing, identified, active)
+            row = self.row(publication, stream_batch_id, received, standing, identified, active)
             self.require_lock()
             attempt.publish(row)
         state.settle()
@@ -229,7 +223,7 @@ class BatchProcessor:
         proposed = self._intent(received, stream_batch_id)
         intent = record_intent(self.lake.path / INTENT, proposed)
         txn = Txn(self.stream, stream_batch_id)
-        return intent, Attempt(
+        return intent, self.attempt(
             self.lake, self.writer, txn, self._versions, self._pool, is_repeated=intent is not proposed
         )
 
@@ -325,21 +319,42 @@ class BatchProcessor:
             self._published_versions = dict(publication.table_versions)
         self._compacted_at, self._hot_rows = time.monotonic(), 0
 
-    # -- parts -----------------------------------------------------------------------------------------------------
+    # -- what a batch of another kind does otherwise ---------------------------------------------------------------
+
+    kind = "batch"
+    attempt = Attempt
 
     def in_order(self, received: pa.Table) -> pa.Table:
         """Events in the order in which they count."""
         return by_origin(received)
 
-    def _judge(self, received: pa.Table, state: LakeState) -> Standing:
-        key, digest = numpy_of(received["event_key"]), numpy_of(received["content_digest"])
-        refused = numpy_of(pc.list_value_length(received["reasons"])) > 0
-        known = state.event_keys.rows("event_key", key[~refused])
-        standing = judge_duplicates(
-            key, digest, refused, numpy_of(known["event_key"]), numpy_of(known["content_digest"])
-        )
-        require_conservation(received.num_rows, standing)
-        return standing
+    def landing(
+        self, received: pa.Table, standing: Standing, valid: pa.Table, batch_id: int
+    ) -> dict[TableSpec, pa.Table]:
+        """The rows of records and events as they came, which wait for no other step."""
+        return {
+            BRONZE_EVENTS: rows.bronze_rows(received, batch_id),
+            QUARANTINE: rows.quarantine_rows(received, standing, batch_id),
+            EVENTS: rows.event_rows(valid, batch_id),
+        }
+
+    def offsets_after(self, received: pa.Table, offsets: Offsets) -> Offsets:
+        """The offsets of record as of this batch; `offsets`: as of the batch before."""
+        return advanced(offsets, received, self.topic_ids)
+
+    def row(
+        self,
+        publication: Publication,
+        stream_batch_id: int,
+        received: pa.Table,
+        standing: Standing,
+        identified: Identified,
+        active: Active,
+    ) -> pa.Table:
+        """The row of ops.batches."""
+        return batch_row(publication, stream_batch_id, received, standing, identified, active)
+
+    # -- parts -----------------------------------------------------------------------------------------------------
 
     def _intent(self, received: pa.Table, stream_batch_id: int) -> Intent:
         digest = hashlib.blake2b(digest_size=16)
@@ -457,6 +472,18 @@ def kinds_after(lake: Lake, batch_id: int) -> list[str]:
     """The kinds of the batches that were published after `batch_id`."""
     rows = lake.open(BATCHES).to_pyarrow_dataset()
     return rows.to_table(columns=["kind"], filter=pc.field("batch_id") > batch_id)["kind"].to_pylist()
+
+
+def judge(received: pa.Table, state: LakeState) -> Standing:
+    """What becomes of each of these events, which are in the order in which they count."""
+    key, digest = numpy_of(received["event_key"]), numpy_of(received["content_digest"])
+    refused = numpy_of(pc.list_value_length(received["reasons"])) > 0
+    known = state.event_keys.rows("event_key", key[~refused])
+    standing = judge_duplicates(
+        key, digest, refused, numpy_of(known["event_key"]), numpy_of(known["content_digest"])
+    )
+    require_conservation(received.num_rows, standing)
+    return standing
 
 
 def by_origin(received: pa.Table) -> pa.Table:

@@ -28,7 +28,8 @@ SAME_ROWS_KINDS = frozenset(
 
 @dataclass(frozen=True)
 class Publication:
-    """One row of ops.batches to be. `started_at` in microseconds; counts are 0 for a compaction and a rebuild."""
+    """One row of ops.batches to be. `started_at` in microseconds; counts are 0 for a compaction and a rebuild, and
+    what changes of those of earlier batches for a replay."""
 
     stream: str
     kind: str
@@ -79,8 +80,41 @@ def batch_row(
         "duplicate_count": np.array([standing.duplicate.sum()]),
         "inputs": pa.array([_inputs(received)]),
     }
+    return _row(publication, columns, _metrics(publication, received, standing, identified, active))
+
+
+def replay_row(
+    publication: Publication,
+    stream_batch_id: int,
+    received: pa.Table,
+    standing: Standing,
+    identified: Identified,
+    active: Active,
+    replaced_count: int,
+    corrected_count: int,
+) -> pa.Table:
+    """`received` events of records that have been in quarantine, in place of `replaced_count` events there.
+
+    The counts are what changes, so that those of all batches add up to what is there: a record that has become
+    acceptable is one quarantined less and one valid more, and nothing is received again. Records are corrections.
+    """
+    columns: rows.Columns = {
+        "stream_batch_id": np.array([stream_batch_id]),
+        "record_count": np.array([corrected_count]),
+        "received_count": np.array([received.num_rows - replaced_count]),
+        "valid_count": np.array([standing.valid.sum()]),
+        "quarantined_count": np.array([standing.quarantined.sum() - replaced_count]),
+        "duplicate_count": np.array([standing.duplicate.sum()]),
+        "inputs": pa.array([_inputs(received)]),
+    }
+    return _row(publication, columns, _metrics(publication, received, standing, identified, active))
+
+
+def _metrics(
+    publication: Publication, received: pa.Table, standing: Standing, identified: Identified, active: Active
+) -> dict[str, int]:
     causes, times = np.unique(identified.resolution.cause.astype(str), return_counts=True)
-    metrics = {
+    return {
         **_counted("flag", received["flags"]),
         **_counted("reason", received["reasons"]),
         **{f"nodes_{cause}": int(n) for cause, n in zip(causes, times, strict=True) if cause},
@@ -90,7 +124,6 @@ def batch_row(
         "conflicting_duplicate_count": int(standing.conflicting.sum()),
         **punctuality(received.filter(pa.array(standing.valid)), publication.started_at),
     }
-    return _row(publication, columns, metrics)
 
 
 def _row(publication: Publication, columns: rows.Columns, metrics: Mapping[str, int]) -> pa.Table:

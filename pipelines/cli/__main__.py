@@ -15,6 +15,7 @@ COMMANDS = (
     "profile",
     "explain",
     "decide",
+    "quarantine",
     "sql",
     "quality",
     "status",

@@ -21,6 +21,7 @@ from pipelines.lock import LakeLocked
 from pipelines.person import BadId, NoSuchPerson
 from pipelines.quality_gate import QualityBroken
 from pipelines.quality_run import QualityProblem
+from pipelines.quarantine.corrections import BadCorrections
 from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
@@ -36,7 +37,16 @@ class BadUsage(ValueError):
     """Arguments that do not go together; the message says what to write instead."""
 
 
-USAGE = (BadId, BadUsage, DocsFolderTaken, PolicyError, SettingsError, MappingError, SourceError)
+USAGE = (
+    BadCorrections,
+    BadId,
+    BadUsage,
+    DocsFolderTaken,
+    PolicyError,
+    SettingsError,
+    MappingError,
+    SourceError,
+)
 FAILURES = (
     BrokerUnavailable,
     CatalogConflict,

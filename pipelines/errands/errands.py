@@ -20,8 +20,10 @@ from conf.policy import Policy
 from conf.settings import Settings
 from pipelines.batch.intent import pending_intent
 from pipelines.batch.process import INTENT
+from pipelines.decisions.inbox import settle
 from pipelines.errands.holder import Holder, NotReady, holder_of, holding
 from pipelines.lock import LakeLocked
+from pipelines.rebuild.attempt import ATTEMPT, take_back_unfinished
 from pipelines.tables.fence import LakeChanged
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
@@ -86,7 +88,8 @@ def is_asked(lake_path: Path) -> bool:
 def run_asked(lake: Lake, policy: Policy, settings: Settings, handlers: Mapping[str, Handler]) -> int:
     """Run what waits, for the stream: it has the lock, and no batch of it runs. Returns how many.
 
-    None while a batch is half-written: its retry relies on the versions that it was begun with.
+    None while a batch is half-written: its retry relies on the versions that it was begun with. What a handler that
+    fails has half-written is taken back; raises what hinders that, because no batch may follow then.
     """
     if not is_between_batches(lake):
         return 0
@@ -96,7 +99,11 @@ def run_asked(lake: Lake, policy: Policy, settings: Settings, handlers: Mapping[
             errand = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:  # whoever asked has given up
             continue
-        _put(_answer_path(path), _outcome(lambda: holder_of(lake, policy, settings), handlers, errand))
+        answer = _outcome(lambda: holder_of(lake, policy, settings), handlers, errand)
+        if "problem" in answer and is_begun(lake):  # the stream's next batch must not build on half of it
+            take_back_unfinished(lake, published(lake))
+            settle(lake, None)
+        _put(_answer_path(path), answer)
         path.unlink(missing_ok=True)
     return len(asked)
 
@@ -105,6 +112,11 @@ def is_between_batches(lake: Lake) -> bool:
     """Whether something is published and no batch is half-written."""
     snapshot = published(lake)
     return snapshot is not None and pending_intent(lake.path / INTENT, snapshot.batch_id) is None
+
+
+def is_begun(lake: Lake) -> bool:
+    """Whether something of an errand is on record as begun and not published."""
+    return not is_between_batches(lake) or (lake.path / ATTEMPT).exists()
 
 
 def _outcome(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipelines.errands.errands import Handler
+from pipelines.quarantine.replay import replay_errand
 from pipelines.upkeep.pause import upkeep
 
-HANDLERS: dict[str, Handler] = {"upkeep": upkeep}
+HANDLERS: dict[str, Handler] = {"replay": replay_errand, "upkeep": upkeep}

@@ -1,4 +1,5 @@
-"""A rebuild on record before its first write, so that one which was broken off can be taken back.
+"""A rebuild, or a portion of a replay, on record before its first write, so that one which was broken off can be
+taken back.
 
 Until the row in ops.batches is there, all that an attempt has written is rows of a batch that nobody has published,
 and newer versions of tables whose published version is still there. Both can be undone at any time.
@@ -33,19 +34,29 @@ class RebuildRefused(RuntimeError):
 
 @dataclass(frozen=True)
 class Attempt:
-    """`batch_id`: the batch it is going to publish. `batch_at` in microseconds. `id`: its transactions' name."""
+    """`batch_id`: the batch it is going to publish. `batch_at` in microseconds. `app_id`: its transactions' name."""
 
     id: str
     batch_id: int
     batch_at: int
     policy_fingerprint: str
     versions: dict[str, int]
+    stream: str | None = None  # of a replay, whose transactions are those of a direct batch
+
+    @property
+    def app_id(self) -> str:
+        return self.stream or f"rebuild:{self.id}"
 
 
-def begin(snapshot: Snapshot, batch_at: int, policy_fingerprint: str) -> Attempt:
+def begin(snapshot: Snapshot, batch_at: int, policy_fingerprint: str, stream: str | None = None) -> Attempt:
     """A new attempt on disk, to publish the batch after the snapshot's."""
     attempt = Attempt(
-        uuid.uuid4().hex, snapshot.batch_id + 1, batch_at, policy_fingerprint, snapshot.table_versions
+        uuid.uuid4().hex,
+        snapshot.batch_id + 1,
+        batch_at,
+        policy_fingerprint,
+        snapshot.table_versions,
+        stream,
     )
     path = snapshot.lake.path / ATTEMPT
     partial = path.with_suffix(".partial")
@@ -63,7 +74,7 @@ def forget(lake: Lake) -> None:
 
 
 def take_back_unfinished(lake: Lake, snapshot: Snapshot | None) -> bool:
-    """Undo what a rebuild that never came to publishing has written. For the holder of the lake's lock.
+    """Undo what a rebuild or replay that never came to publishing has written. For the holder of the lake's lock.
 
     LakeChanged when the tables have changed in a way that no attempt on record explains.
     """
@@ -72,7 +83,7 @@ def take_back_unfinished(lake: Lake, snapshot: Snapshot | None) -> bool:
     last = snapshot.batch_id if snapshot is not None else 0
     own = set(own_transactions(pending_intent(lake.path / INTENT, last)))
     if attempt is not None:
-        own.add(Txn(f"rebuild:{attempt.id}", attempt.batch_id))
+        own.add(Txn(attempt.app_id, attempt.batch_id))
     require_as_left(lake, snapshot.table_versions if snapshot is not None else {}, own)
     if snapshot is None or attempt is None:
         return False
@@ -85,7 +96,7 @@ def take_back_unfinished(lake: Lake, snapshot: Snapshot | None) -> bool:
                 lake.open(spec).restore(
                     version, commit_properties=CommitProperties(custom_metadata=OWN_COMMIT)
                 )
-        discard_unpublished(lake, snapshot.batch_id, f"rebuild:{attempt.id}")
+        discard_unpublished(lake, snapshot.batch_id, attempt.app_id)
     forget(lake)
     return is_unfinished
 

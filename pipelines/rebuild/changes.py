@@ -12,6 +12,7 @@ from conf.table_spec import TableSpec
 from conf.tables import (
     ALL,
     BATCHES,
+    BRONZE_CORRECTIONS,
     BRONZE_EVENTS,
     IDENTITY_LOG,
     IDENTITY_MAP,
@@ -29,7 +30,7 @@ NOBODY = 0  # in the log: the identifier counts no longer
 # When a row came, and in which place, stays with the row while its key does.
 _KEPT = ("batch_id", "batch_ordinal")
 # Not derived (bronze), never rewritten (the log), or not a function of the records alone (redirects).
-_APART = (BRONZE_EVENTS, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
+_APART = (BRONZE_EVENTS, BRONZE_CORRECTIONS, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from conf.policy import Policy
 from conf.settings import Settings
 from conf.source_mapping import load_mapping
 from conf.table_spec import DELETED, TableSpec
-from conf.tables import ALL, BATCHES, BRONZE_EVENTS, QUARANTINE
+from conf.tables import ALL, BATCHES, BRONZE_CORRECTIONS, BRONZE_EVENTS, QUARANTINE
 from pipelines.batch.process import BatchProcessor
 from pipelines.components_graphframes import choose_components
+from pipelines.quarantine.corrections import corrected, corrections_of
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import Snapshot
@@ -97,7 +98,8 @@ def replay(
     """Every derived table computed from the snapshot's bronze under `policy`. Nothing of the lake is written."""
     mappings = {name: load_mapping(name) for name in _mappings(snapshot)}
     parser = RecordParser(mappings, policy, key, settings.max_record_bytes)
-    received = read_again(spark, snapshot, parser, progress)
+    corrections = corrections_of(snapshot)
+    received = read_again(spark, snapshot, corrections, parser, progress)
     progress(f"resolving and folding {received.num_rows:,} records")
     components = choose_components(settings.engine, spark, settings.graphframes_from_edges)
     memory = RowsInMemory()
@@ -116,15 +118,19 @@ def replay(
             open_state=partial(LakeState.load, policy=policy),
         )
         processor.process(lambda: received, 0)
-    tables = {spec: memory.rows(spec) for spec in ALL if spec not in (BRONZE_EVENTS, BATCHES)}
-    tables[QUARANTINE] = _with_payloads(tables[QUARANTINE], snapshot)
+    tables = {
+        spec: memory.rows(spec) for spec in ALL if spec not in (BRONZE_EVENTS, BRONZE_CORRECTIONS, BATCHES)
+    }
+    tables[QUARANTINE] = _with_payloads(tables[QUARANTINE], snapshot, corrections)
     counts = memory.rows(BATCHES).to_pylist() or [{}]
     names = ("received_count", "valid_count", "quarantined_count", "duplicate_count")
     return Rebuilt(tables, **{name: counts[0].get(name, 0) for name in names})
 
 
-def read_again(spark: SparkSession, snapshot: Snapshot, parser: RecordParser, progress: Progress) -> pa.Table:
-    """The snapshot's records as the parser reads them now, in REPLAYED_SCHEMA."""
+def read_again(
+    spark: SparkSession, snapshot: Snapshot, corrections: pa.Table, parser: RecordParser, progress: Progress
+) -> pa.Table:
+    """The snapshot's records, corrected ones as corrected, as the parser reads them now, in REPLAYED_SCHEMA."""
     portions = list(_portions(snapshot))
     total = sum(count for _, _, count in portions)
     bronze = (
@@ -132,6 +138,7 @@ def read_again(spark: SparkSession, snapshot: Snapshot, parser: RecordParser, pr
         .option("versionAsOf", snapshot.version(BRONZE_EVENTS))
         .load(str(snapshot.lake.table_path(BRONZE_EVENTS)))
     )
+    bronze = corrected(bronze, corrections)
     parts, done = [REPLAYED_SCHEMA.empty_table()], 0
     for first, last, count in portions:
         rows = bronze.where(F.col("batch_id").between(first, last))
@@ -164,7 +171,7 @@ def _portions(snapshot: Snapshot) -> Iterator[tuple[int, int, int]]:
         yield first, last, count
 
 
-def _with_payloads(quarantine: pa.Table, snapshot: Snapshot) -> pa.Table:
+def _with_payloads(quarantine: pa.Table, snapshot: Snapshot, corrections: pa.Table) -> pa.Table:
     """Conflicting records were acceptable as such, so their bytes are still to be had from bronze."""
     lacking = np.flatnonzero(quarantine["payload"].is_null().to_numpy())
     if not len(lacking):
@@ -176,6 +183,7 @@ def _with_payloads(quarantine: pa.Table, snapshot: Snapshot) -> pa.Table:
         & pc.field("origin_ordinal").isin(wanted["origin_ordinal"].unique()),
     )
     bytes_of = dict(zip(_places(found), found["payload"].to_pylist(), strict=True))
+    bytes_of |= zip(_places(corrections), corrections["payload"].to_pylist(), strict=True)
     payloads = quarantine["payload"].to_pylist()
     for at, place_of in zip(lacking.tolist(), _places(wanted), strict=True):
         payloads[at] = bytes_of.get(place_of)

@@ -83,6 +83,7 @@ def exchange(
     after_commit: PostCommitHookProperties | None = None,
     partitions: Mapping[str, dict[str, str | None]] | None = None,
     partition_by: tuple[str, ...] = (),
+    commit: CommitProperties = OWN,
 ) -> None:
     """One commit of our own: `added` in, `removed` (path and size) out. `partitions`: of removed paths, if any."""
     at = int(time.time() * 1000)
@@ -97,7 +98,7 @@ def exchange(
         "append",
         table.schema(),
         list(partition_by),
-        commit_properties=OWN,
+        commit_properties=commit,
         post_commithook_properties=after_commit,
     )
 
@@ -115,7 +116,11 @@ def add_action(
 
 
 def statistics(spec: TableSpec, file: Path) -> str:
-    """A file's row count, and the smallest and largest value of the numbers and instants that may have statistics."""
+    """A file's row count, and the smallest and largest value of every column that may have statistics.
+
+    All of them: where a column that has statistics in one file has no bounds in another, delta-rs compares with null
+    when a reader filters by it, and that file's rows are not found.
+    """
     footer = pq.read_metadata(file)
     indexed = set(spec.properties["delta.dataSkippingStatsColumns"].split(","))
     low: dict[str, Any] = {}
@@ -123,17 +128,19 @@ def statistics(spec: TableSpec, file: Path) -> str:
     nulls: dict[str, int] = {}
     for at in range(footer.num_columns):
         name = footer.schema.column(at).path
-        parts = [footer.row_group(g).column(at).statistics for g in range(footer.num_row_groups)]
-        if name not in indexed or any(s is None or not s.has_null_count for s in parts):
+        if name not in indexed:
             continue
-        nulls[name] = sum(s.null_count for s in parts)
-        bounds = [(s.min, s.max) for s in parts if s.has_min_max]
-        # Strings are cut off in footers, and nothing is looked up by them.
-        if bounds and all(isinstance(v, (int, date)) and not isinstance(v, bool) for b in bounds for v in b):
-            low[name], high[name] = (
-                _json_value(min(b[0] for b in bounds)),
-                _json_value(max(b[1] for b in bounds)),
-            )
+        parts = [footer.row_group(g).column(at).statistics for g in range(footer.num_row_groups)]
+        if all(s is not None and s.has_null_count and (s.has_min_max or not s.num_values) for s in parts):
+            nulls[name] = sum(s.null_count for s in parts)
+            told = [s for s in parts if s.has_min_max]
+            bounds = min((s.min for s in told), default=None), max((s.max for s in told), default=None)
+        else:  # values of kilobytes have no bounds in a footer
+            column = pq.read_table(file, columns=[name])[name]
+            nulls[name], found = column.null_count, pc.min_max(column)
+            bounds = found["min"].as_py(), found["max"].as_py()
+        if bounds[0] is not None:
+            low[name], high[name] = map(_json_value, bounds)
     return json.dumps(
         {"numRecords": footer.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls}
     )

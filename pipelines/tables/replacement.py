@@ -1,13 +1,20 @@
-"""All rows of a table replaced in one commit. Readers that are pinned to a version keep the rows they had."""
+"""Rows of a table replaced in one commit: all, or those of some keys. Pinned readers keep the rows they had."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
 import pyarrow as pa
 from deltalake import CommitProperties, Transaction, write_deltalake
 
 from conf.table_spec import TableSpec
+from pipelines.tables.base_rewrite import ROWS_PER_READ
+from pipelines.tables.data_files import add_action, exchange, file_sizes, remove_files, write_files
 from pipelines.tables.delta_rs_writer import AFTER_COMMIT, PARQUET
 from pipelines.tables.lake import Lake
+from pipelines.tables.live_rows import same_keys
 from pipelines.tables.writer import Txn, conform
 
 
@@ -26,3 +33,49 @@ def replace_rows(lake: Lake, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
             post_commithook_properties=AFTER_COMMIT,
         )
     return lake.version(spec)
+
+
+def replace_keyed_rows(
+    lake: Lake, spec: TableSpec, key: tuple[str, ...], gone: pa.Table, rows: pa.Table, txn: Txn
+) -> int:
+    """`rows` in place of those whose `key` is in `gone`; how many those were. Only the files that hold one are read."""
+    rows = conform(spec, rows)
+    table = lake.open(spec)
+    dataset = table.to_pyarrow_dataset()
+    stays: dict[str, np.ndarray] = {}
+    touched = []
+    for fragment in dataset.get_fragments():
+        held = fragment.to_table(schema=dataset.schema, columns=list(key))
+        found, _ = same_keys(held, gone, key)
+        if len(found):
+            stays[fragment.path] = np.ones(held.num_rows, bool)
+            stays[fragment.path][found] = False
+            touched.append(fragment)
+
+    def what_is_there_then() -> Iterator[pa.Table]:
+        for fragment in touched:
+            at = 0
+            batches = fragment.to_batches(
+                schema=dataset.schema, columns=list(spec.names), batch_size=ROWS_PER_READ, use_threads=False
+            )
+            for batch in batches:
+                mask = stays[fragment.path][at : at + batch.num_rows]
+                at += batch.num_rows
+                yield pa.Table.from_batches([batch]).filter(pa.array(mask))
+        yield rows
+
+    folder, sizes = lake.table_path(spec), file_sizes(table)
+    written = write_files(folder, spec, what_is_there_then())
+    try:
+        exchange(
+            table,
+            [add_action(spec, f, True) for f in written],
+            {name: sizes[name] for name in (Path(f.path).name for f in touched)},
+            data_change=True,
+            after_commit=AFTER_COMMIT,
+            commit=CommitProperties(app_transactions=[Transaction(txn.app_id, txn.version)]),
+        )
+    except BaseException:
+        remove_files(written)
+        raise
+    return sum(int((~mask).sum()) for mask in stays.values())

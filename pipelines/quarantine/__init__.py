@@ -1,0 +1,1 @@
+"""What was refused: looked at, and read again once its cause is gone."""

@@ -1,0 +1,106 @@
+"""ReplayBatch: refused events that are acceptable now, through the stream's own batch function.
+
+As a batch of the stream, but: bronze has the records already; rows of the quarantine are replaced and not only added;
+the counts are what changes; the offsets of record stay where they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from conf.table_spec import TableSpec
+from conf.tables import BRONZE_CORRECTIONS, EVENTS, QUARANTINE
+from pipelines.batch import rows
+from pipelines.batch.activity import Active
+from pipelines.batch.contract import Attempt
+from pipelines.batch.process import BatchProcessor
+from pipelines.batch.publish import Publication, replay_row
+from pipelines.batch.resolution import Identified
+from pipelines.kafka.offsets import Offsets
+from pipelines.quarantine.reread import Reread
+from pipelines.quarantine.selection import PLACE
+from pipelines.tables.delta_rs_writer import DeltaRsWriter
+from pipelines.tables.replacement import replace_keyed_rows
+from pipelines.tables.writer import Txn
+from quality.standing import ConservationError, Standing
+from transforms.replayed import BROUGHT_BY
+
+
+class ReplayAttempt(Attempt):
+    """Rows leave the quarantine even where none come."""
+
+    def is_changed(self, spec: TableSpec, rows: pa.Table) -> bool:
+        return spec is QUARANTINE or super().is_changed(spec, rows)
+
+
+class ReplayWriter(DeltaRsWriter):
+    """Writes as ever, but rows of the quarantine in place of those at `replaced`."""
+
+    replaced: pa.Table
+
+    def append(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
+        if spec is not QUARANTINE:
+            return super().append(spec, rows, txn)
+        gone = replace_keyed_rows(self._lake, spec, PLACE, self.replaced, rows, txn)
+        if gone != self.replaced.num_rows:
+            raise ConservationError(
+                f"{self.replaced.num_rows} events were to leave the quarantine, {gone} rows did; nothing is published"
+            )
+        return self._lake.version(spec)
+
+
+class ReplayBatch(BatchProcessor):
+    """Publishes portions of a replay, each as one batch. Whoever calls has an attempt on record first."""
+
+    kind = "replay"
+    attempt = ReplayAttempt
+    writer: ReplayWriter
+    _reread: Reread
+
+    def replay(self, reread: Reread, number: int) -> None:
+        """Publish one portion; `number` counts them."""
+        self._reread, self.writer.replaced = reread, reread.replaced
+        self.process(lambda: reread.received, number)
+
+    def in_order(self, received: pa.Table) -> pa.Table:
+        return received.combine_chunks()  # as they arrived, in whichever batch
+
+    def landing(
+        self, received: pa.Table, standing: Standing, valid: pa.Table, batch_id: int
+    ) -> dict[TableSpec, pa.Table]:
+        refused = rows.quarantine_rows(received, standing, batch_id)
+        arrived = pa.chunked_array(
+            [c for mask in (standing.refused, standing.conflicting) for c in _where(received, mask)],
+            pa.int64(),
+        )
+        at = refused.schema.get_field_index("batch_id")
+        corrections, batch = self._reread.corrections, np.full(self._reread.corrections.num_rows, batch_id)
+        return {
+            BRONZE_CORRECTIONS: corrections.set_column(
+                corrections.num_columns - 1, corrections.schema.field("batch_id"), pa.array(batch, pa.int64())
+            ),
+            QUARANTINE: refused.set_column(at, refused.schema.field(at), arrived),
+            EVENTS: rows.event_rows(valid, batch_id),
+        }
+
+    def offsets_after(self, received: pa.Table, offsets: Offsets) -> Offsets:
+        return offsets
+
+    def row(
+        self,
+        publication: Publication,
+        stream_batch_id: int,
+        received: pa.Table,
+        standing: Standing,
+        identified: Identified,
+        active: Active,
+    ) -> pa.Table:
+        replaced, corrected = self._reread.replaced.num_rows, self._reread.corrections.num_rows
+        return replay_row(
+            publication, stream_batch_id, received, standing, identified, active, replaced, corrected
+        )
+
+
+def _where(received: pa.Table, mask: object) -> list[pa.Array]:
+    return received[BROUGHT_BY].filter(pa.array(mask)).chunks
