@@ -34,7 +34,10 @@ Rows = Mapping[TableSpec, list[Row]]
 Digests = dict[str, str]
 INSTANTS_OF_BATCHES = ("since_at", "logged_at")
 # What no two runs share: names of streams, clocks, and versions, which count attempts.
-OF_A_RUN = ("stream", "step_seconds", "table_versions", "started_at", "published_at", "offsets", "inputs")
+OF_A_RUN = (
+    *("stream", "step_seconds", "table_versions", "started_at", "published_at", "offsets", "inputs"),
+    "offset_entry",
+)
 # What depends on how often a batch was cut and numbered; left out where batches differ.
 OF_BATCHES = ("batch_id", "updated_batch_id", "batch_ordinal", "stream_batch_id", "since_at", "component_id")
 MINTED = ("first_canonical_id", "retired_canonical_id", "from_canonical_id", "to_canonical_id")
@@ -59,7 +62,9 @@ def digests(rows: Rows, *, is_renumbered: bool = False) -> Digests:
     `is_renumbered`: batches were cut otherwise, so minted ids are told by the person's identifiers, and what follows
     the sequence of batches is left out.
     """
-    started = {b["started_at"]: b["batch_id"] for b in rows[BATCHES]}
+    # A rebuild and the compaction after it have one instant, which is the rebuild's.
+    by_number = sorted(rows[BATCHES], key=lambda b: b["batch_id"], reverse=True)
+    started = {b["started_at"]: b["batch_id"] for b in by_number}
     person = _persons(rows)
     found = {}
     for spec in ALL:

@@ -88,7 +88,8 @@ class Line:
         self.faults.op, self.faults.batch = op.name, None
         self._land(op)
         before, after = policies()
-        self.policy = after if OPS.index(op) > [o.kind for o in OPS].index("rebuild") else before
+        since_rebuild = OPS[[o.kind for o in OPS].index("rebuild") + 1 :]
+        self.policy = after if op in since_rebuild else before
         with without_spark(self.faults, is_stopped) as queries, injected(self.faults):
             try:
                 if op.kind == "stream":

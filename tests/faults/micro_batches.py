@@ -171,7 +171,8 @@ def without_spark(faults: Faults, is_stopped: bool = False) -> Iterator[list[Mic
         batches = parsing(parser, known)(frame.to_batches())
         return pa.Table.from_batches(batches, PARSED_SCHEMA)
 
-    def read_again(_: Any, snapshot: Any, parser: Any, __: Any) -> pa.Table:
+    def read_again(_: Any, snapshot: Any, corrections: pa.Table, parser: Any, __: Any) -> pa.Table:
+        assert not corrections.num_rows  # no record of these events is corrected
         bronze = snapshot.dataset(BRONZE_EVENTS).to_table().combine_chunks()
         return pa.Table.from_batches(replaying(parser)(bronze.to_batches()), REPLAYED_SCHEMA)
 
