@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from conf.table_spec import Severity, SpecError, TableSpec
 from conf.tables import (
     BATCHES,
+    BRONZE_CORRECTIONS,
     BRONZE_EVENTS,
     EVENTS,
     IDENTIFIERS,
@@ -63,21 +64,46 @@ def _node_is_known(table: TableSpec, column: str, node: str = "") -> LakeRule:
     )
 
 
-# A rebuild counts all records anew: up to the last one its own counts hold, and after it those of each batch.
+# A rebuild counts all records anew, and a replay moves rows of earlier batches. So up to the last of either the totals
+# have to agree, from the rebuild's own on, and after it the counts of each batch.
 _COUNTED = """
 WITH rebuilt AS (
   SELECT coalesce(max(batch_id), -1) AS batch_id FROM ops.batches WHERE kind = 'rebuild'
 ),
+settled AS (
+  SELECT coalesce(max(batch_id), -1) AS batch_id FROM ops.batches WHERE kind IN ('rebuild', 'replay')
+),
 counted AS (
-  SELECT batch_id, coalesce(CASE WHEN kind = 'rebuild' THEN metrics['replayed_$count'] ELSE $count END, 0) AS row_count
-  FROM ops.batches WHERE batch_id >= (SELECT batch_id FROM rebuilt)
+  SELECT greatest(batch_id, (SELECT batch_id FROM settled)) AS batch_id,
+    sum(CASE WHEN kind = 'rebuild' THEN metrics['replayed_$count'] ELSE $count END) AS row_count
+  FROM ops.batches WHERE batch_id >= (SELECT batch_id FROM rebuilt) GROUP BY 1
 ),
 found AS (
-  SELECT greatest(batch_id, (SELECT batch_id FROM rebuilt)) AS batch_id, count(*) AS row_count
+  SELECT greatest(batch_id, (SELECT batch_id FROM settled)) AS batch_id, count(*) AS row_count
   FROM ($rows) AS row_ GROUP BY 1
 )
 SELECT 1 FROM counted FULL OUTER JOIN found ON found.batch_id = counted.batch_id
 WHERE coalesce(found.row_count, 0) <> coalesce(counted.row_count, 0)
+"""
+
+# Archiving takes whole files, which may hold a part of a batch, and says how many records are gone by then.
+_RECORDS = """
+WITH compared AS (
+  SELECT coalesce(found.row_count, 0) - batch.record_count AS surplus
+  FROM ops.batches AS batch
+  LEFT JOIN (SELECT batch_id, count(*) AS row_count FROM {batch} GROUP BY batch_id) AS found
+    ON found.batch_id = batch.batch_id
+  WHERE batch.kind <> 'replay'
+),
+archived AS (
+  SELECT metrics['archived_record_count'] AS row_count,
+    row_number() OVER (ORDER BY batch_id DESC) AS newest_first
+  FROM ops.batches WHERE metrics['archived_record_count'] IS NOT NULL
+)
+SELECT 1 FROM compared WHERE surplus > 0
+UNION ALL
+SELECT 1 FROM (SELECT -coalesce(sum(surplus), 0) AS missing FROM compared) AS total
+WHERE missing <> coalesce((SELECT max(row_count) FROM archived WHERE newest_first = 1), 0)
 """
 
 
@@ -90,11 +116,17 @@ LAKE_RULES: tuple[LakeRule, ...] = (
     LakeRule(
         BRONZE_EVENTS,
         "records_are_conserved",
-        "each batch has as many records as ops.batches counted",
-        "SELECT 1 FROM ops.batches AS batch LEFT JOIN "
-        "(SELECT batch_id, count(*) AS row_count FROM {batch} GROUP BY batch_id) AS found "
+        "no batch has more records than ops.batches counted, and none is missing that is not archived",
+        _RECORDS.strip(),
+    ),
+    LakeRule(
+        BRONZE_CORRECTIONS,
+        "corrections_are_conserved",
+        "each replay has as many corrections as ops.batches counted",
+        "SELECT 1 FROM (SELECT batch_id, record_count FROM ops.batches WHERE kind = 'replay') AS batch "
+        "FULL OUTER JOIN (SELECT batch_id, count(*) AS row_count FROM {batch} GROUP BY batch_id) AS found "
         "ON found.batch_id = batch.batch_id "
-        "WHERE coalesce(found.row_count, 0) <> batch.record_count",
+        "WHERE coalesce(found.row_count, 0) <> coalesce(batch.record_count, 0)",
     ),
     LakeRule(
         EVENTS,

@@ -39,7 +39,8 @@ class SpecError(ValueError):
 @dataclass(frozen=True)
 class ColumnSpec:
     """One column. `role` says whether it is content (equal in every correct run) or provenance (batch, origin,
-    minted ids); `personal` keeps file statistics off it; `accepted` are the only values it may have, null aside."""
+    minted ids); `personal` keeps file statistics off it; `accepted` are the only values it may have, null aside;
+    `is_signed` is a count that may take back what was counted before."""
 
     name: str
     type: str
@@ -48,6 +49,7 @@ class ColumnSpec:
     nullable: bool = True
     personal: bool = False
     accepted: tuple[str, ...] = ()
+    is_signed: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -59,7 +61,8 @@ class ColumnSpec:
     @property
     def at_least(self) -> int | None:
         """Counts end `_count`, and nothing is counted below zero."""
-        return 0 if self.type == "long" and self.name.endswith("_count") else None
+        is_count = self.type == "long" and self.name.endswith("_count")
+        return 0 if is_count and not self.is_signed else None
 
 
 @dataclass(frozen=True)

@@ -62,4 +62,5 @@ BRONZE_CORRECTIONS = TableSpec(
     ),
     ("source", "origin", "origin_ordinal", "batch_id"),
     "append",
+    made_from=("bronze.events",),
 )

@@ -37,10 +37,11 @@ BATCHES = TableSpec(
             "events in them; = valid + quarantined + duplicate. An envelope of n events counts n, and 1 if it holds "
             "none that can be read; every other record is one",
             "provenance",
+            is_signed=True,
         ),
-        ColumnSpec("valid_count", "long", "events published", "provenance"),
-        ColumnSpec("quarantined_count", "long", "events refused", "provenance"),
-        ColumnSpec("duplicate_count", "long", "events already known, dropped", "provenance"),
+        ColumnSpec("valid_count", "long", "events published", "provenance", is_signed=True),
+        ColumnSpec("quarantined_count", "long", "events refused", "provenance", is_signed=True),
+        ColumnSpec("duplicate_count", "long", "events already known, dropped", "provenance", is_signed=True),
         ColumnSpec(
             "metrics",
             "map<string,long>",
@@ -81,6 +82,11 @@ BATCHES = TableSpec(
             "conservation",
             "every received event is valid, quarantined or a duplicate",
             "received_count = valid_count + quarantined_count + duplicate_count",
+        ),
+        Check(
+            "only_a_replay_takes_back",
+            "no count but a replay's is below zero",
+            "kind = 'replay' OR least(received_count, valid_count, quarantined_count, duplicate_count) >= 0",
         ),
     ),
 )

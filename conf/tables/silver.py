@@ -38,7 +38,7 @@ QUARANTINE = TableSpec(
     ("source", "origin", "origin_ordinal", "record_position"),
     "append",
     checks=(Check("has_reasons", "whatever is refused has a reason", "reasons IS NOT NULL"),),
-    made_from=("bronze.events",),
+    made_from=("bronze.events", "bronze.corrections"),
 )
 
 EVENTS = TableSpec(
@@ -113,7 +113,7 @@ EVENTS = TableSpec(
             "is_authenticated = (user_node_id IS NOT NULL)",
         ),
     ),
-    made_from=("bronze.events",),
+    made_from=("bronze.events", "bronze.corrections"),
 )
 
 SESSIONS = TableSpec(

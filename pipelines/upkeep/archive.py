@@ -73,7 +73,9 @@ def archived_record_count(snapshot: Snapshot) -> int:
 
     Every published batch has put its records there, and only archiving takes any away.
     """
-    counts = snapshot.arrow(BATCHES, ["record_count"])["record_count"]
+    batches = snapshot.arrow(BATCHES, ["kind", "record_count"])
+    # A replay's records are corrections, and not in bronze.events.
+    counts = batches.filter(pc.not_equal(batches["kind"], "replay"))["record_count"]
     version = snapshot.version(BRONZE_EVENTS)
     here = 0 if version is None else snapshot.lake.open(BRONZE_EVENTS, version).count()
     return max(0, (pc.sum(counts).as_py() or 0) - here)

@@ -12,6 +12,7 @@ from deltalake import write_deltalake
 from conf.table_spec import TableSpec
 from conf.tables import (
     BATCHES,
+    BRONZE_CORRECTIONS,
     BRONZE_EVENTS,
     EVENTS,
     IDENTIFIERS,
@@ -120,7 +121,9 @@ SPOILED: dict[tuple[TableSpec, str], Change] = {
     (PROFILES, "logged_in_in_order"): each(last_login_at=EARLY),
     (PROFILES, "first_login_is_seen"): each(first_login_at=EARLY),
     (BATCHES, "conservation"): each(valid_count=lambda row: row["valid_count"] + 1),
+    (BATCHES, "only_a_replay_takes_back"): each(valid_count=-1),
     (BRONZE_EVENTS, "records_are_conserved"): without_the_first,
+    (BRONZE_CORRECTIONS, "corrections_are_conserved"): added(BRONZE_CORRECTIONS, batch_id=2),
     (EVENTS, "valid_events_are_conserved"): without_the_first,
     (QUARANTINE, "refused_events_are_conserved"): without_the_first,
     **{

@@ -219,6 +219,7 @@ def test_a_cohort_relies_on_what_its_tables_are_made_from():
         "silver.identifiers",
         "silver.events",
         "bronze.events",
+        "bronze.corrections",
         "ops.batches",
     }
     for name in ("logged_in_and_used_mobile", "anonymous_three_times_then_logged_in"):

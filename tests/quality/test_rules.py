@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 
 from conf.lake_rules import LAKE_RULES, LakeRule
 from conf.table_spec import Check, SpecError, TableSpec
-from conf.tables import ALL, BY_NAME, EVENTS, PROFILES, SESSIONS
+from conf.tables import ALL, BATCHES, BRONZE_EVENTS, BY_NAME, EVENTS, PROFILES, SESSIONS
 from pipelines.cli.__main__ import main
 from pipelines.quality_run import columns_of
 from pipelines.tables.lake import Lake, with_hot_parts
@@ -22,7 +22,7 @@ from pipelines.tables.snapshot import published
 from pipelines.views import register_duckdb
 from quality.measure import measure
 from quality.rules import rows_of, rules_of, suites
-from tests.quality.conftest import feed, processor_of
+from tests.quality.conftest import BATCHES_OF_LINES, feed, line, processor_of
 from tests.quality.spoiled import SPOILED, publish_as_it_is
 from tests.scenarios.cases import arrivals, cases_of, policy_of
 
@@ -119,6 +119,29 @@ def test_decisions_keep_every_rule(clean_lake, copy_of):
     assert main(["merge", "user_id:u-ada", "user_id:u-bob", "--force", *at]) == 0
     assert broken(lake) == set()
     assert main(["split", "user_id:u-bob", "--identifier", "device_id:dev-bob", *at]) == 0
+    assert broken(lake) == set()
+
+
+@pytest.mark.thorough
+def test_a_replay_and_an_archive_keep_every_rule(clean_lake, copy_of, tmp_path, capsys):
+    """Both move rows that earlier batches have counted; a record that is nowhere is found all the same."""
+    lake = copy_of(clean_lake)
+    at = ("--lake", str(lake.path))
+    assert main(["quarantine", "show", "--json", *at]) == 0
+    (record,) = map(json.loads, capsys.readouterr().out.splitlines())
+    record["payload"] = line(50, 8, "page_view", device_id="dev-ada").decode()
+    (tmp_path / "fixed.jsonl").write_text(json.dumps(record) + "\n")
+    assert main(["quarantine", "replay", "--payloads", str(tmp_path / "fixed.jsonl"), *at]) == 0
+    assert min(published(lake).arrow(BATCHES)["quarantined_count"].to_pylist()) == -1
+    assert broken(lake) == set()
+
+    archive = ("--archive-older-than", "0", "--archive-to", str(tmp_path / "archive"))
+    assert main(["upkeep", *archive, *at]) == 0
+    snapshot = published(lake)
+    assert snapshot.arrow(BRONZE_EVENTS).num_rows == 0
+    assert dict(snapshot.row["metrics"])["archived_record_count"] == sum(map(len, BATCHES_OF_LINES))
+    assert broken(lake) == set()
+    assert main(["upkeep", "--restore-archive", *at]) == 0
     assert broken(lake) == set()
 
 
