@@ -220,8 +220,8 @@ class TestBesideABatch:
         run_upkeep(world.lake, wishes(), pause)
 
     def test_a_pause_is_cut_off_and_what_is_left_gets_further_ones(self, world, monkeypatch):
-        """With no time at all each pause is one step, and it ends all the same. Seen to fail with every pause beginning
-        at the first step: beside a stream that has something to fold each time, the later ones never come."""
+        """With no time at all each pause is one step, and it ends all the same: beside a stream that has something to
+        fold each time, pauses that begin at the first step would never come to the later ones."""
         steps = []
         monkeypatch.setattr(
             pause_module,
