@@ -114,8 +114,6 @@ def as_text(report: Report) -> str:
             f"{freed:,.1f} MB freed in {report['seconds']:,.1f} s; the stream, if one runs, paused {len(pauses)} "
             f"{'time' if len(pauses) == 1 else 'times'}, at most {max(pauses):.1f} s"
         )
-        if not report["is_complete"]:
-            lines.append("some small files are left to the next upkeep")
     return "\n".join(lines)
 
 

@@ -35,9 +35,10 @@ CHECKPOINT_FROM_COMMITS = 10  # fewer are read faster than a checkpoint is writt
 
 
 def upkeep(holder: Holder, arguments: Mapping[str, Any]) -> Answer:
-    """The errand `upkeep`. Arguments: `history_days`, `history_batches`, `pause_seconds`, `moves` (or null).
+    """The errand `upkeep`. Arguments: `history_days`, `history_batches`, `pause_seconds`, `moves` (or null), and
+    `done_steps`: how many were done in the pauses before this one.
 
-    The answer's `is_complete` is false when steps were left for another pause. `floors`: per table the oldest version
+    The answer's `is_complete` is false when steps are left for another pause. `floors`: per table the oldest version
     that stays readable.
     """
     started = time.monotonic()
@@ -47,20 +48,22 @@ def upkeep(holder: Holder, arguments: Mapping[str, Any]) -> Answer:
     with steps("archive"):
         completed = complete_broken_off(lake)
         moved = change_sides(lake, Moves.of(arguments["moves"])) if arguments["moves"] else None
-    left = 0
-    for name, work in _joining(holder):
-        if time.monotonic() - started > arguments["pause_seconds"]:
-            left += 1
-            continue
+    joining, done = _joining(holder), arguments["done_steps"]
+    while done < len(joining):
+        name, work = joining[done]
         with steps(name):
             work()
+        done += 1
+        if time.monotonic() - started > arguments["pause_seconds"]:
+            break
     with steps("publish"):
         batch_id, oldest = _publish(holder, require_as_left(lake, left_at), history, steps)
     return {
         "batch_id": batch_id,
         "oldest_readable_batch_id": oldest,
         "floors": versions_of(lake, oldest),
-        "is_complete": left == 0,
+        "done_steps": done,
+        "is_complete": done == len(joining),
         "moved": None if moved is None else moved.as_dict(),
         "completed": None if completed is None else completed.as_dict(),
         "step_seconds": dict(steps.seconds),

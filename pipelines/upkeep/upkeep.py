@@ -23,14 +23,15 @@ from conf.settings import Settings
 from conf.table_spec import TableSpec
 from conf.tables import ALL
 from pipelines.errands.errands import Answer, ErrandFailed
+from pipelines.errands.holder import NotReady
 from pipelines.tables.lake import Lake, with_hot_parts
+from pipelines.tables.snapshot import published
 from pipelines.upkeep.archive import Moves, copy_files, from_archive, remove_superfluous_copies, to_archive
 from pipelines.upkeep.delta_log import Pace
 from pipelines.upkeep.history import History, oldest_to_keep, versions_of
 from pipelines.upkeep.leftovers import remove_leftovers
 from pipelines.upkeep.vacuum import Removed, vacuum
 
-MOST_PAUSES = 10  # of one upkeep: what is left after that waits for the next one
 Pause = Callable[[Mapping[str, Any]], Answer]
 Report = dict[str, Any]
 
@@ -86,7 +87,6 @@ def run_upkeep(
             "is_dry_run": False,
             "batch_id": answers[-1]["batch_id"],
             "oldest_readable_batch_id": answers[-1]["oldest_readable_batch_id"],
-            "is_complete": answers[-1]["is_complete"],
             "pauses_seconds": [round(a["pause_seconds"], 3) for a in answers],
             "step_seconds": _summed(a["step_seconds"] for a in answers),
             "moved_file_count": 0 if done is None else len(done.files),
@@ -98,6 +98,8 @@ def run_upkeep(
 
 def dry_run(lake: Lake, wishes: Wishes, pace: Pace = no_pace) -> Report:
     """What would go if nothing were joined first. Changes nothing."""
+    if published(lake) is None:
+        raise NotReady(f"the lake {lake.path} has no published batch yet")
     now = time.time_ns()
     before = {spec: _size(lake, spec) for spec in with_hot_parts(ALL)}
     oldest = oldest_to_keep(lake, wishes.history, None, datetime.now(UTC))
@@ -132,13 +134,16 @@ def _copied(lake: Lake, wishes: Wishes, pace: Pace, say: Callable[[str], None]) 
 def _paused(
     wishes: Wishes, pause: Pause, moves: Moves | None, pace: Pace, say: Callable[[str], None]
 ) -> list[Answer]:
-    """The answers of as many pauses as it takes; files change sides in the first."""
+    """The answers of as many pauses as it takes, each at least one step; files change sides in the first."""
     answers: list[Answer] = []
-    while len(answers) < MOST_PAUSES and not (answers and answers[-1]["is_complete"]):
+    while not (answers and answers[-1]["is_complete"]):
+        if answers:
+            time.sleep(answers[-1]["pause_seconds"])  # batches have as long again in between
         arguments = {
             "history_days": wishes.history.days,
             "history_batches": wishes.history.batches,
             "pause_seconds": wishes.pause_seconds,
+            "done_steps": answers[-1]["done_steps"] if answers else 0,
             "moves": moves.as_dict() if moves is not None and not answers else None,
         }
         answers.append(pause(arguments))

@@ -101,6 +101,10 @@ def test_the_command_says_what_it_did(tmp_path, capsys):
     assert main(["upkeep", *lake, "--archive-to", str(tmp_path)]) == 2
     assert "go together" in capsys.readouterr().err
     assert main(["upkeep", "--lake", str(tmp_path / "none")]) == 1
+    empty = filled(tmp_path / "empty", 0)
+    for words in ([], ["--dry-run"]):
+        assert main(["upkeep", "--lake", str(empty.path), *words]) == 1
+        assert "has no published batch yet" in capsys.readouterr().err
     assert main(["upkeep", *lake, "--restore-archive"]) == 1
     assert (
         capsys.readouterr().err.splitlines()[-1]
