@@ -65,6 +65,11 @@ FLAGS: dict[str, str] = {
 }
 
 
+def explained(code: str) -> tuple[str, str]:
+    """What a reason means, and the way out; one that another version of the program wrote has no words here."""
+    return REASONS.get(code, ("a reason that this version does not know", "replay, and see"))
+
+
 def pages_tables() -> str:
     """Both tables as the page has them, in Markdown."""
     lines = ["| reason | is given for | way out |", "|---|---|---|"]

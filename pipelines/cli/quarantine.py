@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from conf.bad_input import REASONS, explained
 from conf.policy import load_policy
 from conf.settings import Settings, load_settings
 from pipelines.cli.problems import BadUsage, Exit, reported
@@ -24,11 +25,14 @@ from pipelines.quarantine.reread import NO_CORRECTIONS
 from pipelines.quarantine.selection import Selection, selected, with_payloads
 from pipelines.tables.lake import existing_lake
 from pipelines.tables.snapshot import Snapshot, published
-from quality.reasons import REASONS, explained
 from transforms.instants import instant
 
 EMPTY = "nothing is in quarantine"
 NONE_SUCH = "nothing in quarantine is like that; `stitchlake quarantine list` shows what is"
+AFTER_A_FIX = (
+    "after a fix: stitchlake quarantine replay; records that are wrong themselves: show --json > FILE, correct the "
+    "payloads there, replay --payloads FILE"
+)
 DEFAULT_LIMIT = 10
 
 
@@ -37,7 +41,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "quarantine",
         help="what was refused and why; replay it after a fix",
         description="What was refused and why, and reading it again once the cause is mended.",
-        epilog="Reasons: " + "; ".join(f"{r.code}: {r.means}" for r in REASONS.values()) + ".",
+        epilog="Reasons: " + "; ".join(f"{code}: {meaning}" for code, (meaning, _) in REASONS.items()) + ".",
     )
     actions = p.add_subparsers(dest="action", required=True, metavar="list|show|replay")
     listing = actions.add_parser(
@@ -171,8 +175,9 @@ def _as_text(found: dict[str, Any]) -> str:
     ]
     table = as_table(names, rows).rpartition("\n")[0]
     reasons = list(dict.fromkeys(g["reason"] for g in found["groups"]))
-    words = [f"{code}: {explained(code).means}\n  → {explained(code).way_out}" for code in reasons]
-    return "\n".join([f"{found['event_count']:,} events in quarantine", "", table, "", *words])
+    words = ["{}: {}\n  → {}".format(code, *explained(code)) for code in reasons]
+    head = f"{found['event_count']:,} events in quarantine"
+    return "\n".join([head, "", table, "", *words, "", AFTER_A_FIX])
 
 
 def _show(args: argparse.Namespace, selection: Selection, snapshot: Snapshot | None) -> int:
@@ -202,7 +207,7 @@ def _record(row: dict[str, Any], width: int) -> str:
         f"  received   {row['received_at']}, batch {row['batch_id']}, mapping {row['mapping']}, tenant {row['tenant']}",
     ]
     for code in row["reasons"]:
-        lines += [f"  {code}: {explained(code).means}", f"    → {explained(code).way_out}"]
+        lines.append("  {}: {}\n    → {}".format(code, *explained(code)))
     payload = row["payload"] if "payload" in row else f"(no text; base64) {row['payload_base64']}"
     lines.append("  payload    " + ("none" if payload is None else _cut(payload, width - 13)))
     return "\n".join(lines)

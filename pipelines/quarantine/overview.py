@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from conf.bad_input import explained
 from pipelines.quarantine.selection import BYTES
-from quality.reasons import explained
 
 
 def summary(events: pa.Table) -> dict[str, Any]:
@@ -33,8 +33,8 @@ def summary(events: pa.Table) -> dict[str, Any]:
             "last_batch_id": max(r["batch_id"] for r in rows),
             "first_received_at": _text(min(_received(rows), default=None)),
             "last_received_at": _text(max(_received(rows), default=None)),
-            "means": explained(reason).means,
-            "way_out": explained(reason).way_out,
+            "means": explained(reason)[0],
+            "way_out": explained(reason)[1],
         }
         for (reason, source, mapping), rows in groups.items()
     ]
