@@ -65,8 +65,8 @@ def test_tables_are_written_in_waves_each_in_the_batchs_transaction_and_the_publ
         batch.start({PROFILES.hot: rows_of(PROFILES.hot, {}), IDENTITY_LOG: rows_of(IDENTITY_LOG)})
         batch.publish(rows_of(BATCHES, {}))
     names = [name for name, _ in writer.calls]
-    assert set(names[:3]) == {spec.full_name for spec in RECEIVED}
-    assert names[3:] == ["gold.profiles_hot", "ops.batches"]  # without rows there is no commit
+    assert set(names[: len(RECEIVED)]) == {spec.full_name for spec in RECEIVED}
+    assert names[len(RECEIVED) :] == ["gold.profiles_hot", "ops.batches"]  # without rows there is no commit
     assert {txn for _, txn in writer.calls} == {Txn("s", 4)}
 
 
