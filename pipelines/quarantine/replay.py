@@ -25,12 +25,12 @@ from pipelines.errands.errands import Answer, ErrandFailed
 from pipelines.errands.holder import Holder
 from pipelines.hashing_key import fingerprint
 from pipelines.quarantine.batch import ReplayBatch, ReplayWriter
-from pipelines.quarantine.corrections import RECORD, Corrections, Place
+from pipelines.quarantine.corrections import RECORD, Corrections, Place, corrections_of
 from pipelines.quarantine.reread import NO_CORRECTIONS, Outcome, Reread, is_whole, read_again
 from pipelines.quarantine.selection import Selection, portions, selected, with_payloads
 from pipelines.rebuild.attempt import begin, forget
 from pipelines.state.lake_state import LakeState
-from pipelines.tables.snapshot import published
+from pipelines.tables.snapshot import Snapshot, published
 from transforms.control import CONTROL
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
@@ -99,7 +99,7 @@ def replay(
     """
     events = selected(holder.snapshot, selection)
     if corrections.payloads:
-        events = _corrected(events, corrections)
+        events = _corrected(holder.snapshot, events, corrections)
     is_decision = pc.equal(events["mapping"], CONTROL)
     total = Outcome(left=+Counter({DECISION: pc.sum(is_decision).as_py() or 0}))
     wanted = events.filter(pc.invert(is_decision))
@@ -118,8 +118,12 @@ def replay(
     return Replayed(events.num_rows, total, publisher.finish())
 
 
-def _corrected(events: pa.Table, corrections: Corrections) -> pa.Table:
-    """The events of the corrected records. ReplayRefused when one of those cannot be corrected."""
+def _corrected(snapshot: Snapshot, events: pa.Table, corrections: Corrections) -> pa.Table:
+    """The events of the records to be corrected. ReplayRefused when one of those cannot be."""
+    done = {
+        (r["source"], r["origin"], r["origin_ordinal"]): r["payload"]
+        for r in corrections_of(snapshot).to_pylist()
+    }
     wanted = corrections.payloads
     places = list(zip(*(events[name].to_pylist() for name in RECORD), strict=True))
     is_wanted = pa.array([place in wanted for place in places], pa.bool_())
@@ -127,8 +131,10 @@ def _corrected(events: pa.Table, corrections: Corrections) -> pa.Table:
     groups: dict[Place, list[dict[str, Any]]] = {place: [] for place in wanted}
     for row in found.to_pylist():
         groups[row["source"], row["origin"], row["origin_ordinal"]].append(row)
-    for (_, origin, ordinal), group in groups.items():
+    for (source, origin, ordinal), group in groups.items():
         record = f"record {ordinal} of {origin}"
+        if not group and done.get((source, origin, ordinal)) == wanted[source, origin, ordinal]:
+            continue  # by an earlier replay
         if not group:
             raise ReplayRefused(
                 f"{record} is not among the selected events in quarantine; see `quarantine list`"

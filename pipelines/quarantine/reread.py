@@ -59,7 +59,7 @@ class Outcome:
 class Reread:
     """`received`: the events that change, in REPLAYED_SCHEMA, as they arrived; those of them that are refused again
     are refused for other reasons. `replaced`: the places in quarantine that they stand in for. `corrections`: rows of
-    bronze.corrections, of the records that a correction makes acceptable."""
+    bronze.corrections."""
 
     received: pa.Table
     replaced: pa.Table
@@ -85,8 +85,7 @@ def read_again(
 ) -> Reread:
     """Read the records of `refused` rows of the quarantine, which are as they arrived, by today's rules.
 
-    Of an envelope only the events that are in quarantine count: the others are published. `state` knows those. A
-    correction under which no event of its record is acceptable is as if it were not there.
+    Of an envelope only the events that are in quarantine count: the others are published. `state` knows those.
     """
     records, left = _records_of(snapshot, refused, corrections)
     if not records:
@@ -115,16 +114,15 @@ def read_again(
     standing = judge(received, state)
     was_rows = [records[n].refused.get(p) for n, p in zip(numbers, position[candidates], strict=True)]
     changes = _changes(received, standing, was_rows) | takes_all[numbers]
-    accepted = np.bincount(numbers[~standing.quarantined], minlength=len(records)) > 0
     is_corrected = np.array([r.is_corrected for r in records])
-    changes = np.where(is_corrected[numbers], accepted[numbers], changes)
+    changes |= is_corrected[numbers]
     replaced = [was for was, change in zip(was_rows, changes, strict=True) if was is not None and change]
     brought_by = [next(iter(records[n].refused.values()))["batch_id"] for n in numbers[changes]]
     changed = _with_identifiers_of(received.filter(pa.array(changes)), rows)
     return Reread(
         changed.append_column(REPLAYED_SCHEMA.field(len(PARSED_SCHEMA)), pa.array(brought_by, pa.int64())),
         pa.Table.from_pylist(replaced, schema=_places_schema()),
-        _corrections(received, numbers, records, is_corrected & accepted, corrections.author),
+        _corrections(received, numbers, records, is_corrected, corrections.author),
         Outcome(
             int(standing.valid.sum()),
             int(standing.duplicate.sum()),
@@ -148,9 +146,9 @@ def _records_of(
     for group in groups:
         by_position = {row["record_position"]: row for row in group}
         if is_whole(group):
-            payload = corrections.payloads.get(_place(group[0]))
-            framed = group[0] if payload is None else {**group[0], "payload": payload}
-            records.append(_Record(by_position, True, framed, payload is not None))
+            payload = corrections.payloads.get(_place(group[0]), group[0]["payload"])
+            is_corrected = payload != group[0]["payload"]
+            records.append(_Record(by_position, True, {**group[0], "payload": payload}, is_corrected))
             continue
         envelope = _best(envelopes.get(_place(group[0]), []), group[0]["batch_id"])
         if envelope is None:
