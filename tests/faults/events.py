@@ -58,6 +58,13 @@ def decisions(batch: int) -> Decisions:
     return made
 
 
+def padded(batch: int, content: bytes, lines: int) -> bytes:
+    """The file of a batch with plain events up to that many lines: a topic is cut by a number of records."""
+    e = _numbered(batch, "p")
+    missing = lines - content.count(b"\n")
+    return content + b"".join(_line(e(500 + n, "page_view", f"cookie_id:pad{batch}")) for n in range(missing))
+
+
 def _beginnings(n: int) -> list[dict[str, Any] | bytes]:
     e = _numbered(n, "a")
     return [

@@ -8,25 +8,30 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from conf.blocked import BlockedValue
 from conf.policy import Policy, load_policy
 from conf.settings import load_settings
 from pipelines.decisions.inbox import apply_waiting, control_source
+from pipelines.errands.errands import run_errand
+from pipelines.errands.kinds import HANDLERS
 from pipelines.hashing_key import key_path
 from pipelines.rebuild.rebuild import rebuild
 from pipelines.sources import Source
 from pipelines.stream import StreamFailed, run_stream
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import Snapshot, published
+from pipelines.upkeep.history import History
+from pipelines.upkeep.upkeep import Wishes, run_upkeep
 from tests.faults import comparison, events
 from tests.faults.comparison import Digests
 from tests.faults.injection import Faults, Kill, Killed, injected
 from tests.faults.micro_batches import without_spark
 
 KEY = b"a key that every test lake shares"[:32]
-BATCHES = 5
+BATCHES = 6
 MAX_ATTEMPTS = 6
 SETTINGS = replace(
     load_settings("laptop"),
@@ -40,9 +45,13 @@ SETTINGS = replace(
 )
 
 
+# Upkeep that keeps no past batch readable, so that there is something to remove.
+NO_HISTORY = Wishes(History(days=0.0, batches=1), pause_seconds=60.0)
+
+
 @dataclass(frozen=True)
 class Op:
-    """One operation on a lake: a run of the stream over some landed files, a decision with no stream, or a rebuild."""
+    """One operation: a run of the stream over some landed files, a decision with no stream, a rebuild, upkeep."""
 
     name: str
     kind: str
@@ -55,6 +64,8 @@ OPS = (
     Op("stream 2", "stream", (2, 3)),
     Op("rebuild", "rebuild"),
     Op("stream 3", "stream", (4,)),
+    Op("upkeep", "upkeep"),
+    Op("stream 4", "stream", (5,)),
 )
 
 
@@ -97,6 +108,9 @@ class Line:
                     run_stream(None, self.path, [source], self.policy, SETTINGS, once=True)  # type: ignore[arg-type]
                 elif op.kind == "decide":
                     apply_waiting(self.path, self.policy, SETTINGS)
+                elif op.kind == "upkeep":
+                    pause = partial(run_errand, self.path, self.policy, SETTINGS, "upkeep", HANDLERS)
+                    run_upkeep(self.lake, NO_HISTORY, pause)
                 else:
                     rebuild(None, self.path, after, SETTINGS)  # type: ignore[arg-type]
             finally:
@@ -155,9 +169,10 @@ def clean_run(folder: Path) -> Clean:
         line.run(op)
         rows = comparison.rows_of(published_state(line.lake))
         clean.renumbered[op.name] = comparison.digests(rows, is_renumbered=True)
-    for batch_id in range(1, published_state(line.lake).batch_id + 1):
-        rows = comparison.rows_of(comparison.snapshot_of(line.lake, batch_id))
-        clean.states[batch_id] = comparison.digests(rows)
+        # Now, while every batch of the operation can still be read.
+        for batch_id in range(len(clean.states) + 1, published_state(line.lake).batch_id + 1):
+            rows = comparison.rows_of(comparison.snapshot_of(line.lake, batch_id))
+            clean.states[batch_id] = comparison.digests(rows)
     problems = comparison.broken_rules(line.lake)
     assert not problems, problems
     assert comparison.base_is_complete(line.lake)

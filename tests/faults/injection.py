@@ -142,14 +142,17 @@ def injected(faults: Faults) -> Iterator[None]:
         import pipelines.batch.process as process
         import pipelines.rebuild.attempt as attempt
         import pipelines.rebuild.rebuild as rebuild
+        import pipelines.upkeep.pause as pause
+        import pipelines.upkeep.upkeep as upkeep
 
         for writer in (DeltaRsWriter, SparkWriter):
             for name in ("append", "fold", "forget_hot"):
                 put(writer, name, lambda call, name=name: around.write(call, name.removesuffix("_hot")))
         put(process, "record_intent", around.intent)
-        for module in (process, rebuild):
+        for module in (process, rebuild, pause):
             put(module, "compact_files", around.optimize)
         put(rebuild, "replace_rows", around.replacement)
+        put(upkeep, "vacuum", around.vacuum)
         put(rebuild, "begin", lambda call: around.plain(call, "attempt"))
         for module in (attempt, rebuild):
             put(module, "forget", lambda call: around.ending(call, "attempt.forgotten"))
@@ -237,6 +240,16 @@ class _Around:
             return version
 
         return replaced
+
+    def vacuum(self, call: Any) -> Any:
+        def removed(lake: Lake, spec: TableSpec, floor: int, now: int, pace: Any, **named: Any) -> Any:
+            faults, name = self.faults, spec.full_name
+            faults.at("vacuum.before", name)
+            result = call(lake, spec, floor, now, lambda: faults.at("vacuum.during", name), **named)
+            faults.at("vacuum.after", name)
+            return result
+
+        return removed
 
     def plain(self, call: Any, what: str) -> Any:
         def done(*args: Any) -> Any:

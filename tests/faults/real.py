@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ from tests.faults.comparison import Digests
 from tests.faults.in_process import KEY, drop
 from tests.faults.injection import Kill
 
-BATCHES = 5
+BATCHES, TOPIC_BATCHES = 5, 8  # of a folder, and of a topic
 RUN_SECONDS = 300
 ROOT = Path(__file__).parents[2]
 # The policy that a rebuild applies: other limits, and an address that is blocked, so that rows change and go.
@@ -129,20 +130,23 @@ class Run:
         self.chain, self.folder, self.broker = chain, folder, broker
         self.landing = folder / "landing"
         self.landing.mkdir(parents=True)
-        files = events.files(BATCHES)
-        if broker is not None and chain.source == "kafka":
-            self.source = broker.topic_of(files)
-            records = sum(len(content.splitlines()) for content in files)
+        is_topic = broker is not None and chain.source == "kafka"
+        self.batches = TOPIC_BATCHES if is_topic else BATCHES
+        files = events.files(self.batches)
+        a_batch = max(content.count(b"\n") for content in files)
+        if broker is not None and is_topic:
+            self.source = broker.topic_of(
+                [events.padded(n, content, a_batch) for n, content in enumerate(files)]
+            )
         else:
             self.source = f"native:{self.landing}"
             for number, content in enumerate(files):
                 drop(self.landing / f"{number:03}.jsonl", content)
-            records = BATCHES
         (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
         self.settings = folder / "settings.yaml"
         self.settings.write_text(
             f"writer: {chain.engine}\nengine: driver\nmaster: local[2]\nmax_files_per_trigger: 1\n"
-            f"max_offsets_per_trigger: {-(-records // BATCHES)}\ncompact_every_seconds: 1000000.0\nwrite_threads: 1\n",
+            f"max_offsets_per_trigger: {a_batch}\ncompact_every_seconds: 1000000.0\nwrite_threads: 1\n",
             encoding="utf-8",
         )
 
@@ -152,7 +156,7 @@ class Run:
         control = path / "_stitchlake" / "control"
         control.mkdir(parents=True)
         key_path(path).write_bytes(KEY)
-        for number in range(1, BATCHES):
+        for number in range(1, self.batches):
             for at, (file, record) in enumerate(events.decisions(number).items()):
                 if at == 0:  # one a batch: the stream takes one file of a folder at a time
                     drop(control / file, json.dumps(record).encode())
@@ -276,9 +280,7 @@ def _stopped(run: Run, lake: Path, kill: Kill) -> list[str]:
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=RUN_SECONDS, check=False,
     )  # fmt: skip
     time.sleep(STOP_SECONDS)
-    os.kill(process.pid, signal.SIGCONT)
-    code = _wait(process)
-    problems = [] if code == 0 else [f"the first instance ended with {code}: {run.said()}"]
+    problems = _goes_on(run, lake, process)
     said = second.stderr.decode(errors="replace")
     if second.returncode != 1 or "is being written by" not in said:
         problems.append(f"the second instance ended with {second.returncode}: {said[-200:]}")
@@ -291,11 +293,26 @@ def _without_broker(run: Run, lake: Path, kill: Kill) -> list[str]:
     process = run.start(lake, Kill(kill.op, kill.point, kill.table, kill.batch, "stop"))
     _until(lambda: _is_stopped(process.pid) or process.poll() is not None)
     run.broker.process.kill()
+    threading.Timer(3.0, run.broker.process.start).start()
+    return _goes_on(run, lake, process)
+
+
+def _goes_on(run: Run, lake: Path, process: subprocess.Popen[bytes]) -> list[str]:
+    """A stopped process is let go on, and killed as soon as it has published the batch that it was stopped in, and one
+    more; the chain has further kills for the others."""
+    before = _published_count(lake)
     os.kill(process.pid, signal.SIGCONT)
-    time.sleep(3)
-    run.broker.process.start()
-    code = _wait(process)
-    return [] if code == 0 else [f"ended with {code}: {run.said()}"]
+    _until(lambda: _published_count(lake) > before + 1 or process.poll() is not None)
+    if (code := process.poll()) not in (None, 0):
+        return [f"ended with {code} instead of going on: {run.said()}"]
+    os.kill(process.pid, signal.SIGKILL)
+    _wait(process)
+    return [] if _published_count(lake) > before else ["nothing was published after it went on"]
+
+
+def _published_count(lake: Path) -> int:
+    snapshot = published(Lake(lake))
+    return snapshot.batch_id if snapshot is not None else 0
 
 
 STOP_SECONDS = 60.0
