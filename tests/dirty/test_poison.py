@@ -38,7 +38,7 @@ def mixed(mapping: str, seed: int) -> tuple[list[Poison], list[tuple[bytes, Pois
 def test_among_poison_every_good_event_arrives_and_everything_is_accounted_for(
     tmp_path, caplog, capfd, mapping
 ):
-    """Seen to fail when the parser lets a record's exception through, and when judging drops refused records."""
+    """Seen to fail when judging drops refused records."""
     caplog.set_level(logging.DEBUG)
     lake = DirectLake(tmp_path / "lake")
     entries, lines = mixed(mapping, SEED)
@@ -90,13 +90,21 @@ def test_an_element_of_an_envelope_is_quarantined_by_itself_with_its_digits_and_
     lake = DirectLake(tmp_path / "lake")
     deep = b'{"messageId":"deep","deep":' + b"[" * 900 + b"]" * 900 + b"}"
     long = b'{"messageId":"long","number":117829361234567890123,"userId":117829361234567890124}'
-    envelope = b'{"batch":[{"userId":"u","timestamp":"2026-03-01T12:00:00Z"},' + deep + b"," + long + b"]}"
-    lake.land([("segment", "1.jsonl", envelope)])
-    payloads = {r["record_position"]: r["payload"] for r in lake.rows(QUARANTINE)}
-    assert payloads[1].count(b"[") == 900
-    assert b"117829361234567890123" in payloads[2]
-    assert b"117829361234567890124" in payloads[2]
-    assert lake.rows(BRONZE_EVENTS)[0]["payload"] == envelope
+    good = b'{"userId":"u","timestamp":"2026-03-01T12:00:00Z"}'
+    envelopes = [
+        b'{"batch":[' + good + b"," + element + b"]}" for element in (deep, long, deep[:-1] + b"," + long[1:])
+    ]
+    lake.land([("segment", "1.jsonl", b"\n".join(envelopes))])
+    assert [r["payload"] for r in lake.rows(BRONZE_EVENTS)] == envelopes
+    refused = {
+        r["origin_ordinal"]: r for r in lake.rows(QUARANTINE) if r["reasons"] != ["conflicting_duplicate"]
+    }
+    assert {r["record_position"] for r in refused.values()} == {1}
+    for ordinal in (0, 2):
+        assert refused[ordinal]["payload"].count(b"[") == 900
+    for ordinal in (1, 2):
+        assert b"117829361234567890123" in refused[ordinal]["payload"]
+        assert b"117829361234567890124" in refused[ordinal]["payload"]
 
 
 RECORDS = 20_000

@@ -19,10 +19,7 @@ GOOD = 200
 
 @pytest.mark.slow
 def test_a_stream_with_every_poison_in_it_ends_and_loses_nothing(make_lake, capfd):
-    """Formats share a lake, so one's event id may be another's: what is counted is records, and the good events.
-
-    Seen to fail when one payload's exception leaves the parser: the batch, and with it the stream, never ends.
-    """
+    """Formats share a lake, so one's event id may be another's: what is counted is records, and the good events."""
     world = make_lake(max_files_per_trigger=15)
     sources, sent, refused = [], Counter(), 0
     for mapping, shape in SHAPES.items():

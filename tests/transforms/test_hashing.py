@@ -50,7 +50,7 @@ def test_the_tie_hash_needs_no_key():
     assert tie_hash("a", "email", "x") != tie_hash("b", "email", "x")
 
 
-@given(st.binary(max_size=200), st.binary(max_size=300))
+@given(st.binary(max_size=64) | st.binary(min_size=65, max_size=100), st.binary(max_size=300))
 def test_a_node_is_the_hmac_of_its_identifier_with_keys_of_any_length(key, identifier):
     """Seen to fail with a key above 64 bytes that is not hashed first."""
     number = int.from_bytes(hmac.digest(key, identifier, "sha256")[:8], "big") % 2**63
