@@ -148,7 +148,7 @@ def test_swapped_in_between_two_batches_it_is_the_lake_that_had_the_fixed_rules_
         world.take(batches[4])
         before = world.contents()
         plan, batch_id = swap_in(published(world.lake), side, rules_of(world))
-        world.processor.forget_state()
+        world.processor.take_note()
         assert plan.changes.replaced
     world.take(batches[5])
     world.take(batches[6])
@@ -229,7 +229,7 @@ def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_
             after = published(world.lake)
             take_back_unfinished(world.lake, after)
             assert not unpublished_rows(world)
-            world.processor.forget_state()
+            world.processor.take_note()
             if after.batch_id > before.batch_id:
                 swapped = True
                 break
@@ -255,7 +255,7 @@ def test_a_range_of_dates_reads_its_records_again_and_leaves_all_others_as_they_
     with planned(world.lake, world.policy, world.settings, no_spark, dates) as (plan, rules):
         world.take(batches[3])
         swap_in(published(world.lake), plan.side, rules)
-    world.processor.forget_state()
+    world.processor.take_note()
 
     # Without a published event (its time was not found), a record's date is that of its arrival, which is another year.
     def is_read_again(r: dict) -> bool:
