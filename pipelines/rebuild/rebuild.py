@@ -97,7 +97,7 @@ def planned(
     block. Of the lake itself nothing is written."""
     snapshot = something_published(lake)
     rules = rules_for(snapshot, policy, settings, spark)
-    with side_lake(snapshot, policy, dates) as side:
+    with side_lake(snapshot, rules, dates) as side:
         yield plan_of(snapshot, side, rules, progress), rules
 
 

@@ -87,7 +87,7 @@ def reconcile(
     """Derive the last published state again under `policy`, which must be the lake's own, and compare."""
     snapshot = something_published(lake)
     rules = rules_for(snapshot, policy, settings, spark)
-    with side_lake(snapshot, policy, dates) as side:
+    with side_lake(snapshot, rules, dates) as side:
         side.catch_up(snapshot, rules, progress)
         return _reconciled(snapshot, side, progress)
 

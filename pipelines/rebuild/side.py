@@ -69,6 +69,7 @@ class Declared:
     policy_fingerprint: str
     code_fingerprint: str
     mapping_fingerprints: dict[str, str]
+    max_record_bytes: int
     since: str | None
     until: str | None
     is_range: bool
@@ -205,15 +206,16 @@ class SideLake:
 
 
 @contextmanager
-def side_lake(snapshot: Snapshot, policy: Policy, dates: Dates | None = None) -> Iterator[SideLake]:
+def side_lake(snapshot: Snapshot, rules: Rules, dates: Dates | None = None) -> Iterator[SideLake]:
     """A new side lake of `snapshot`'s lake, empty; gone when the block ends. Clears away what dead processes left."""
     folders = snapshot.lake.path / SIDE
     _clear(folders)
     declared = Declared(
         uuid.uuid4().hex,
-        policy.fingerprint,
+        rules.policy.fingerprint,
         code_fingerprint(),
         {},
+        rules.settings.max_record_bytes,
         dates.since.isoformat() if dates and dates.since else None,
         dates.until.isoformat() if dates and dates.until else None,
         dates is not None,

@@ -70,6 +70,12 @@ def _refuse_other_rules(side: SideLake, holder: Holder) -> None:
             "the stream runs another version of the program than the one that has rebuilt the lake; start the stream "
             "anew, then rebuild"
         )
+    limit = holder.settings.max_record_bytes
+    if declared.max_record_bytes != limit:
+        raise RebuildRefused(
+            f"the stream reads records of up to {limit:,} bytes (max_record_bytes), and this rebuild of up to "
+            f"{declared.max_record_bytes:,}; give both the same --env"
+        )
     mappings = declared.mapping_fingerprints
     other = [name for name, of in (holder.read_by or {}).items() if mappings.get(name, of) != of]
     if other:

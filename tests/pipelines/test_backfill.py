@@ -125,7 +125,7 @@ def conserved(world: World) -> bool:
 
 @contextmanager
 def side_of(world: World, dates: Dates | None = None):
-    with side_lake(published(world.lake), world.policy, dates) as side:
+    with side_lake(published(world.lake), rules_of(world), dates) as side:
         yield side
 
 
@@ -378,6 +378,9 @@ def test_a_stream_that_reads_by_the_old_mapping_or_is_an_older_program_is_not_sw
         with pytest.raises(ErrandFailed, match="older version of the mapping"):
             rebuild(world.path, world.policy, world.settings, spark=no_spark)
         world.file.write_text(BROKEN)
+        larger = replace(world.settings, max_record_bytes=2**25)
+        with pytest.raises(ErrandFailed, match="max_record_bytes"):
+            rebuild(world.path, world.policy, larger, spark=no_spark)
         monkeypatch.setattr("pipelines.rebuild.swap.code_fingerprint", lambda: "older")
         with pytest.raises(ErrandFailed, match="another version of the program"):
             rebuild(world.path, world.policy, world.settings, spark=no_spark)
