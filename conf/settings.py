@@ -58,6 +58,8 @@ class Settings:
     history_batches: int = 50_000  # … unless there are more of them; a batch keeps about 24 files on disk
     max_record_bytes: int = 16 * 2**20
     write_threads: int = 4
+    swap_up_to_events: int = 50_000  # a rebuild may derive that many while a running stream waits for it
+    swap_up_to_seconds: float = 300.0  # and comparing with the published tables may keep it waiting that long
     max_offsets_per_trigger: int = 250_000  # records of one batch, over all topics
     kafka_fail_on_data_loss: bool = True  # false: go on where a topic begins when it has lost unread records
     kafka_group_id_prefix: str = "stitchlake"  # of the consumer groups' names, for a broker's access rules

@@ -21,9 +21,12 @@ for an identifier is left out of properties and context, so that its raw value i
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -115,6 +118,14 @@ class SourceMapping:
             partly += [*properties.paths, *context.paths]
         taken = [p for p in whole if len(p) == 1] + [p for p in partly if p[0] != "$"]
         return frozenset(str(p[0]) for p in taken) | self.ignored
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of how it reads records, whatever it is called and however it is described."""
+        facts = asdict(self)
+        del facts["name"], facts["description"]
+        text = json.dumps(facts, sort_keys=True, default=sorted)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def shipped_mappings() -> tuple[str, ...]:

@@ -205,13 +205,23 @@ def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threadin
     while query.isActive and not stop.wait(0.1):
         if is_asked(processor.lake.path):
             with processor.between_batches():
-                run_asked(processor.lake, processor.policy, processor.settings, HANDLERS)
-                processor.take_note()
+                _run_errands(query, processor)
     if query.isActive:
         with processor.between_batches():
             query.stop()
     if (problem := query.exception()) is not None:
         raise problem
+
+
+def _run_errands(query: StreamingQuery, processor: BatchProcessor) -> None:
+    """What others have asked for. No batch follows where half of it could not be taken back."""
+    try:
+        read_by = processor.parser.mapping_fingerprints
+        run_asked(processor.lake, processor.policy, processor.settings, HANDLERS, read_by)
+    except BaseException:
+        query.stop()
+        raise
+    processor.take_note()
 
 
 def _said(processor: BatchProcessor, error: Exception) -> str:

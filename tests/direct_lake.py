@@ -18,6 +18,7 @@ from pipelines.hashing_key import fingerprint, key_path
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake
+from tests.published_rows import PublishedRows
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
 from transforms.records import parsing
@@ -26,18 +27,29 @@ KEY = b"the key of every lake without a JVM"[:32]
 MAPPINGS = ("native", "flat", "segment")
 
 
-class DirectLake:
+class DirectLake(PublishedRows):
     """`feed` is one published batch: a landed file of records, or of bytes as they are."""
 
-    def __init__(self, path: Path, policy: Policy | None = None, stream: str = "direct") -> None:
+    def __init__(
+        self,
+        path: Path,
+        policy: Policy | None = None,
+        stream: str = "direct",
+        mappings: tuple[str, ...] = MAPPINGS,
+    ) -> None:
         self.path, self.lake, self.stream = path, Lake(path), stream
         self.policy, self.settings = policy or load_policy(), load_settings("laptop")
         path.mkdir(parents=True, exist_ok=True)
         key_path(path).write_bytes(KEY)
         self.lake.create_missing(ALL)
-        self.parser = RecordParser({name: load_mapping(name) for name in MAPPINGS}, self.policy, KEY)
+        self.mappings, self.batches = mappings, 0
+        self.restart()
+
+    def restart(self, policy: Policy | None = None) -> None:
+        """Go on as a new process would: with the mappings as they are now, and perhaps another policy."""
+        self.policy = policy or self.policy
+        self.parser = RecordParser({name: load_mapping(name) for name in self.mappings}, self.policy, KEY)
         self.processor = self.new_processor()
-        self.batches = 0
 
     def new_processor(self) -> BatchProcessor:
         """What a new process would begin with."""

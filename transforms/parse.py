@@ -83,6 +83,10 @@ class RecordParser:
     def __repr__(self) -> str:
         return f"RecordParser(mappings={sorted(self.mappings)}, policy={self.policy.fingerprint})"
 
+    @property
+    def mapping_fingerprints(self) -> dict[str, str]:
+        return {name: mapping.fingerprint for name, mapping in self.mappings.items()}
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _parser_of_this_process, (self.mappings, self.policy, self._key, self.max_record_bytes)
 

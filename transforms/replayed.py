@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BROUGHT_BY = "brought_by_batch_id"
 REPLAYED_SCHEMA = PARSED_SCHEMA.append(pa.field(BROUGHT_BY, pa.int64()))
 _RECORD = ("source", "origin", "origin_ordinal")
-_FRAMED = tuple(name for name in Records._fields if name != "transport_at")
+FRAMED = tuple(name for name in Records._fields if name != "transport_at")
 _PAYLOAD = PARSED_SCHEMA.get_field_index("payload")
 
 
@@ -31,7 +31,7 @@ def replayed_for_driver(bronze: DataFrame, parser: RecordParser) -> pa.Table:
     it is read once.
     """
     # A column that was declared after the version was written is not in it.
-    wanted = bronze.select(*(c for c in (*_FRAMED, "received_at", "batch_id") if c in bronze.columns))
+    wanted = bronze.select(*(c for c in (*FRAMED, "received_at", "batch_id") if c in bronze.columns))
     if any(mapping.explode is not None for mapping in parser.mappings.values()):
         wanted = wanted.dropDuplicates(list(_RECORD))
     return rows_for_driver(wanted, replaying(parser), REPLAYED_SCHEMA)
@@ -58,7 +58,7 @@ def replaying(parser: RecordParser) -> Rows:
 
 
 def _records(rows: pa.RecordBatch) -> Records:
-    names = [name for name in _FRAMED if name in rows.schema.names]
+    names = [name for name in FRAMED if name in rows.schema.names]
     columns = {name: rows.column(name).to_pylist() for name in names}
     received_at = rows.column("received_at").cast(pa.timestamp("us", "UTC")).cast(pa.int64())
     return Records(**columns, transport_at=received_at.to_pylist())

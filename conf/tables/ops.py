@@ -20,9 +20,9 @@ BATCHES = TableSpec(
         ColumnSpec(
             "kind",
             "string",
-            "`batch`; without records: `empty`, `compaction` of hot parts, `upkeep` of files, `rebuild` under another "
-            "policy, and `replay` of what was in quarantine, whose counts are what changes: an event that is valid now "
-            "is one valid more and one quarantined less",
+            "`batch`; without records: `empty`, `compaction` of hot parts, `upkeep` of files, `rebuild` of everything "
+            "derived, and `replay` of what was in quarantine, whose counts are what changes: an event that is valid "
+            "now is one valid more and one quarantined less",
             "provenance",
         ),
         ColumnSpec(
@@ -70,6 +70,12 @@ BATCHES = TableSpec(
             "provenance",
         ),
         ColumnSpec("policy_fingerprint", "string", "hash of the identity policy", "provenance"),
+        ColumnSpec(
+            "mapping_fingerprints",
+            "map<string,string>",
+            "hash of each source mapping that whoever published this reads records by",
+            "provenance",
+        ),
         ColumnSpec("code_fingerprint", "string", "hash of the program's rules", "provenance"),
         ColumnSpec("key_fingerprint", "string", "hash of the hashing key", "provenance"),
         ColumnSpec("started_at", "timestamp", "when the batch's intent was recorded", "provenance"),

@@ -436,6 +436,7 @@ class BatchProcessor:
             key_fingerprint=self.key_fingerprint,
             offsets=to_json(offsets),
             offset_entry=None if stream_batch_id is None else self.offset_entry(stream_batch_id),
+            mapping_fingerprints=self.parser.mapping_fingerprints,
         )
 
     def _fetch_events(self, windows: pa.Table) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,7 @@ class Publication:
     key_fingerprint: str
     offsets: str  # the offsets of record as of this batch, as JSON
     offset_entry: str | None = None  # hash of the checkpoint's offset entry by which it was read
+    mapping_fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
 def compaction_row(publication: Publication) -> pa.Table:
@@ -58,9 +59,11 @@ def upkeep_row(publication: Publication, metrics: Mapping[str, int]) -> pa.Table
     return _row(publication, {}, metrics)
 
 
-def rebuild_row(publication: Publication, metrics: Mapping[str, int]) -> pa.Table:
+def rebuild_row(
+    publication: Publication, metrics: Mapping[str, int], inputs: Mapping[str, object]
+) -> pa.Table:
     """A row without records: everything derived was computed again from those that are there."""
-    return _row(publication, {}, metrics)
+    return _row(publication, {"inputs": pa.array([json.dumps(inputs)])}, metrics)
 
 
 def batch_row(
@@ -142,6 +145,7 @@ def _row(publication: Publication, columns: rows.Columns, metrics: Mapping[str, 
         "offsets": pa.array([publication.offsets]),
         "offset_entry": pa.array([publication.offset_entry], pa.string()),
         "policy_fingerprint": pa.array([publication.policy_fingerprint]),
+        "mapping_fingerprints": _map(publication.mapping_fingerprints, pa.string()),
         "code_fingerprint": pa.array([code_fingerprint()]),
         "key_fingerprint": pa.array([publication.key_fingerprint]),
         "started_at": np.array([publication.started_at]),
@@ -155,7 +159,7 @@ def _counted(prefix: str, lists: pa.ChunkedArray) -> dict[str, int]:
     return {f"{prefix}_{row['values']}": row["counts"] for row in found}
 
 
-def _map(values: Mapping[str, float], value_type: pa.DataType) -> pa.Array:
+def _map(values: Mapping[str, object], value_type: pa.DataType) -> pa.Array:
     return pa.array([sorted(values.items())], pa.map_(pa.string(), value_type))
 
 

@@ -10,6 +10,7 @@ COMMANDS = (
     "run",
     "resolve",
     "rebuild",
+    "reconcile",
     "mapping",
     "generate",
     "profile",

@@ -1,19 +1,22 @@
-"""`stitchlake rebuild`: everything derived, computed again from bronze under a policy; ids of persons stay."""
+"""`stitchlake rebuild`: everything derived, computed again from bronze beside the stream, and put in place."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from conf.policy import Policy, load_policy
 from conf.settings import Settings, load_settings
-from conf.tables import IDENTIFIERS
-from pipelines.cli.problems import Exit, reported
+from pipelines.cli.problems import BadUsage, Exit, reported
 from pipelines.rebuild.attempt import RebuildRefused
-from pipelines.rebuild.rebuild import Plan, plan_rebuild, rebuild
+from pipelines.rebuild.backfill import Done, rebuild
+from pipelines.rebuild.dates import Dates
+from pipelines.rebuild.rebuild import OpenSpark, Plan, planned
 from pipelines.session import build_session
 from pipelines.tables.lake import Lake, existing_lake
 from pipelines.tables.snapshot import published
@@ -22,12 +25,20 @@ from transforms.effects import GONE, MERGE, Effect, Effects
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     p = subparsers.add_parser(
-        "rebuild", help="compute a lake again under a policy, ids stay", description=__doc__
+        "rebuild", help="derive a lake again from its records, ids stay", description=__doc__
     )
     p.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default: lake/")
     p.add_argument("--policy", metavar="FILE", help="identity policy (YAML); default: the shipped one")
     p.add_argument("--yes", action="store_true", help="write without asking")
     add_dry_run(p)
+    add_dates(p)
+    p.add_argument(
+        "--wait",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="for a running stream's turn, or under another policy for its end; default: %(default)s",
+    )
     p.add_argument(
         "--env", default="laptop", metavar="NAME", help="settings: laptop, cluster, or a YAML file"
     )
@@ -43,36 +54,69 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="what changes, as one JSON object")
 
 
+def add_dates(parser: argparse.ArgumentParser) -> None:
+    """The options of a range of dates, which `reconcile` has as well."""
+    for name, says in (("since", "from this date on"), ("until", "up to and including this date")):
+        parser.add_argument(
+            f"--{name}",
+            metavar="DATE",
+            help=f"read only records again that came or happened {says} (UTC, as 2026-03-31)",
+        )
+
+
+def dates_of(args: argparse.Namespace) -> Dates | None:
+    """The range that was asked for; None for everything. BadUsage when it is none."""
+    found: dict[str, date | None] = {"since": None, "until": None}
+    for name in found:
+        if (text := getattr(args, name)) is not None:
+            try:
+                found[name] = date.fromisoformat(text)
+            except ValueError:
+                raise BadUsage(f"--{name}: write a date as 2026-03-31") from None
+    since, until = found["since"], found["until"]
+    if since and until and since > until:
+        raise BadUsage("--since is later than --until; exchange them")
+    return Dates(since, until) if since or until else None
+
+
+def spark_of(command: str, settings: Settings) -> OpenSpark:
+    """A session, once somebody needs one."""
+    return partial(
+        build_session, f"stitchlake {command}", settings.master, driver_memory=settings.driver_memory
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     try:
         with reported("rebuild"):
             if args.dry_run:
-                return dry_run("rebuild", args.lake, args, load_settings(args.env))
+                return dry_run("rebuild", args.lake, args, load_settings(args.env), dates_of(args))
             return _rebuild(args)
     except Exit as e:
         return e.code
 
 
-def dry_run(command: str, lake_path: Path, args: argparse.Namespace, settings: Settings) -> int:
+def dry_run(
+    command: str, lake_path: Path, args: argparse.Namespace, settings: Settings, dates: Dates | None = None
+) -> int:
     """What a rebuild of the lake under args.policy would do, on standard output."""
     policy, lake = load_policy(args.policy), existing_lake(lake_path)
-    _refuse_unnamed_policy(lake, policy, args)
-    spark = build_session(f"stitchlake {command}", settings.master, driver_memory=settings.driver_memory)
-    plan = plan_rebuild(spark, lake, policy, settings, _say)
-    _show(plan, policy, args, is_dry=True)
+    refuse_unnamed_policy(lake, policy, args.policy)
+    with planned(lake, policy, settings, spark_of(command, settings), dates, say) as (plan, _):
+        _show(plan, policy, args, is_dry=True)
     return 0
 
 
 def _rebuild(args: argparse.Namespace) -> int:
     policy, settings = load_policy(args.policy), load_settings(args.env)
-    _refuse_unnamed_policy(existing_lake(args.lake), policy, args)
+    refuse_unnamed_policy(existing_lake(args.lake), policy, args.policy)
+    dates = dates_of(args)
     if not args.yes and not sys.stdin.isatty():
         print(
             "stitchlake rebuild: nobody is there to ask; give --yes to write, or --dry-run to see what changes",
             file=sys.stderr,
         )
         return 2
-    spark = build_session("stitchlake rebuild", settings.master, driver_memory=settings.driver_memory)
 
     def confirm(plan: Plan) -> bool:
         _show(plan, policy, args, is_dry=False)
@@ -81,22 +125,36 @@ def _rebuild(args: argparse.Namespace) -> int:
         print("write this? [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
-    plan = rebuild(spark, args.lake, policy, settings, confirm=confirm, progress=_say)
-    _say("nothing was written" if plan is None else f"published batch {plan.snapshot.batch_id + 1}")
+    done = rebuild(
+        args.lake,
+        policy,
+        settings,
+        spark=spark_of("rebuild", settings),
+        dates=dates,
+        confirm=confirm,
+        progress=say,
+        patience_seconds=args.wait,
+    )
+    say("nothing was written" if done is None else _published(done))
     return 0
 
 
-def _refuse_unnamed_policy(lake: Lake, policy: Policy, args: argparse.Namespace) -> None:
+def _published(done: Done) -> str:
+    rest = f", {done.rest_event_count:,} events of them had come meanwhile" if done.rest_event_count else ""
+    return f"published batch {done.batch_id}; the lake was held for {done.pause_seconds:.1f} s{rest}"
+
+
+def refuse_unnamed_policy(lake: Lake, policy: Policy, named: str | None) -> None:
     """Nobody's own policy is exchanged for the shipped one just because it was not mentioned."""
     snapshot = published(lake)
-    if args.policy is None and snapshot and snapshot.row["policy_fingerprint"] != policy.fingerprint:
+    if named is None and snapshot and snapshot.row["policy_fingerprint"] != policy.fingerprint:
         raise RebuildRefused(
             "this lake was made under a policy of its own; say which one to rebuild it under: --policy FILE "
             "(or --policy default for the shipped one)"
         )
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -168,9 +226,4 @@ def _effect(effect: Effect, names: dict[int, str]) -> str:
 
 def _names(plan: Plan) -> dict[int, str]:
     """`namespace:value` of the few identifiers that the largest effects name."""
-    wanted = {n for effect in plan.effects.largest for n in effect.node_ids}
-    names: dict[int, str] = {}
-    for side in (plan.changes.after, plan.changes.before):
-        rows = side[IDENTIFIERS].select(["node_id", "namespace", "value"]).to_pylist()
-        names |= {r["node_id"]: f"{r['namespace']}:{r['value']}" for r in rows if r["node_id"] in wanted}
-    return names
+    return plan.identifiers({n for effect in plan.effects.largest for n in effect.node_ids})

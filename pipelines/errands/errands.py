@@ -85,9 +85,16 @@ def is_asked(lake_path: Path) -> bool:
     return any((lake_path / _FOLDER).glob("*.json"))
 
 
-def run_asked(lake: Lake, policy: Policy, settings: Settings, handlers: Mapping[str, Handler]) -> int:
+def run_asked(
+    lake: Lake,
+    policy: Policy,
+    settings: Settings,
+    handlers: Mapping[str, Handler],
+    read_by: Mapping[str, str] | None = None,
+) -> int:
     """Run what waits, for the stream: it has the lock, and no batch of it runs. Returns how many.
 
+    read_by: the stream's mappings and their fingerprints.
     None while a batch is half-written: its retry relies on the versions that it was begun with. What a handler that
     fails has half-written is taken back; raises what hinders that, because no batch may follow then.
     """
@@ -99,7 +106,7 @@ def run_asked(lake: Lake, policy: Policy, settings: Settings, handlers: Mapping[
             errand = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:  # whoever asked has given up
             continue
-        answer = _outcome(lambda: holder_of(lake, policy, settings), handlers, errand)
+        answer = _outcome(lambda: holder_of(lake, policy, settings, read_by or {}), handlers, errand)
         if "problem" in answer and is_begun(lake):  # the stream's next batch must not build on half of it
             take_back_unfinished(lake, published(lake))
             settle(lake, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +24,16 @@ class NotReady(RuntimeError):
 
 @dataclass(frozen=True)
 class Holder:
-    """The right to write a lake until the block ends in which it was given, and what writing it takes."""
+    """The right to write a lake until the block ends in which it was given, and what writing it takes.
+
+    `read_by`: of a running stream, its mappings and their fingerprints; None where no stream waits."""
 
     lake: Lake
     snapshot: Snapshot
     policy: Policy
     settings: Settings
     key: bytes
+    read_by: Mapping[str, str] | None = None
 
 
 @contextmanager
@@ -45,13 +48,14 @@ def holding(lake_path: Path, policy: Policy, settings: Settings) -> Iterator[Hol
         yield holder_of(lake, policy, settings)
 
 
-def holder_of(lake: Lake, policy: Policy, settings: Settings) -> Holder:
+def holder_of(
+    lake: Lake, policy: Policy, settings: Settings, read_by: Mapping[str, str] | None = None
+) -> Holder:
     """The holder, for somebody who has the lock and has settled what was half-written."""
     snapshot = published(lake)
     if snapshot is None:
         raise NotReady(f"the lake {lake.path} has no published batch yet")
     if snapshot.row["policy_fingerprint"] != policy.fingerprint:
         raise NotReady("this lake's persons were made under another policy; give it with --policy")
-    return Holder(
-        lake, snapshot, policy, settings, load_key(lake.path, True, snapshot.row["key_fingerprint"])
-    )
+    key = load_key(lake.path, True, snapshot.row["key_fingerprint"])
+    return Holder(lake, snapshot, policy, settings, key, read_by)

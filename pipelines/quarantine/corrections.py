@@ -17,6 +17,7 @@ import orjson
 import pyarrow as pa
 
 from conf.tables import BRONZE_CORRECTIONS
+from pipelines.tables.live_rows import same_keys
 from pipelines.tables.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -95,6 +96,20 @@ def corrected(bronze: DataFrame, corrections: pa.Table) -> DataFrame:
     given = F.broadcast(bronze.sparkSession.createDataFrame(renamed))
     payload = F.coalesce("corrected_payload", "payload")
     return bronze.join(given, list(RECORD), "left").withColumn("payload", payload).drop("corrected_payload")
+
+
+def corrected_rows(bronze: pa.Table, corrections: pa.Table) -> pa.Table:
+    """The same for rows of bronze.events in this process."""
+    at, given = same_keys(bronze, corrections, RECORD)
+    if not len(at):
+        return bronze
+    payloads = bronze["payload"].to_pylist()
+    for row, payload in zip(
+        at.tolist(), corrections["payload"].take(pa.array(given)).to_pylist(), strict=True
+    ):
+        payloads[row] = payload
+    place = bronze.schema.get_field_index("payload")
+    return bronze.set_column(place, bronze.schema.field(place), pa.array(payloads, pa.binary()))
 
 
 def correction_rows(rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -1,4 +1,8 @@
-"""What a rebuild changes: the rebuilt tables beside the published ones, as rows to write and rows to take out."""
+"""What a rebuild changes: the rebuilt tables beside the published ones, as rows to write and rows to take out.
+
+One table at a time is held whole, on both sides; what is kept of it are the rows to write, and the few columns that
+tell what becomes of people.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,14 @@ from conf.tables import (
     BATCHES,
     BRONZE_CORRECTIONS,
     BRONZE_EVENTS,
+    IDENTIFIERS,
+    IDENTITY_DECISIONS,
     IDENTITY_LOG,
     IDENTITY_MAP,
     IDENTITY_REDIRECTS,
 )
 from pipelines.batch.rows import hot_rows, table_of
-from pipelines.rebuild.replay import Rebuilt
+from pipelines.rebuild.side import SideLake
 from pipelines.tables.snapshot import Snapshot
 from transforms.compared import Compared, compare
 from transforms.grouped import longs
@@ -31,12 +37,18 @@ NOBODY = 0  # in the log: the identifier counts no longer
 _KEPT = ("batch_id", "batch_ordinal")
 # Not derived (bronze), never rewritten (the log), or not a function of the records alone (redirects).
 _APART = (BRONZE_EVENTS, BRONZE_CORRECTIONS, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
+# What is kept of each table: enough to say what becomes of people, and to log it.
+_KEPT_COLUMNS = {
+    "silver.identity_map": ["tenant", "node_id", "canonical_id"],
+    "silver.sessions": ["owner_node_id"],
+    "silver.quarantine": ["reasons"],
+}
 
 
 @dataclass(frozen=True)
 class Changes:
     """`appended`: rows to add to a table or hot part. `replaced`: all rows of tables of which rows go or change.
-    `before`, `after`: the derived tables, whole. `compared`: how they differ."""
+    `before`, `after`: of each derived table the columns that tell its effects. `compared`: how they differ."""
 
     appended: dict[TableSpec, pa.Table]
     replaced: dict[TableSpec, pa.Table]
@@ -45,21 +57,24 @@ class Changes:
     compared: dict[TableSpec, Compared]
 
 
-def changes_of(snapshot: Snapshot, rebuilt: Rebuilt, batch_id: int, batch_at: int) -> Changes:
-    """The rows that turn the published tables into the rebuilt ones, persons keeping their ids."""
-    renamed = _renamed(snapshot, rebuilt, batch_id, batch_at)
+def changes_of(snapshot: Snapshot, side: SideLake, batch_id: int, batch_at: int) -> Changes:
+    """The rows that turn the published tables into those of `side`, which is as of the same batch, persons keeping
+    their ids."""
+    renamed = _renamed(snapshot, side, batch_id, batch_at)
     changes = Changes({}, {}, {}, {}, {})
     for spec in ALL:
         if spec in _APART:
             continue
-        before, after = snapshot.arrow(spec).cast(spec.arrow), _under_kept_ids(spec, rebuilt, renamed)
+        before, after = snapshot.arrow(spec).cast(spec.arrow), _under_kept_ids(spec, side, snapshot, renamed)
         columns = [c for c in spec.names if c not in (*spec.key, *_KEPT, "updated_batch_id")]
         compared = compare(before, after, spec.key, columns)
-        changes.before[spec], changes.after[spec], changes.compared[spec] = before, after, compared
         if spec.write == "upsert":
             _put(changes, spec.hot, _hot_changes(spec, before, after, compared, batch_id))
         else:
-            _append_or_replace(changes, spec, batch_id)
+            _append_or_replace(changes, spec, before, after, compared, batch_id)
+        kept = _KEPT_COLUMNS.get(spec.full_name, [spec.key[0]])
+        changes.before[spec], changes.after[spec] = before.select(kept), after.select(kept)
+        changes.compared[spec] = compared
     _put(changes, IDENTITY_REDIRECTS.hot, _redirect_changes(renamed, batch_id))
     _put(changes, IDENTITY_LOG, _log(changes, renamed, batch_id, batch_at))
     return changes
@@ -70,13 +85,15 @@ def _put(changes: Changes, spec: TableSpec, rows: pa.Table) -> None:
         changes.appended[spec] = rows
 
 
-def _renamed(snapshot: Snapshot, rebuilt: Rebuilt, batch_id: int, batch_at: int) -> Renamed:
+def _renamed(snapshot: Snapshot, side: SideLake, batch_id: int, batch_at: int) -> Renamed:
     present = snapshot.arrow(IDENTITY_MAP)
     redirects = snapshot.arrow(IDENTITY_REDIRECTS)
-    owners = rebuilt.tables[IDENTITY_MAP]
+    owners = side.table(IDENTITY_MAP, snapshot)
+    identifiers = side.table(IDENTIFIERS, snapshot)
     unknown = np.setdiff1d(longs(owners["node_id"]), longs(present["node_id"]))
     return rename_persons(
         owners,
+        (longs(identifiers["node_id"]), longs(identifiers["tie_hash"])),
         present,
         (longs(redirects["retired_canonical_id"]), longs(redirects["canonical_id"])),
         _left_with(snapshot, unknown),
@@ -101,10 +118,13 @@ def _left_with(snapshot: Snapshot, nodes: np.ndarray) -> tuple[np.ndarray, np.nd
     return node[mine], owner[last][mine]
 
 
-def _under_kept_ids(spec: TableSpec, rebuilt: Rebuilt, renamed: Renamed) -> pa.Table:
+def _under_kept_ids(spec: TableSpec, side: SideLake, snapshot: Snapshot, renamed: Renamed) -> pa.Table:
     if spec is IDENTITY_MAP:
         return renamed.owners
-    rows = rebuilt.tables[spec]
+    rows = side.table(spec, snapshot)
+    if spec is IDENTITY_DECISIONS:  # their order is that of (batch, place), and the batch becomes this one
+        rows = rows.sort_by([("batch_id", "ascending"), ("batch_ordinal", "ascending")])
+        rows = _with(rows, "batch_ordinal", pa.array(np.arange(rows.num_rows)))
     if "canonical_id" not in spec.names:
         return rows
     place = spec.names.index("canonical_id")
@@ -130,15 +150,15 @@ def _hot_changes(
     return hot_rows(spec, _with(upserts, "updated_batch_id", _batch(upserts, batch_id)), keys, batch_id)
 
 
-def _append_or_replace(changes: Changes, spec: TableSpec, batch_id: int) -> None:
+def _append_or_replace(
+    changes: Changes, spec: TableSpec, before: pa.Table, after: pa.Table, compared: Compared, batch_id: int
+) -> None:
     """Rows that were there keep their batch; new and changed ones bear this one's."""
-    before, after, compared = changes.before[spec], changes.after[spec], changes.compared[spec]
     is_changed = compared.is_changed
     batch = np.full(after.num_rows, batch_id, np.int64)
     same = compared.right[~is_changed]
     batch[same] = longs(before["batch_id"])[compared.left[~is_changed]]
     rows = _with(after, "batch_id", pa.array(batch))
-    changes.after[spec] = rows
     if len(compared.left_only) or is_changed.any():
         changes.replaced[spec] = rows.take(pa.array(np.argsort(batch, kind="stable")))
     else:

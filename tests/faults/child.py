@@ -24,6 +24,7 @@ from unittest import mock
 from pyspark import SparkContext
 
 import pipelines.batch.process as process
+import pipelines.rebuild.rebuild as rebuild
 from pipelines.batch.process import BatchProcessor
 from pipelines.cli.__main__ import main
 from tests.faults.injection import BETWEEN, Faults, Kill, injected
@@ -70,6 +71,7 @@ def run(plan: dict[str, Any], argv: list[str]) -> int:
         injected(faults),
         mock.patch.object(BatchProcessor, "__call__", _numbered(faults)),
         mock.patch.object(BatchProcessor, "_compact", _between(faults)),
+        mock.patch.object(rebuild, "DRIVER_READS_UP_TO", 0),  # so that a rebuild has a JVM to be killed
     ):
         return main(argv)
 

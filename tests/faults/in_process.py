@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from conf.blocked import BlockedValue
 from conf.policy import Policy, load_policy
@@ -18,7 +19,7 @@ from pipelines.decisions.inbox import apply_waiting, control_source
 from pipelines.errands.errands import run_errand
 from pipelines.errands.kinds import HANDLERS
 from pipelines.hashing_key import key_path
-from pipelines.rebuild.rebuild import rebuild
+from pipelines.rebuild.backfill import rebuild
 from pipelines.sources import Source
 from pipelines.stream import StreamFailed, run_stream
 from pipelines.tables.lake import Lake
@@ -112,7 +113,7 @@ class Line:
                     pause = partial(run_errand, self.path, self.policy, SETTINGS, "upkeep", HANDLERS)
                     run_upkeep(self.lake, NO_HISTORY, pause)
                 else:
-                    rebuild(None, self.path, after, SETTINGS)  # type: ignore[arg-type]
+                    rebuild(self.path, after, SETTINGS, spark=_no_spark)
             finally:
                 for query in queries:
                     if query.processor is not None:
@@ -128,6 +129,10 @@ class Line:
                 # The first of a batch's decisions is made while no stream runs, the others come with the stream.
                 if (op.kind == "decide") == (number == 2 and at == 0):
                     drop(control / name, json.dumps(record).encode())
+
+
+def _no_spark() -> NoReturn:
+    raise AssertionError("these lakes are small enough to be rebuilt without")
 
 
 def drop(path: Path, content: bytes) -> None:

@@ -11,6 +11,8 @@ commits.before, .after             the batch published, not logged by the stream
 create.*, discard.*, restore.*     tables made; an abandoned attempt taken back
 attempt.before, .after, .forgotten a rebuild's own record
 replace.*                          a rebuild's replacement of a table
+
+A table that a rebuild derives beside the lake is called `side.` and its name.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from deltalake import DeltaTable
 
 from conf.table_spec import TableSpec
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
+from pipelines.rebuild.side import SIDE
 from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.lake import Lake
 from pipelines.tables.spark_writer import SparkWriter
@@ -172,10 +175,10 @@ class _Around:
     def write(self, call: Any, what: str) -> Any:
         def written(writer: Any, spec: TableSpec, *args: Any) -> int:
             faults, lake = self.faults, writer._lake
-            if what == "append" and faults.is_held_back(spec.full_name):
+            if what == "append" and faults.is_held_back(_named(lake.table_path(spec))):
                 raise Killed
             touched = spec.hot if what == "forget" else spec
-            name = touched.full_name
+            name = _named(lake.table_path(touched))
             faults.at(f"{what}.before", name)
             if faults.is_due(f"{what}.files", name) and _uncommitted(
                 lake.table_path(touched), lambda: call(writer, spec, *args)
@@ -210,7 +213,7 @@ class _Around:
 
     def optimize(self, call: Any) -> Any:
         def compacted(lake: Lake, spec: TableSpec) -> int:
-            faults, name = self.faults, spec.full_name
+            faults, name = self.faults, _named(lake.table_path(spec))
 
             def join() -> int:
                 # Few enough to happen; but every publication adds a file of one row, which is no reason to join.
@@ -281,7 +284,7 @@ class _Around:
 
     def creation(self, call: Any) -> Any:
         def created(path: str, *args: Any, **named: Any) -> Any:
-            name = ".".join(Path(path).parts[-2:])
+            name = _named(Path(path))
             self.faults.at("create.before", name)
             result = call(path, *args, **named)
             self.faults.at("create.after", name)
@@ -291,7 +294,13 @@ class _Around:
 
 
 def _name_of(table: DeltaTable) -> str:
-    return ".".join(Path(table.table_uri.removeprefix("file://")).parts[-2:])
+    return _named(Path(table.table_uri.removeprefix("file://")))
+
+
+def _named(table: Path) -> str:
+    """`silver.events`; where it is derived again beside its lake, `side.silver.events`."""
+    name = ".".join(table.parts[-2:])
+    return f"side.{name}" if SIDE in table.as_posix() else name
 
 
 def _versions(table: Path) -> set[str]:

@@ -20,15 +20,12 @@ import pyarrow.compute as pc
 from pyspark.errors import StreamingQueryException
 
 import pipelines.batch.process as process
-import pipelines.rebuild.replay as replay
 import pipelines.stream as stream
-from conf.tables import BRONZE_EVENTS
 from pipelines.sources import Source
 from tests.faults.injection import BETWEEN, Faults
 from transforms.control import CONTROL
 from transforms.parsed_schema import PARSED_SCHEMA
 from transforms.records import parsing
-from transforms.replayed import REPLAYED_SCHEMA, replaying
 
 
 class MicroBatches:
@@ -157,7 +154,7 @@ class MicroBatches:
 
 @contextmanager
 def without_spark(faults: Faults, is_stopped: bool = False) -> Iterator[list[MicroBatches]]:
-    """`run_stream` and `rebuild` run here with None for a session; yields the queries, as they are made.
+    """`run_stream` runs here with None for a session; yields the queries, as they are made.
 
     `is_stopped`: somebody stops the stream before its first batch.
     """
@@ -171,17 +168,11 @@ def without_spark(faults: Faults, is_stopped: bool = False) -> Iterator[list[Mic
         batches = parsing(parser, known)(frame.to_batches())
         return pa.Table.from_batches(batches, PARSED_SCHEMA)
 
-    def read_again(_: Any, snapshot: Any, corrections: pa.Table, parser: Any, __: Any) -> pa.Table:
-        assert not corrections.num_rows  # no record of these events is corrected
-        bronze = snapshot.dataset(BRONZE_EVENTS).to_table().combine_chunks()
-        return pa.Table.from_batches(replaying(parser)(bronze.to_batches()), REPLAYED_SCHEMA)
-
     with ExitStack() as stack:
         for target, name, stand_in in (
             (stream, "read_stream", read_stream),
             (stream, "set_graph_checkpoints", lambda *_: None),
             (process, "parsed_for_driver", parsed),
-            (replay, "read_again", read_again),
         ):
             stack.enter_context(mock.patch.object(target, name, stand_in))
         yield queries

@@ -107,6 +107,7 @@ def test_what_a_task_names_is_there(job, task):
         ("stream", "pipelines.cli.run"),
         ("cohorts", "pipelines.jobs.cohorts"),
         ("upkeep", "pipelines.cli.upkeep"),
+        ("reconcile", "pipelines.cli.reconcile"),
     ],
 )
 def test_a_jobs_parameters_are_arguments_that_it_knows(job, module):

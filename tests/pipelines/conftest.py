@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,30 +11,19 @@ import pytest
 
 from conf.policy import load_policy
 from conf.settings import load_settings
-from conf.tables import (
-    EVENTS,
-    IDENTIFIERS,
-    IDENTITY_EDGES,
-    IDENTITY_MAP,
-    PROFILES,
-    QUARANTINE,
-    REJECTED_EDGES,
-    SESSIONS,
-)
 from pipelines.hashing_key import key_path
 from pipelines.notebooks import run_notebook
 from pipelines.sources import Source
 from pipelines.stream import StreamResult, run_stream
 from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
 from tests.engine import ENVIRONMENT
 from tests.pipelines.lake_rows import drop_lake
+from tests.published_rows import PublishedRows
 
 KEY = b"a key that every test lake shares"[:32]
-COMPARED = (QUARANTINE, EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, REJECTED_EDGES, SESSIONS, PROFILES)
 
 
-class TestLake:
+class TestLake(PublishedRows):
     """A landing folder and the lake that streams from it."""
 
     __test__ = False
@@ -63,37 +51,6 @@ class TestLake:
     @property
     def lake(self) -> Lake:
         return Lake(self.path)
-
-    def rows(self, spec, columns: list[str] | None = None) -> list[dict]:
-        snapshot = published(self.lake)
-        assert snapshot is not None
-        return snapshot.arrow(spec, columns).to_pylist()
-
-    def people(self) -> set[frozenset[str]]:
-        """Who is one, as `namespace:value` sets."""
-        return set(self._members().values())
-
-    def _members(self) -> dict[int, frozenset[str]]:
-        names = {r["node_id"]: f"{r['namespace']}:{r['value']}" for r in self.rows(IDENTIFIERS)}
-        groups: dict[int, set[str]] = defaultdict(set)
-        for r in self.rows(IDENTITY_MAP, ["node_id", "canonical_id"]):
-            groups[r["canonical_id"]].add(names.get(r["node_id"], f"unclaimed:{names.get(-r['node_id'])}"))
-        return {c: frozenset(g) for c, g in groups.items()}
-
-    def contents(self) -> dict[str, list[str]]:
-        """The content of every table, with persons named after their members instead of by minted ids."""
-        members = {c: min(g) for c, g in self._members().items()}
-        result = {}
-        for spec in COMPARED:
-            columns = [*spec.with_role("content")]
-            has_person = "canonical_id" in spec.names
-            lines = []
-            for row in self.rows(spec, [*columns, "canonical_id"] if has_person else columns):
-                if has_person:
-                    row["canonical_id"] = members[row["canonical_id"]]
-                lines.append(repr(sorted(row.items(), key=lambda item: item[0])))
-            result[spec.full_name] = sorted(lines)
-        return result
 
 
 @pytest.fixture(scope="session")

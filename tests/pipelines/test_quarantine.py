@@ -25,7 +25,7 @@ from pipelines.errands.kinds import HANDLERS
 from pipelines.quarantine.corrections import Corrections
 from pipelines.quarantine.replay import ReplayRefused
 from pipelines.quarantine.selection import Selection, selected
-from pipelines.rebuild.rebuild import rebuild
+from pipelines.rebuild.rebuild import planned
 from pipelines.sources import Source
 from pipelines.stream import run_stream
 from pipelines.tables.delta_rs_writer import DeltaRsWriter
@@ -423,14 +423,19 @@ class TestCommand:
             moved.rename(made.mapping)
 
 
-def test_a_rebuild_after_replays_changes_nothing(spark, made, world, clean, corrections):
+def test_a_rebuild_after_replays_changes_nothing(made, world, clean, corrections):
     """The records in bronze, with their corrections, make the same lake."""
     made.replay(world)
     made.replay(world, Selection(), corrections)
-    plan = rebuild(spark, world.path, world.policy, replace(world.settings, max_record_bytes=made.limit))
-    assert not plan.changes.appended
-    assert not plan.changes.replaced
+    settings = replace(world.settings, max_record_bytes=made.limit)
+    with planned(world.lake, world.policy, settings, _no_spark) as (plan, _):
+        assert not plan.changes.appended
+        assert not plan.changes.replaced
     assert_same(world, clean)
+
+
+def _no_spark():
+    raise AssertionError("this lake is small enough to be derived again without")
 
 
 def test_a_running_stream_replays_and_goes_on(make_lake, tmp_path):

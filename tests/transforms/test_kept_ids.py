@@ -136,8 +136,10 @@ def rebuilt(world: World, policy: Policy, events: list[str]) -> tuple[World, Ren
     redirects = world.redirects()
     none = np.empty(0, np.int64)
     ends = (np.array(list(redirects), np.int64), np.array(list(redirects.values()), np.int64))
+    nodes = anew.state._nodes.all_rows(["id", "tie"])
+    ties = tuple(nodes[name].to_numpy() for name in ("id", "tie"))
     return anew, rename_persons(
-        owners(anew), owners(world), ends, (none, none), world.batch + 1, world.batch + 1
+        owners(anew), ties, owners(world), ends, (none, none), world.batch + 1, world.batch + 1
     )
 
 

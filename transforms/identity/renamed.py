@@ -15,7 +15,7 @@ from transforms.identity.kept_ids import KeptIds, keep_ids
 @dataclass(frozen=True)
 class Renamed:
     """`owners` are rows of identity_map under the ids to keep. `fresh` (ascending) → `canonical`: every id that was
-    made from nothing, and the one that takes its place. `was`: the id that each row's node had, 0 for none."""
+    made anew, and the one that takes its place. `was`: the id that each row's node had, 0 for none."""
 
     owners: pa.Table
     fresh: Longs
@@ -24,24 +24,27 @@ class Renamed:
     ids: KeptIds
 
     def of(self, fresh_ids: Longs) -> Longs:
-        """The ids that stand for ids made from nothing."""
+        """The ids that stand for ids made anew."""
         return self.canonical[np.searchsorted(self.fresh, fresh_ids)]
 
 
 def rename_persons(
     rebuilt: pa.Table,
+    ties: tuple[Longs, Longs],
     present: pa.Table,
     redirects: tuple[Longs, Longs],
     left_with: tuple[Longs, Longs],
     batch_id: int,
     batch_at: int,
 ) -> Renamed:
-    """`rebuilt` and `present` are whole identity maps; the ids of `rebuilt` ascend in the order in which ties end.
+    """`rebuilt` and `present` are whole identity maps. ties: (node, unkeyed hash) of every identifier of `rebuilt`.
 
     left_with: (node, id) of nodes that are in no map now, and whose they were last. batch_at in microseconds.
     """
     node = longs(rebuilt["node_id"])
-    fresh, person = np.unique(longs(rebuilt["canonical_id"]), return_inverse=True)
+    fresh, of_fresh = np.unique(longs(rebuilt["canonical_id"]), return_inverse=True)
+    rank = _in_order_of_ties(node, of_fresh, len(fresh), ties)
+    person = rank[of_fresh]
     was = _looked_up(node, longs(present["node_id"]), longs(present["canonical_id"]))
     first = _looked_up(node, longs(present["node_id"]), longs(present["first_canonical_id"]))
     since = _looked_up(node, longs(present["node_id"]), longs(present["since_at"]))
@@ -65,7 +68,19 @@ def rename_persons(
     owners = pa.table(
         [columns.get(name, rebuilt[name]) for name in IDENTITY_MAP.names], schema=IDENTITY_MAP.arrow
     )
-    return Renamed(owners, fresh, ids.canonical, was, ids)
+    return Renamed(owners, fresh, ids.canonical[rank], was, ids)
+
+
+def _in_order_of_ties(node: Longs, person: Longs, count: int, ties: tuple[Longs, Longs]) -> Longs:
+    """The place of persons 0 … count-1 in the order in which ties end: by their smallest unkeyed hash, whoever has
+    only what an anchor left unclaimed after all others."""
+    hashes = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(hashes, person, _looked_up(np.abs(node), *ties))
+    is_unclaimed = np.ones(count, np.bool_)
+    is_unclaimed[person[node > 0]] = False
+    rank = np.empty(count, np.int64)
+    rank[np.lexsort((hashes, is_unclaimed))] = np.arange(count)
+    return rank
 
 
 def _looked_up(wanted: Longs, keys: Longs, values: Longs) -> Longs:

@@ -1,0 +1,90 @@
+"""Published rows of silver as what parsing once made of their records: one row is one event, or one refused event.
+
+So that a record may go through a batch again without being read again, by whichever rules it was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.grouped import longs, whole
+from transforms.parsed_schema import PARSED_SCHEMA
+from transforms.replayed import BROUGHT_BY, REPLAYED_SCHEMA
+
+_NODES = ("node_ids", "weak_node_ids", "actor_node_ids")
+_IDENTIFIERS = PARSED_SCHEMA.field("identifiers").type
+_EVENT = "events"  # the feed of everything that is in silver.events
+
+
+def events_as_parsed(events: pa.Table, identifiers: pa.Table, mapping_of: Callable[[str], str]) -> pa.Table:
+    """Rows of silver.events in REPLAYED_SCHEMA. `identifiers`: the rows of silver.identifiers that they name.
+
+    mapping_of: the source mapping of a source. Every node is told with the first event that has it.
+    """
+    sources = whole(whole(events["source"]).dictionary_encode())
+    mappings = pa.array([mapping_of(source) for source in sources.dictionary.to_pylist()], pa.string())
+    count = events.num_rows
+    made = {
+        "mapping": mappings.take(sources.indices),
+        "feed": pa.array([_EVENT] * count, pa.string()),
+        "reasons": _nothing("reasons", count),
+        "identifiers": _told_once(events, identifiers),
+        BROUGHT_BY: events["batch_id"],
+    }
+    return _replayed(events, made)
+
+
+def refused_as_parsed(quarantine: pa.Table) -> pa.Table:
+    """Rows of silver.quarantine in REPLAYED_SCHEMA: refused again, for the same reasons."""
+    count = quarantine.num_rows
+    made = {
+        "feed": pa.array([_EVENT] * count, pa.string()),
+        BROUGHT_BY: quarantine["batch_id"],
+        **{name: _nothing(name, count) for name in (*_NODES, "flags", "identifiers")},
+    }
+    return _replayed(quarantine, made)
+
+
+def nodes_named(events: pa.Table) -> np.ndarray:
+    """The nodes that rows of silver.events name, each once."""
+    return np.unique(np.concatenate([longs(pc.list_flatten(events[name])) for name in _NODES]))
+
+
+def _told_once(events: pa.Table, identifiers: pa.Table) -> pa.Array:
+    """Per event a list of the identifiers that no event before it names."""
+    owner = np.concatenate([longs(pc.list_parent_indices(events[name])) for name in _NODES])
+    node = np.concatenate([longs(pc.list_flatten(events[name])) for name in _NODES])
+    by = np.lexsort((owner, node))
+    node, at = np.unique(node[by], return_index=True)
+    teller = owner[by][at]
+    known = longs(identifiers["node_id"])
+    order = np.argsort(known, kind="stable")
+    place = order[np.minimum(np.searchsorted(known[order], node), len(known) - 1)] if len(known) else order
+    if len(node) and not (len(known) and np.array_equal(known[place], node)):
+        raise LookupError("a node of silver.events is not in silver.identifiers")
+    by = np.argsort(teller, kind="stable")
+    rows = identifiers.take(pa.array(place[by], pa.int64()))
+    offsets = np.searchsorted(teller[by], np.arange(events.num_rows + 1)).astype(np.int32)
+    children = [whole(rows[field.name]).cast(field.type) for field in _IDENTIFIERS.value_type]
+    structs = pa.StructArray.from_arrays(children, fields=list(_IDENTIFIERS.value_type))
+    return pa.ListArray.from_arrays(pa.array(offsets), structs, type=_IDENTIFIERS)
+
+
+def _nothing(name: str, count: int) -> pa.Array:
+    """An empty list per row."""
+    kind = REPLAYED_SCHEMA.field(name).type
+    return pa.array([()] * count, kind)
+
+
+def _replayed(rows: pa.Table, made: dict[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
+    columns = []
+    for field in REPLAYED_SCHEMA:
+        column = made.get(field.name)
+        if column is None and field.name in rows.column_names:
+            column = rows[field.name]
+        columns.append(pa.nulls(rows.num_rows, field.type) if column is None else column.cast(field.type))
+    return pa.table(columns, schema=REPLAYED_SCHEMA)
