@@ -63,6 +63,11 @@ def rebuild_row(publication: Publication, metrics: Mapping[str, int]) -> pa.Tabl
     return _row(publication, {}, metrics)
 
 
+def migration_row(publication: Publication) -> pa.Table:
+    """A row without records: rows that were there are in a newer format, in other versions of their tables."""
+    return _row(publication, {}, {})
+
+
 def batch_row(
     publication: Publication,
     stream_batch_id: int,

@@ -21,6 +21,7 @@ COMMANDS = (
     "status",
     "repair",
     "upkeep",
+    "backup",
 )
 FAILED, BAD_USAGE = 1, 2
 

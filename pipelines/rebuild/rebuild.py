@@ -26,7 +26,6 @@ from pipelines.rebuild.attempt import (
     begin,
     forget,
     refuse_half_written_batch,
-    take_back_unfinished,
 )
 from pipelines.rebuild.changes import Changes, changes_of
 from pipelines.rebuild.replay import Progress, Rebuilt, replay
@@ -36,6 +35,7 @@ from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.replacement import replace_rows
 from pipelines.tables.snapshot import Snapshot, published
 from pipelines.tables.writer import TableWriter, Txn
+from pipelines.upgrade import ready_to_write
 from pipelines.upkeep.archive import require_all_records
 from transforms.effects import Effects, effects_of
 
@@ -88,12 +88,11 @@ def rebuild(
     """
     with lake_lock(lake_path):
         lake = Lake(lake_path)
-        lake.create_missing(ALL)
-        snapshot = published(lake)
-        if take_back_unfinished(lake, snapshot):
+        ready = ready_to_write(lake, progress)
+        if ready.is_taken_back:
             progress("took back a rebuild that had been broken off")
-        if snapshot is not None:
-            refuse_half_written_batch(lake, snapshot)
+        if ready.snapshot is not None:
+            refuse_half_written_batch(lake, ready.snapshot)
         plan = plan_rebuild(spark, lake, policy, settings, progress)
         if not confirm(plan):
             return None

@@ -30,6 +30,7 @@ from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
 from tests.engine import ENVIRONMENT
 from tests.pipelines.lake_rows import drop_lake
+from tests.pipelines.old_lake import filled, fresh, old, unpacked  # noqa: F401  (fixtures)
 
 KEY = b"a key that every test lake shares"[:32]
 COMPARED = (QUARANTINE, EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, REJECTED_EDGES, SESSIONS, PROFILES)
