@@ -208,20 +208,20 @@ def test_a_new_lake_is_made_in_the_present_format(lake_dir: Path) -> None:
     assert len(recorded(lake)) == 1
 
 
-def add_rows(lake: Lake, spec: TableSpec, txn: str, **values: object) -> None:
+def add_rows(lake: Lake, spec: TableSpec, txn: Txn, **values: object) -> None:
     """One more row as the old program wrote them: a copy of one that is there, with some values changed."""
     table = lake.open(spec)
     rows = table.to_pyarrow_table().slice(0, 1)
     for name, value in values.items():
         rows = rows.set_column(rows.column_names.index(name), name, pa.array([value]))
-    properties = CommitProperties(app_transactions=[Transaction(txn, 99)])
+    properties = CommitProperties(app_transactions=[Transaction(txn.app_id, txn.version)])
     write_deltalake(table, rows, mode="append", commit_properties=properties)
 
 
 def begun(lake: Lake, batch_id: int) -> None:
     """The old program was killed in this batch: its intent and some of its rows are there."""
     record_intent(lake.path / INTENT, Intent(OLD_STREAM, 3, batch_id, 0, {}, "p", "older", "k", "i"))
-    add_rows(lake, EVENTS, OLD_STREAM, event_id="half", batch_id=batch_id)
+    add_rows(lake, EVENTS, Txn(OLD_STREAM, 3), event_id="half", batch_id=batch_id)
 
 
 def test_a_batch_that_the_old_program_has_begun_is_left_for_it_to_complete(old: Lake) -> None:
@@ -246,7 +246,8 @@ def test_a_rebuild_that_the_old_program_broke_off_is_taken_back_before_columns_a
     snapshot = published(old)
     was = sorted(snapshot.arrow(QUARANTINE)["origin_ordinal"].to_pylist())
     attempt = begin(snapshot, 0, "another policy")
-    add_rows(old, QUARANTINE, f"rebuild:{attempt.id}", origin_ordinal=99, batch_id=attempt.batch_id)
+    txn = Txn(attempt.app_id, attempt.batch_id)
+    add_rows(old, QUARANTINE, txn, origin_ordinal=99, batch_id=attempt.batch_id)
     assert ready_to_write(old).is_taken_back
     now = published(old).arrow(QUARANTINE)
     assert sorted(now["origin_ordinal"].to_pylist()) == was
