@@ -29,13 +29,15 @@ MAPPINGS = ("native", "flat", "segment")
 class DirectLake:
     """`feed` is one published batch: a landed file of records, or of bytes as they are."""
 
-    def __init__(self, path: Path, policy: Policy | None = None, stream: str = "direct") -> None:
-        self.path, self.lake, self.stream = path, Lake(path), stream
+    def __init__(
+        self, path: Path, policy: Policy | None = None, stream: str = "direct", key: bytes = KEY
+    ) -> None:
+        self.path, self.lake, self.stream, self.key = path, Lake(path), stream, key
         self.policy, self.settings = policy or load_policy(), load_settings("laptop")
         path.mkdir(parents=True, exist_ok=True)
-        key_path(path).write_bytes(KEY)
+        key_path(path).write_bytes(key)
         self.lake.create_missing(ALL)
-        self.parser = RecordParser({name: load_mapping(name) for name in MAPPINGS}, self.policy, KEY)
+        self.parser = RecordParser({name: load_mapping(name) for name in MAPPINGS}, self.policy, key)
         self.processor = self.new_processor()
         self.batches = 0
 
@@ -49,7 +51,7 @@ class DirectLake:
             driver_components,
             self.settings,
             self.stream,
-            fingerprint(KEY),
+            fingerprint(self.key),
             open_state=partial(LakeState.load, policy=self.policy),
         )
 

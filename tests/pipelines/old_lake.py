@@ -40,7 +40,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> State:
     """The tables of a lake of this program that was fed the same three parts."""
     new = DriverLake(tmp_path_factory.mktemp("fresh"))
     for number in (1, 2, 3):
-        new.feed(f"{number}.jsonl", part(number))
+        new.land(f"{number}.jsonl", part(number))
     return state_of(new.lake)
 
 
@@ -48,9 +48,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> State:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of this program with the first two parts, the first one folded into the bases; to be read only."""
     world = DriverLake(tmp_path_factory.mktemp("filled"))
-    world.feed("1.jsonl", part(1))
+    world.land("1.jsonl", part(1))
     world.processor.compact()
-    world.feed("2.jsonl", part(2))
+    world.land("2.jsonl", part(2))
     return world.path
 
 

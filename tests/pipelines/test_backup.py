@@ -44,7 +44,7 @@ def world(filled: Path, tmp_path: Path) -> DriverLake:
     """Two published batches, the first one folded into the bases."""
     shutil.copytree(filled, tmp_path / "world" / "lake")
     world = DriverLake(tmp_path / "world")
-    world.next = 2
+    world.batches = 2
     return world
 
 
@@ -74,7 +74,7 @@ def test_a_restored_lake_is_the_batch_and_opens_at_no_other_version(
     back_up(world.path, backup)
     assert tree(world.lake) == before  # nothing is written to the lake, its lock included
     expected = rows_in(published(world.lake))
-    world.feed("3.jsonl", part(3))
+    world.land("3.jsonl", part(3))
     lake = restored(backup, tmp_path / "restored")
     assert rows_in(published(lake)) == expected
     recorded = published(lake).table_versions
@@ -111,7 +111,7 @@ def test_half_a_batch_is_in_no_backup(
 
     monkeypatch.setattr(world.processor.writer, "append", append)
     with pytest.raises(Interrupted):
-        world.feed("3.jsonl", part(3))
+        world.land("3.jsonl", part(3))
     back_up(world.path, tmp_path / "backup")
     shutil.rmtree(world.path)
     lake = restored(tmp_path / "backup", tmp_path / "restored")
@@ -121,7 +121,7 @@ def test_half_a_batch_is_in_no_backup(
         rows = lake.open(each).to_pyarrow_table()
         assert not rows.num_rows or pc.max(rows[column]).as_py() <= published(lake).batch_id
     again = DriverLake(tmp_path / "restored", stream="another")
-    again.feed("3.jsonl", part(3))
+    again.land("3.jsonl", part(3))
     again.processor.compact()
     assert differences(state_of(again.lake), fresh) == []
     counts = [b["received_count"] for b in published(again.lake).arrow(BATCHES).to_pylist()]
@@ -131,13 +131,13 @@ def test_half_a_batch_is_in_no_backup(
 def test_backups_beside_a_stream_are_each_one_published_batch(tmp_path: Path) -> None:
     world, backup = DriverLake(tmp_path / "world"), tmp_path / "backup"
     lines = b"".join(part(n) for n in (1, 2, 3, 4)).splitlines(keepends=True)
-    world.feed("first.jsonl", b"".join(lines[:10]))
+    world.land("first.jsonl", b"".join(lines[:10]))
     failed: list[BaseException] = []
 
     def stream() -> None:
         try:
             for number in range(1, 12):
-                world.feed(f"{number}.jsonl", b"".join(lines[10 * number : 10 * number + 10]))
+                world.land(f"{number}.jsonl", b"".join(lines[10 * number : 10 * number + 10]))
                 if number % 3 == 0:
                     world.processor.compact()
         except BaseException as e:
@@ -165,7 +165,7 @@ def test_a_second_backup_copies_what_is_new_and_the_first_one_stays(
     assert first.copied_file_count > 50
     assert back_up(world.path, backup).copied_file_count == 0
     assert len(restore_points(backup)) == 1  # of the same batch
-    world.feed("3.jsonl", part(3))
+    world.land("3.jsonl", part(3))
     third = back_up(world.path, backup)
     data = [f for f in third.manifest.files if take._is_data(f.path)]
     assert third.copied_file_count < len(third.manifest.files) / 2
@@ -181,11 +181,11 @@ def test_a_lake_that_was_restored_may_go_another_way_in_the_same_backup(
     """Its commits have the numbers of those that were lost, and other contents."""
     backup = tmp_path / "backup"
     back_up(world.path, backup)
-    world.feed("3.jsonl", part(3))
+    world.land("3.jsonl", part(3))
     lost = back_up(world.path, backup).manifest
     restore(backup, tmp_path / "restored" / "lake", lost.batch_id - 1)
     again = DriverLake(tmp_path / "restored", stream="another")
-    again.feed("4.jsonl", part(4))
+    again.land("4.jsonl", part(4))
     mine = back_up(again.path, backup).manifest
     assert mine.batch_id == lost.batch_id
     assert len(restore_points(backup)) == 3
@@ -198,7 +198,7 @@ def test_only_so_many_restore_points_are_kept_and_no_more_bytes_than_they_need(
 ) -> None:
     backup = tmp_path / "backup"
     back_up(world.path, backup)
-    world.feed("3.jsonl", part(3))
+    world.land("3.jsonl", part(3))
     world.processor.compact()
     taken = back_up(world.path, backup, keep=1)
     assert taken.forgotten_point_count == 1
@@ -369,7 +369,7 @@ def test_the_commands(world: DriverLake, tmp_path: Path, capsys: pytest.CaptureF
     shown = capsys.readouterr()
     assert "rows in" in shown.out
     assert "the hashing key (fingerprint" in shown.err
-    world.feed("3.jsonl", part(3))
+    world.land("3.jsonl", part(3))
     (taken,) = said(capsys, "backup", backup, *lake, "--with-key")
     assert taken["batch_id"] == 4
     assert taken["has_key"]

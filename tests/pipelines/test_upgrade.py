@@ -67,12 +67,12 @@ def test_the_old_lake_and_a_new_one_end_alike(old: Lake, tmp_path: Path) -> None
     before = ids(old, PROFILES, "canonical_id")
     new = DriverLake(tmp_path / "new")
     for number in (1, 2, 3):
-        new.feed(f"{number}.jsonl", part(number))
+        new.land(f"{number}.jsonl", part(number))
     assert differences(state_of(old), state_of(new.lake)) == []
     continued = DriverLake(tmp_path / "world", stream="another")
     for world in (continued, new):
-        world.feed("4.jsonl", part(4))
-        world.feed("again.jsonl", part(1))
+        world.land("4.jsonl", part(4))
+        world.land("again.jsonl", part(1))
         world.processor.compact()
     assert differences(state_of(old), state_of(new.lake)) == []
     assert before <= ids(old, PROFILES, "canonical_id") | ids(old, IDENTITY_REDIRECTS, "retired_canonical_id")
