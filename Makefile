@@ -87,6 +87,10 @@ warm-batch: setup ## Time small batches on a stream with a million events of his
 soak: setup ## 500 batches with upkeep beside them: does memory, a count of files or a batch's time grow?
 	@$(PY) -m benchmarks.soak $(ARGS)
 
+.PHONY: drill
+drill: setup ## Destroy a loaded lake and restore it: how much is lost, and for how long
+	@$(PY) -m benchmarks.drill $(ARGS)
+
 .PHONY: wheel
 wheel: $(STAMP) ## Build dist/stitchlake-*.whl: code, SQL and YAML, for spark-submit and Databricks
 	@rm -rf build dist/stitchlake-*.whl

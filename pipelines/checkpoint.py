@@ -20,6 +20,7 @@ from conf.tables import BATCHES
 from pipelines.batch.intent import Intent
 from pipelines.tables.snapshot import Snapshot
 
+CHECKPOINTS = "_checkpoints"
 POINTER = "_stitchlake/stream.json"
 DIRECT = (
     "control-"  # a direct batch is an application of its own: no checkpoint numbers it, nothing continues it
@@ -87,6 +88,11 @@ def fault(found: Entries | None, record: OfRecord) -> str | None:
     return None
 
 
+def has_checkpoint(lake: Path, stream: str) -> bool:
+    """Is Spark's checkpoint of that application id still there, so that it could be continued?"""
+    return (lake / CHECKPOINTS / stream / "metadata").exists()
+
+
 def open_checkpoint(
     lake: Path, sources: tuple[str, ...], snapshot: Snapshot | None = None, pending: Intent | None = None
 ) -> Checkpoint:
@@ -102,7 +108,7 @@ def open_checkpoint(
     if found is None:
         trouble = "is lost" if of_record(snapshot, pending, "").is_superseded else None
     elif tuple(found["sources"]) == sources:
-        folder = lake / "_checkpoints" / found["stream"]
+        folder = lake / CHECKPOINTS / found["stream"]
         entries = read_entries(folder, len(sources))
         record = of_record(snapshot, pending, found["stream"], found.get("after_batch_id", -1))
         trouble = fault(entries, record)
@@ -123,7 +129,7 @@ def open_checkpoint(
             f"the checkpoint {trouble}; a new one begins at the last published batch, and what is published is known "
             "by its origin and not taken again"
         )
-    return Checkpoint(stream, lake / "_checkpoints" / stream, sources, is_new=True, trouble=trouble)
+    return Checkpoint(stream, lake / CHECKPOINTS / stream, sources, is_new=True, trouble=trouble)
 
 
 def of_record(

@@ -1,10 +1,12 @@
-"""A fingerprint of the program's rules, so that a half-written batch is never finished by other rules."""
+"""Which program this is: a fingerprint of its rules, so that a half-written batch is never finished by others, and
+its version."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -19,6 +21,15 @@ def code_fingerprint() -> str:
         for name, text in sorted(_modules(files(package), package), key=lambda module: module[0].split("/")):
             digest.update(name.encode() + b"\x00" + text + b"\x00")
     return digest.hexdigest()[:16]
+
+
+@cache
+def program_version() -> str:
+    """The installed version; `unknown` where the program was not installed but put on the path."""
+    try:
+        return version("stitchlake")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _modules(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:

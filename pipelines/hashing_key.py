@@ -28,12 +28,8 @@ def load_key(lake: Path, has_data: bool, expected_fingerprint: str | None) -> by
             raise KeyProblem(
                 f"the key file {path} is missing; put it back, the lake's node ids depend on it"
             ) from None
-        path.parent.mkdir(parents=True, exist_ok=True)
         key = secrets.token_bytes(KEY_BYTES)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
-            f.write(key)
-            f.flush()
-            os.fsync(f.fileno())
+        write_key(path, key)
     except OSError as e:
         raise KeyProblem(f"the key file {path} cannot be read: {e.strerror}") from None
     if len(key) != KEY_BYTES:
@@ -45,6 +41,15 @@ def load_key(lake: Path, has_data: bool, expected_fingerprint: str | None) -> by
             f"the key file {path} is not the one this lake was made with; put back the lake's own key file"
         )
     return key
+
+
+def write_key(path: Path, key: bytes) -> None:
+    """A key file that was not there, readable by its owner only from its first moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
+        f.write(key)
+        f.flush()
+        os.fsync(f.fileno())
 
 
 def fingerprint(key: bytes) -> str:

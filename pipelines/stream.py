@@ -18,7 +18,7 @@ from pyspark.sql.streaming import StreamingQuery
 from conf.policy import Policy
 from conf.settings import Settings
 from conf.source_mapping import load_mapping
-from conf.tables import ALL, BATCHES
+from conf.tables import BATCHES
 from pipelines.batch.intent import IntentConflict, pending_intent
 from pipelines.batch.process import INTENT, BatchProcessor, BatchReport
 from pipelines.batch.resolution import HashCollision
@@ -34,7 +34,6 @@ from pipelines.kafka.offsets import offsets_of_record
 from pipelines.kafka.topics import topics_of
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.read_files import trouble_with_files
-from pipelines.rebuild.attempt import take_back_unfinished
 from pipelines.session import set_graph_checkpoints
 from pipelines.sources import Source, read_stream, require_different
 from pipelines.state.open_state import state_opener
@@ -44,6 +43,7 @@ from pipelines.tables.lake import Lake, SchemaMismatch
 from pipelines.tables.origins import published_origins
 from pipelines.tables.snapshot import Snapshot, published
 from pipelines.tables.writer import RowsRefused
+from pipelines.upgrade import ready_to_write
 from pipelines.upkeep.schedule import own_upkeep
 from quality.standing import ConservationError
 from transforms.parse import RecordParser
@@ -107,10 +107,8 @@ def run_stream(
     )  # it would print a failed batch's stack, and we report it
     with lake_lock(lake_path) as require_lock:
         lake = Lake(lake_path)
-        lake.create_missing(ALL)
-        snapshot = published(lake)
+        snapshot = ready_to_write(lake).snapshot
         _refuse_other_policy(snapshot, policy)
-        take_back_unfinished(lake, snapshot)
         key = load_key(lake_path, snapshot is not None, snapshot.row["key_fingerprint"] if snapshot else None)
         set_graph_checkpoints(spark, lake_path / GRAPH_CHECKPOINTS)
         require_different(sources)

@@ -36,11 +36,13 @@ class DirectLake(PublishedRows):
         policy: Policy | None = None,
         stream: str = "direct",
         mappings: tuple[str, ...] = MAPPINGS,
+        key: bytes = KEY,
     ) -> None:
         self.path, self.lake, self.stream = path, Lake(path), stream
+        self.key = key
         self.policy, self.settings = policy or load_policy(), load_settings("laptop")
         path.mkdir(parents=True, exist_ok=True)
-        key_path(path).write_bytes(KEY)
+        key_path(path).write_bytes(key)
         self.lake.create_missing(ALL)
         self.mappings, self.batches = mappings, 0
         self.restart()
@@ -48,7 +50,9 @@ class DirectLake(PublishedRows):
     def restart(self, policy: Policy | None = None) -> None:
         """Go on as a new process would: with the mappings as they are now, and perhaps another policy."""
         self.policy = policy or self.policy
-        self.parser = RecordParser({name: load_mapping(name) for name in self.mappings}, self.policy, KEY)
+        self.parser = RecordParser(
+            {name: load_mapping(name) for name in self.mappings}, self.policy, self.key
+        )
         self.processor = self.new_processor()
 
     def new_processor(self) -> BatchProcessor:
@@ -61,7 +65,7 @@ class DirectLake(PublishedRows):
             driver_components,
             self.settings,
             self.stream,
-            fingerprint(KEY),
+            fingerprint(self.key),
             open_state=partial(LakeState.load, policy=self.policy),
         )
 

@@ -16,7 +16,7 @@ from conf.tables.identity import (
     IDENTITY_REDIRECTS,
     REJECTED_EDGES,
 )
-from conf.tables.ops import BATCHES, QUALITY_RESULTS
+from conf.tables.ops import BATCHES, MIGRATIONS, QUALITY_RESULTS
 from conf.tables.silver import EVENTS, QUARANTINE, SESSIONS
 
 # The write order of a batch: bronze first, the publish row last.
@@ -37,8 +37,11 @@ WRITE_ORDER: tuple[TableSpec, ...] = (
     BATCHES,
 )
 ALL = WRITE_ORDER
-BESIDE: tuple[TableSpec, ...] = (QUALITY_RESULTS,)
+BESIDE: tuple[TableSpec, ...] = (QUALITY_RESULTS, MIGRATIONS)
 BY_NAME: dict[str, TableSpec] = {t.full_name: t for t in ALL}
+# What the rows of a lake mean. A new nullable column needs no new format; whatever changes rows that are there does,
+# and a migration in pipelines/tables/migrations.py that brings them over.
+FORMAT = 2
 UPSERTED: tuple[TableSpec, ...] = tuple(t for t in ALL if t.write == "upsert")
 
 __all__ = [
@@ -49,12 +52,14 @@ __all__ = [
     "BRONZE_EVENTS",
     "BY_NAME",
     "EVENTS",
+    "FORMAT",
     "IDENTIFIERS",
     "IDENTITY_DECISIONS",
     "IDENTITY_EDGES",
     "IDENTITY_LOG",
     "IDENTITY_MAP",
     "IDENTITY_REDIRECTS",
+    "MIGRATIONS",
     "PROFILES",
     "QUALITY_RESULTS",
     "QUARANTINE",

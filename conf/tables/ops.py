@@ -1,4 +1,4 @@
-"""Ops: what was published, at what cost, and how good it was found to be."""
+"""Ops: what was published, at what cost, how good it was found to be, and in which format the lake is."""
 
 from conf.table_spec import Check, ColumnSpec, TableSpec
 from conf.tables import columns as c
@@ -21,8 +21,8 @@ BATCHES = TableSpec(
             "kind",
             "string",
             "`batch`; without records: `empty`, `compaction` of hot parts, `upkeep` of files, `rebuild` of everything "
-            "derived, and `replay` of what was in quarantine, whose counts are what changes: an event that is valid "
-            "now is one valid more and one quarantined less",
+            "derived, `migration` to a newer format, and `replay` of what was in quarantine, whose counts are what "
+            "changes: an event that is valid now is one valid more and one quarantined less",
             "provenance",
         ),
         ColumnSpec(
@@ -129,5 +129,22 @@ QUALITY_RESULTS = TableSpec(
         ColumnSpec("checked_at", "timestamp", "when the run began", "provenance", nullable=False),
     ),
     ("run_id", "suite", "rule"),
+    "append",
+)
+
+MIGRATIONS = TableSpec(
+    "ops",
+    "migrations",
+    "one format that the lake was brought to: when it was made, and by each migration since",
+    (
+        c.TENANT,
+        ColumnSpec("from_format", "long", "the format before; null for a lake that was made in this one"),
+        ColumnSpec("to_format", "long", "the format since", nullable=False),
+        ColumnSpec("migration", "string", "what was done to the tables"),
+        ColumnSpec("program_version", "string", "the program that did it", "provenance"),
+        ColumnSpec("code_fingerprint", "string", "hash of that program's rules", "provenance"),
+        ColumnSpec("applied_at", "timestamp", "when this row was written", "provenance"),
+    ),
+    ("to_format",),
     "append",
 )

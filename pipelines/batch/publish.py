@@ -66,6 +66,11 @@ def rebuild_row(
     return _row(publication, {"inputs": pa.array([json.dumps(inputs)])}, metrics)
 
 
+def migration_row(publication: Publication) -> pa.Table:
+    """A row without records: rows that were there are in a newer format, in other versions of their tables."""
+    return _row(publication, {}, {})
+
+
 def batch_row(
     publication: Publication,
     stream_batch_id: int,

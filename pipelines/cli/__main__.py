@@ -22,6 +22,7 @@ COMMANDS = (
     "status",
     "repair",
     "upkeep",
+    "backup",
 )
 FAILED, BAD_USAGE = 1, 2
 

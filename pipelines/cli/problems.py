@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from conf.policy import PolicyError
 from conf.settings import SettingsError
 from conf.source_mapping import MappingError
+from pipelines.backup.manifest import BackupProblem
 from pipelines.batch.intent import IntentConflict
 from pipelines.decisions.inbox import DecisionProblem
 from pipelines.decisions.records import Refused
@@ -27,7 +28,7 @@ from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
 from pipelines.tables.fence import LakeChanged
-from pipelines.tables.lake import NoLake, SchemaMismatch
+from pipelines.tables.lake import LakeTooNew, NoLake, SchemaMismatch
 from pipelines.tables.snapshot import NoSuchBatch
 from pipelines.views import CatalogConflict
 from quality.docs_folder import DocsFolderTaken
@@ -48,6 +49,7 @@ USAGE = (
     SourceError,
 )
 FAILURES = (
+    BackupProblem,
     BrokerUnavailable,
     CatalogConflict,
     DecisionProblem,
@@ -57,6 +59,7 @@ FAILURES = (
     KeyProblem,
     LakeChanged,
     LakeLocked,
+    LakeTooNew,
     NoLake,
     NoSuchBatch,
     NoSuchPerson,

@@ -17,7 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pipelines.tables.lake import Lake, NoLake, existing_lake
+from pipelines.tables.lake import Lake, LakeTooNew, NoLake, existing_lake
 from pipelines.tables.snapshot import NoSuchBatch, Snapshot, published_as
 from pipelines.views import CatalogConflict, register_duckdb, register_spark
 
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     except QueryRefused as refused:
         print(f"sql: {refused}", file=sys.stderr)
         return 2
-    except (CatalogConflict, NoLake, NoSuchBatch) as problem:
+    except (CatalogConflict, LakeTooNew, NoLake, NoSuchBatch) as problem:
         print(f"sql: {problem}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from conf.settings import Settings, load_settings
 from conf.table_spec import DELETED
-from conf.tables import ALL, BATCHES, BESIDE
+from conf.tables import ALL, BATCHES, BESIDE, FORMAT
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.quality import verdict, verdict_line
 from pipelines.cli.sql import as_table
@@ -63,6 +63,7 @@ def status(lake: Lake, now: datetime) -> dict[str, Any]:
     at = None if snapshot is None else snapshot.published_at
     return {
         "lake": str(lake.path),
+        "format": lake.format(),
         "streams": _streams(lake),
         "last_batch_id": None if snapshot is None else snapshot.batch_id,
         "published_at": None if at is None else at.isoformat().replace("+00:00", "Z"),
@@ -95,8 +96,13 @@ def as_text(found: dict[str, Any]) -> str:
             for t in found["tables"]
         ],
     )
+    older = (
+        f" (format {found['format']}; the next `stitchlake run` brings it to {FORMAT})"
+        if found["format"] < FORMAT
+        else ""
+    )
     return (
-        f"lake          {found['lake']}\n"
+        f"lake          {found['lake']}{older}\n"
         f"stream        {', '.join(found['streams']) or 'none yet'}\n"
         f"last batch    {published_line}\n"
         f"{topics}"
@@ -151,12 +157,11 @@ def _quality_line(found: dict[str, Any] | None) -> str:
 
 
 def _conservation(lake: Lake) -> dict[str, Any]:
-    batches = (
-        lake.open(BATCHES)
-        .to_pyarrow_dataset(schema=BATCHES.arrow)  # an older lake has no record_count
-        .to_table(columns=["batch_id", *COUNTS])
-    )
+    rows = lake.open(BATCHES).to_pyarrow_dataset(schema=BATCHES.arrow)
+    batches = rows.to_table(columns=["batch_id", *COUNTS])
     counts = {name: pc.fill_null(batches[name], 0) for name in COUNTS}
+    # In a lake of the first format, which has no such column yet, every record is one event.
+    counts["record_count"] = pc.coalesce(batches["record_count"], counts["received_count"])
     _, received, *parts = counts.values()
     accounted = pc.add(pc.add(parts[0], parts[1]), parts[2])
     broken = batches.filter(pc.not_equal(received, accounted))["batch_id"]

@@ -18,24 +18,26 @@ import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.settings import Settings
-from conf.tables import ALL, IDENTITY_DECISIONS
+from conf.tables import IDENTITY_DECISIONS
 from pipelines.batch.discard import discard_unpublished
 from pipelines.batch.intent import read_intent
 from pipelines.batch.process import INTENT, BatchProcessor
 from pipelines.checkpoint import DIRECT
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import LakeLocked, lake_lock
-from pipelines.rebuild.attempt import take_back_unfinished
 from pipelines.sources import Source
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake
 from pipelines.tables.origins import published_origins
 from pipelines.tables.snapshot import published
+from pipelines.upgrade import ready_to_write
 from transforms.control import CONTROL
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
 from transforms.records import parsing
+
+INBOX = "_stitchlake/control"  # inside the lake
 
 
 class DecisionProblem(RuntimeError):
@@ -44,7 +46,7 @@ class DecisionProblem(RuntimeError):
 
 def control_source(lake: Path) -> Source:
     """The inbox as a source of the lake's stream. Makes the folder."""
-    folder = lake.absolute() / "_stitchlake" / "control"
+    folder = lake.absolute() / INBOX
     folder.mkdir(parents=True, exist_ok=True)
     return Source(CONTROL, str(folder), "file", CONTROL)
 
@@ -98,15 +100,13 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
     """
     with lake_lock(lake_path):
         lake = Lake(lake_path)
-        lake.create_missing(ALL)
-        snapshot = published(lake)
+        snapshot = ready_to_write(lake).snapshot
         if snapshot is None:
             raise DecisionProblem(
                 f"the lake {lake_path} has no published batch yet; there is nobody to decide about"
             )
         if snapshot.row["policy_fingerprint"] != policy.fingerprint:
             raise DecisionProblem("this lake's persons were made under another policy; give it with --policy")
-        take_back_unfinished(lake, snapshot)
         if not settle(lake, None):
             raise DecisionProblem(
                 "the stream's last batch is half-written; run the stream once, it takes the decision along"

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from conf.policy import Policy
 from conf.settings import Settings
-from conf.tables import ALL
 from pipelines.decisions.inbox import settle
 from pipelines.hashing_key import load_key
 from pipelines.lock import lake_lock
-from pipelines.rebuild.attempt import take_back_unfinished
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import Snapshot, published
+from pipelines.upgrade import ready_to_write
 
 
 class NotReady(RuntimeError):
@@ -41,8 +40,7 @@ def holding(lake_path: Path, policy: Policy, settings: Settings) -> Iterator[Hol
     """Hold a lake that no stream runs on. LakeLocked when one does, NotReady when there is something to do first."""
     with lake_lock(lake_path):
         lake = Lake(lake_path)
-        lake.create_missing(ALL)
-        take_back_unfinished(lake, published(lake))
+        ready_to_write(lake)
         if not settle(lake, None):
             raise NotReady("the stream's last batch is half-written; run the stream once, it completes it")
         yield holder_of(lake, policy, settings)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from conf.tables import BATCHES
 from pipelines.kafka.address import is_topic
@@ -58,7 +57,8 @@ def offsets_of_record(lake: Lake, snapshot: Snapshot | None) -> dict[str, TopicO
     said = snapshot.row.get("offsets")
     if said is None:  # the last batch was published by a program that knew no topics; an earlier one may have
         rows = lake.open(BATCHES).to_pyarrow_dataset(schema=BATCHES.arrow)
-        told = rows.to_table(columns=["batch_id", "offsets"], filter=pc.field("offsets").is_valid())
+        # Not a filter of the read: for files without the column it finds every row, as their statistics mislead it.
+        told = rows.to_table(columns=["batch_id", "offsets"]).drop_null()
         if not told.num_rows:
             return {}
         said = told.sort_by([("batch_id", "descending")])["offsets"][0].as_py()

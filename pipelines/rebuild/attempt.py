@@ -11,14 +11,13 @@ import json
 import os
 import uuid
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import pyarrow.compute as pc
 from deltalake import CommitProperties
 
 from conf.tables import ALL, BATCHES
 from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import own_transactions, pending_intent, read_intent
+from pipelines.batch.intent import Intent, own_transactions, pending_intent, read_intent
 from pipelines.batch.process import INTENT
 from pipelines.tables.fence import OWN_COMMIT, require_as_left
 from pipelines.tables.lake import Lake, with_hot_parts
@@ -103,16 +102,23 @@ def take_back_unfinished(lake: Lake, snapshot: Snapshot | None) -> bool:
 
 def refuse_half_written_batch(lake: Lake, snapshot: Snapshot) -> None:
     """RebuildRefused when the stream has begun a batch and not finished it: its retry relies on the present policy."""
-    intent: Path = lake.path / INTENT
-    begun = read_intent(intent)
-    if begun is None or begun.batch_id <= snapshot.batch_id:
-        return
-    for spec in with_hot_parts(ALL):
+    begun = half_written(lake, snapshot.batch_id)
+    if begun is not None:
+        raise RebuildRefused(
+            f"batch {begun.batch_id} of the stream is half-written; run `stitchlake run --once` with its sources "
+            "and its policy, so that it is completed, then rebuild"
+        )
+    (lake.path / INTENT).unlink(missing_ok=True)  # nothing of it is there, and its number goes to the rebuild
+
+
+def half_written(lake: Lake, last_published: int) -> Intent | None:
+    """The batch after `last_published` that was begun and has left rows in some table."""
+    begun = read_intent(lake.path / INTENT)
+    if begun is None or begun.batch_id <= last_published:
+        return None
+    for spec in (s for s in with_hot_parts(ALL) if lake.has(s)):
         column = "updated_batch_id" if "updated_batch_id" in spec.names else "batch_id"
         rows = lake.open(spec).to_pyarrow_dataset()
-        if rows.count_rows(filter=pc.field(column) > snapshot.batch_id):
-            raise RebuildRefused(
-                f"batch {begun.batch_id} of the stream is half-written; run `stitchlake run --once` with its sources "
-                "and its policy, so that it is completed, then rebuild"
-            )
-    intent.unlink()  # nothing of it is there, and its number goes to the rebuild
+        if rows.count_rows(filter=pc.field(column) > last_published):
+            return begun
+    return None

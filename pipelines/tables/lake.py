@@ -11,11 +11,17 @@ from typing import Any
 from deltalake import DeltaTable, Field, Schema
 
 from conf.table_spec import TableSpec
-from conf.tables import ALL, BATCHES
+from conf.tables import ALL, BATCHES, FORMAT, MIGRATIONS
+
+FIRST_FORMAT = 1  # of lakes that were made before formats were recorded
 
 
 class NoLake(RuntimeError):
     """No batch was ever published in a folder; the message says how one comes to be."""
+
+
+class LakeTooNew(RuntimeError):
+    """A lake is in a format that this program does not know; the message says both and the way out."""
 
 
 class SchemaMismatch(RuntimeError):
@@ -44,6 +50,26 @@ class Lake:
     def version(self, spec: TableSpec) -> int:
         return self.open(spec).version()
 
+    def format(self) -> int:
+        """What the rows of the lake's tables mean, as ops.migrations has it."""
+        if not self.has(MIGRATIONS):
+            return FIRST_FORMAT
+        formats = self.open(MIGRATIONS).to_pyarrow_dataset().to_table(columns=["to_format"])["to_format"]
+        return max(formats.to_pylist(), default=FIRST_FORMAT)
+
+    def require_known_format(self) -> None:
+        """LakeTooNew if a newer program has brought the lake to a format of its own."""
+        if (found := self.format()) > FORMAT:
+            raise LakeTooNew(
+                f"the lake {self.path} is in format {found}, and this program knows formats up to {FORMAT}; install "
+                "the version of the program that wrote it, or a newer one"
+            )
+
+    def lacks_columns(self, specs: Iterable[TableSpec] = ALL) -> bool:
+        """Would `create_missing` add a column to a table that is there?"""
+        there = [spec for spec in with_hot_parts(specs) if self.has(spec)]
+        return any(set(spec.names) - {f.name for f in self.open(spec).schema().fields} for spec in there)
+
     def create_missing(self, specs: Iterable[TableSpec] = ALL) -> None:
         """Make every declared table and hot part that is not there, and bring the others up to their declaration.
 
@@ -67,12 +93,13 @@ class Lake:
 
 
 def existing_lake(path: Path) -> Lake:
-    """The lake in a folder. NoLake if there is none."""
+    """The lake in a folder, to be read. NoLake if there is none; LakeTooNew if this program cannot read it."""
     lake = Lake(path)
     if not lake.has(BATCHES):
         raise NoLake(
             f"no lake in {path}; make one: stitchlake run --source native:FOLDER --once --lake {path}"
         )
+    lake.require_known_format()
     return lake
 
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from conf.table_spec import DELETED, TableSpec
@@ -73,9 +74,12 @@ class Snapshot:
 
 def published(lake: Lake) -> Snapshot | None:
     """The last published batch, or None where nothing has been published yet."""
-    if not lake.has(BATCHES):
-        return None
-    batches = lake.open(BATCHES).to_pyarrow_dataset()
+    return snapshot_in(lake, lake.open(BATCHES)) if lake.has(BATCHES) else None
+
+
+def snapshot_in(lake: Lake, table: DeltaTable) -> Snapshot | None:
+    """The last batch in ops.batches as it was opened, whatever has been published since."""
+    batches = table.to_pyarrow_dataset()
     numbers = batches.to_table(columns=["batch_id"])
     if not numbers.num_rows:
         return None

@@ -18,6 +18,7 @@ from pipelines.stream import StreamResult, run_stream
 from pipelines.tables.lake import Lake
 from tests.engine import ENVIRONMENT
 from tests.pipelines.lake_rows import drop_lake
+from tests.pipelines.old_lake import filled, fresh, old, unpacked  # noqa: F401  (fixtures)
 from tests.published_rows import PublishedRows
 
 KEY = b"a key that every test lake shares"[:32]

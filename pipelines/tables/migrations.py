@@ -1,0 +1,54 @@
+"""What brings the rows of an older lake into the present format, one function a format.
+
+Declared changes that add (a table, a nullable column, a comment) need nothing here: `Lake.create_missing` makes them,
+and older rows read as null. A migration is for rows that would mean something else, or nothing, to the new program.
+
+Each is repeated after a kill, so it looks at what is there and does the rest, in one commit a table. Readers go on
+seeing the published versions meanwhile; pipelines/upgrade.py publishes the new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deltalake import CommitProperties, Transaction
+
+from conf.table_spec import TableSpec
+from conf.tables import BATCHES, EVENTS, QUARANTINE
+from pipelines.tables.delta_rs_writer import AFTER_COMMIT, PARQUET
+from pipelines.tables.fence import OWN_COMMIT
+from pipelines.tables.lake import Lake
+
+
+@dataclass(frozen=True)
+class Migration:
+    """`apply` brings every table from the format before `to_format`; it is given the declared columns already."""
+
+    to_format: int
+    name: str
+    apply: Callable[[Lake], None]
+
+
+def places_in_records(lake: Lake) -> None:
+    """Format 2 tells a record from the events in it. Before, every record was one event, at place 0."""
+    _fill(lake, 2, QUARANTINE, "record_position", "0")  # part of its key
+    _fill(lake, 2, EVENTS, "record_position", "0")
+    _fill(lake, 2, BATCHES, "record_count", "received_count")
+
+
+def _fill(lake: Lake, to_format: int, spec: TableSpec, column: str, value: str) -> None:
+    """Give `column` the SQL expression `value` where it has none. The commit says that it is this program's."""
+    lake.open(spec).update(
+        updates={column: value},
+        predicate=f"{column} IS NULL",
+        writer_properties=PARQUET,
+        commit_properties=CommitProperties(
+            custom_metadata=OWN_COMMIT,
+            app_transactions=[Transaction(f"migration:{to_format}:{column}", 0)],
+        ),
+        post_commithook_properties=AFTER_COMMIT,
+    )
+
+
+IN_ORDER = (Migration(2, "places_in_records", places_in_records),)
