@@ -115,7 +115,7 @@ def latest_version(lake: Lake, spec: TableSpec, known: int = -1) -> int:
             version += 1
         if version >= 0:
             return version
-    return max((int(f.stem) for f in log.glob("*.json") if f.stem.isdecimal()), default=-1)
+    return lake.version(spec) if lake.has(spec) else -1
 
 
 def commits(lake: Lake, spec: TableSpec, after: int, upto: int) -> Iterator[Commit]:

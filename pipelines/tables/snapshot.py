@@ -37,6 +37,8 @@ class Snapshot:
     stream: str
     published_at: datetime | None
     row: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    # A version never changes, so its log is read once.
+    _opened: dict[str, ds.Dataset] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def version(self, spec: TableSpec) -> int | None:
         """The table's version; None for a table that was declared after this batch."""
@@ -47,8 +49,10 @@ class Snapshot:
         version = self.version(spec)
         if version is None:
             return ds.dataset(spec.arrow.empty_table())
-        # The declared schema and not the version's: a column declared since then reads as null.
-        return self.lake.open(spec, version).to_pyarrow_dataset(schema=spec.arrow)
+        if spec.full_name not in self._opened:
+            # The declared schema and not the version's: a column declared since then reads as null.
+            self._opened[spec.full_name] = self.lake.open(spec, version).to_pyarrow_dataset(schema=spec.arrow)
+        return self._opened[spec.full_name]
 
     def arrow(self, spec: TableSpec, columns: list[str] | None = None, live: bool = True) -> pa.Table:
         """A table's rows; of an upserted one its live rows, or with `live=False` its base alone."""

@@ -63,7 +63,7 @@ TWO = [(minutes(15 * n), "page_view", {"device_id": "d1"}) for n in range(2)]
 
 
 @pytest.mark.thorough
-@settings(max_examples=examples(8), deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @example(TWO, random.Random(0), 2, False)
 @given(
     st.lists(st.tuples(MOMENTS, KINDS, IDENTIFIERS), min_size=8, max_size=16),

@@ -31,7 +31,7 @@ from pipelines.tables.snapshot import published
 from tests.faults import comparison
 from tests.faults.in_process import Clean, base_lake, published_state
 
-pytestmark = [pytest.mark.thorough, pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.slow
 Rows = list[dict[str, Any]]
 
 

@@ -38,8 +38,7 @@ def test_the_selection_has_every_point_and_table_of_the_list() -> None:
 
 
 @pytest.mark.parametrize("case", DRAWN, ids=str)
-@pytest.mark.thorough
-@pytest.mark.xdist_group("faults")
+@pytest.mark.slow
 def test_killed_and_opened_again_a_lake_is_as_if_nothing_had_happened(
     clean: Clean, case: Case, tmp_path: Path
 ) -> None:
@@ -47,8 +46,7 @@ def test_killed_and_opened_again_a_lake_is_as_if_nothing_had_happened(
     assert judged(clean, case, tmp_path) == []
 
 
-@pytest.mark.thorough
-@pytest.mark.xdist_group("faults")
+@pytest.mark.slow
 def test_a_half_written_batch_is_not_published_by_the_compaction_at_the_end_of_a_run(
     clean: Clean, tmp_path: Path
 ) -> None:
@@ -61,8 +59,7 @@ def test_a_half_written_batch_is_not_published_by_the_compaction_at_the_end_of_a
     assert judged(clean, Case("", (kill,)), tmp_path) == []
 
 
-@pytest.mark.thorough
-@pytest.mark.xdist_group("faults")
+@pytest.mark.slow
 def test_a_compaction_that_was_killed_before_its_row_is_published_by_the_next_run(
     clean: Clean, tmp_path: Path
 ) -> None:
@@ -72,16 +69,14 @@ def test_a_compaction_that_was_killed_before_its_row_is_published_by_the_next_ru
     assert judged(clean, Case("", (kill,)), tmp_path) == []
 
 
-@pytest.mark.thorough
-@pytest.mark.xdist_group("faults")
+@pytest.mark.slow
 def test_a_point_that_is_never_come_to_is_a_failure(clean: Clean, tmp_path: Path) -> None:
     kill = Kill("stream 1", "append.after", "silver.no_such_table", 1)
     assert judged(clean, Case("", (kill,)), tmp_path) == ["not reached: append.after silver.no_such_table"]
 
 
 @pytest.mark.parametrize("case", cases_of_control(ALL)[::6], ids=str)
-@pytest.mark.thorough
-@pytest.mark.xdist_group("faults")
+@pytest.mark.slow
 def test_without_transaction_ids_the_suite_fails_between_the_tables(
     clean: Clean, case: Case, tmp_path: Path
 ) -> None:
@@ -90,8 +85,7 @@ def test_without_transaction_ids_the_suite_fails_between_the_tables(
 
 
 @pytest.mark.parametrize("delivery", [Delivery(7), Delivery(7, times=5, shuffled=True, late=0.05)], ids=str)
-@pytest.mark.thorough
-@pytest.mark.xdist_group("faults")
+@pytest.mark.slow
 def test_events_brought_otherwise_are_the_same_people(delivery: Delivery, tmp_path: Path) -> None:
     """Seen to fail when an event's second arrival is not looked up in the batches before (`_judge` without `known`)."""
     assert run_delivery(delivery, tmp_path, SEED).problems == []

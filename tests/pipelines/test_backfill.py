@@ -130,7 +130,8 @@ def side_of(world: World, dates: Dates | None = None):
 
 
 # Seen to fail when the rest is not caught up with, and when a side lake forgets which batches are in it.
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow  # a running stream shows it too, below
+@pytest.mark.parametrize("seed", [1, 2])
 def test_swapped_in_between_two_batches_it_is_the_lake_that_had_the_fixed_rules_from_the_start(
     tmp_path, seed
 ):
@@ -197,10 +198,8 @@ def unpublished_rows(world: World) -> dict[str, int]:
 
 # Seen to fail when take_back_unfinished leaves the rows, and when a side lake keeps those of a portion that it begins
 # anew.
-@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
-def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_same(
-    tmp_path, monkeypatch, step
-):
+@pytest.mark.slow  # once per write
+def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_same(tmp_path, monkeypatch):
     """Also while the rest is derived: the side lake is as real as the other one, and is gone on with."""
     batches = cut(records(3, 24), 30)
     world = World(tmp_path / "world")
@@ -217,7 +216,7 @@ def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_
     taken, swapped = 3, False
     with side_of(world) as side:
         side.catch_up(published(world.lake), rules_of(world))
-        for writes in range(0, 60, step):
+        for writes in range(60):
             if taken < len(batches):
                 world.take(batches[taken])
                 taken += 1
@@ -579,6 +578,7 @@ def test_what_somebody_has_tampered_with_is_found_and_no_identifier_is_told(
     assert spec.full_name in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_report_names_mappings_that_older_batches_were_read_by_in_another_version(tmp_path):
     world = World(tmp_path / "world")
     batches = cut(records(47), 2)

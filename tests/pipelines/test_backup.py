@@ -89,7 +89,12 @@ class Interrupted(BaseException):
 
 
 @pytest.mark.parametrize(
-    "spec", [BRONZE_EVENTS, IDENTITY_MAP.hot, PROFILES.hot, BATCHES], ids=lambda s: s.full_name
+    "spec",
+    [
+        PROFILES.hot,
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (BRONZE_EVENTS, IDENTITY_MAP.hot, BATCHES)),
+    ],
+    ids=lambda s: s.full_name,
 )
 def test_half_a_batch_is_in_no_backup(
     world: DriverLake,

@@ -223,6 +223,7 @@ def test_status_of_a_lake_without_batches_says_so(lake_dir: Path, capsys) -> Non
     assert "nothing published yet" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # Spark plans the views of every question anew
 def test_spark_answers_the_same_question_and_refuses_the_same_statements(
     lake: Lake, capsys, spark: SparkSession
 ) -> None:

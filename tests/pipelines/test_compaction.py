@@ -181,7 +181,7 @@ Step = st.one_of(
 
 @pytest.mark.thorough
 @given(steps=st.lists(Step, max_size=14), rows_per_file=st.sampled_from([1, 3, 100_000]))
-@settings(max_examples=examples(40))
+@settings(max_examples=examples(15))
 def test_compaction_at_random_moments_never_changes_the_live_rows(steps, rows_per_file: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(base_rewrite, "ROWS_PER_FILE", rows_per_file)

@@ -117,7 +117,7 @@ def corrections(made) -> Corrections:
 
 
 @pytest.mark.thorough
-@settings(max_examples=examples(6), deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(records(), st.booleans(), st.integers(0, 4), st.integers(1, 8), st.randoms(use_true_random=False))
 def test_a_replay_after_a_fix_gives_what_clean_data_would_have_given(
     found, explodes_before, fixed_after, portion, random
@@ -423,6 +423,7 @@ class TestCommand:
             moved.rename(made.mapping)
 
 
+@pytest.mark.thorough
 def test_a_rebuild_after_replays_changes_nothing(made, world, clean, corrections):
     """The records in bronze, with their corrections, make the same lake."""
     made.replay(world)

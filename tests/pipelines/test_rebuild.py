@@ -228,6 +228,7 @@ def test_a_lake_under_another_policy_is_the_fresh_lake_and_ids_stay(tmp_path, fi
     assert effects.moved_identifier_count == sum(1 for n, (a, b) in changed.items() if n > 0 and a and b)
 
 
+@pytest.mark.slow
 def test_identifiers_that_come_back_find_their_old_ids(world):
     """A namespace that is weak for a while: its identifiers leave the map, and come back as whose they were."""
     before = world.contents()
@@ -261,6 +262,7 @@ class Broken(DeltaRsWriter):
         self.left -= 1
 
 
+@pytest.mark.slow  # once per write
 def test_broken_off_anywhere_the_lake_shows_the_former_state_or_the_new_one(
     world, tmp_path, files, monkeypatch
 ):

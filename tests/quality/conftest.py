@@ -18,6 +18,7 @@ from pipelines.hashing_key import fingerprint, key_path
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake
+from tests.direct_lake import make_tables
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
 from transforms.parsed_schema import Records
@@ -56,7 +57,7 @@ BATCHES_OF_LINES: tuple[tuple[bytes, ...], ...] = (
 
 def processor_of(lake: Lake, policy: Policy | None = None) -> BatchProcessor:
     policy = policy or load_policy()
-    lake.create_missing()
+    make_tables(lake.path)
     key_path(lake.path).write_bytes(KEY)
     return BatchProcessor(
         lake,

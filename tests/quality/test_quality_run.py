@@ -96,6 +96,7 @@ def test_a_clean_lake_meets_every_expectation_beside_a_running_stream(checked_la
     assert set(zip(run.rows["suite"].to_pylist(), run.rows["rule"].to_pylist(), strict=True)) == expected
 
 
+@pytest.mark.slow
 def test_runs_are_kept_one_after_the_other_and_are_no_part_of_a_batch(checked_lake):
     results = checked_lake.open(QUALITY_RESULTS).to_pyarrow_table()
     assert len(set(results["run_id"].to_pylist())) == 2

@@ -123,6 +123,7 @@ def test_decisions_keep_every_rule(clean_lake, copy_of):
 
 
 @pytest.mark.thorough
+@pytest.mark.slow
 def test_a_replay_and_an_archive_keep_every_rule(clean_lake, copy_of, tmp_path, capsys):
     """Both move rows that earlier batches have counted; a record that is nowhere is found all the same."""
     lake = copy_of(clean_lake)

@@ -135,7 +135,7 @@ class TestHistory:
 
 
 class TestBesideABatch:
-    @pytest.mark.parametrize("appends", [0, 1, 5])
+    @pytest.mark.parametrize("appends", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 5))])
     def test_a_half_written_batch_is_completed_exactly(self, made, world, tmp_path, appends):
         """The batch begins and breaks off after the pause, before files are removed."""
         clean = copy_of(made, tmp_path / "clean")
