@@ -1,0 +1,30 @@
+"""The questions of `make bench`, in order, and about how long each takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.measured import Scale
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """What a question is expected to take at each scale; 0: it is not asked at that scale."""
+
+    quick: float
+    usual: float
+    large: float
+
+    def at(self, scale: Scale) -> float:
+        return float(getattr(self, scale))
+
+
+# By module in this folder, which is also the first part of its rows' names. Usual: 45 minutes for all.
+QUESTIONS: dict[str, Minutes] = {
+    "freshness": Minutes(0.6, 7.0, 15.0),
+    "backlog": Minutes(0.8, 8.0, 15.0),
+    "spike": Minutes(0.6, 4.0, 8.0),
+    "hub": Minutes(0.6, 3.5, 8.0),
+    "recovery": Minutes(0.6, 2.5, 8.0),
+    "many_batches": Minutes(0.5, 4.0, 25.0),
+}
