@@ -81,7 +81,7 @@ def graphframes_job(
     started = time.perf_counter()
     with capped(spark, cap_seconds):
         found = connected_components(
-            spark.range(node_count).toDF("id"), spark.read.format("delta").load(str(edges))
+            spark.range(node_count), spark.read.format("delta").load(str(edges))
         )
         found.select("id", "component").withColumnRenamed("id", "node").write.format("delta").mode(
             "overwrite"
