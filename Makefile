@@ -91,10 +91,6 @@ bench-quick: setup ## The same at tiny size: does the harness work, and is what 
 bench-large: setup ## The same with ten million nodes and a thousand batches (hours)
 	@$(PY) -m benchmarks --scale large $(ARGS)
 
-.PHONY: warm-batch
-warm-batch: setup ## Time small batches on a stream with a million events of history
-	@$(PY) -m benchmarks.warm_batch $(ARGS)
-
 .PHONY: soak
 soak: setup ## 500 batches with upkeep beside them: does memory, a count of files or a batch's time grow?
 	@$(PY) -m benchmarks.soak $(ARGS)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -53,8 +54,7 @@ def require_conserved(snapshot: Snapshot, sent_count: int, valid_count: int | No
 
 def require_people(snapshot: Snapshot, truth: Truth) -> None:
     """Nobody of the exact groups is parted or joined: not by the events, not by the truth."""
-    exact = truth.persons.filter(truth.is_in(EXACT_GROUPS))["person"]
-    known = truth.events.filter(pc.is_in(truth.events["person"], value_set=exact))
+    known = events_of_exact(truth)
     events = snapshot.arrow(EVENTS, ["event_id", "node_ids"]).combine_chunks()
     place = pc.index_in(events["event_id"], value_set=known["event_id"])
     events, place = events.filter(pc.is_valid(place)), place.drop_null()
@@ -75,6 +75,19 @@ def require_people(snapshot: Snapshot, truth: Truth) -> None:
     profiles = pc.unique(snapshot.arrow(PROFILES, ["canonical_id"])["canonical_id"])
     missing = int((~pd.Series(found["canonical_id"].unique()).isin(profiles.to_numpy())).sum())
     assert not missing, f"{missing:,} persons have no profile"
+
+
+def events_of_exact(truth: Truth) -> pa.Table:
+    """The truth's events of the people whose identifiers nobody else uses."""
+    exact = truth.persons.filter(truth.is_in(EXACT_GROUPS))["person"]
+    return truth.events.filter(pc.is_in(truth.events["person"], value_set=exact))
+
+
+def exact_events(snapshot: Snapshot, truth: Truth, from_batch: int) -> set[str]:
+    """Ids of the published events of these people, from a batch on."""
+    is_later = pc.field("batch_id") >= from_batch
+    ids = snapshot.dataset(EVENTS).to_table(columns=["event_id"], filter=is_later)["event_id"]
+    return set(ids.filter(pc.is_in(ids, value_set=events_of_exact(truth)["event_id"])).to_pylist())
 
 
 def union_find(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import orjson
+
 from benchmarks.measured import SEED
 from benchmarks.pairs import Truth, read_truth
 from pipelines.generator import generate
+from transforms.instants import instant
 
 EVENTS_PER_PERSON = 12
-_TIME = re.compile(rb'"timestamp":("[^"]*"|[0-9.eE+-]+)')
+TIME = re.compile(rb'"timestamp":("[^"]*"|[0-9.eE+-]+)')
 _ID = re.compile(rb'"event_id":"([^"]*)"')
 
 
@@ -27,7 +30,7 @@ class LiveEvent:
     __slots__ = ("after", "before")
 
     def __init__(self, line: bytes) -> None:
-        found = _TIME.search(line)
+        found = TIME.search(line)
         if found is None:
             raise ValueError("an event without a timestamp cannot be restamped")
         self.before, self.after = line[: found.start(1)], line[found.end(1) :] + b"\n"
@@ -85,6 +88,15 @@ def first_copies(known: Sequence[Path], files: Sequence[Path], truth: Truth) -> 
             if found is not None and found[1] in left:
                 left.remove(found[1])
                 yield line
+
+
+def event_time(line: bytes) -> int:
+    """When a valid event says that it happened, in microseconds since 1970."""
+    found = TIME.search(line)
+    at = instant(orjson.loads(found[1]))[0] if found else None
+    if at is None:
+        raise ValueError("an event without a usable timestamp")
+    return at
 
 
 def arrive(files: Sequence[Path], landing: Path) -> None:
