@@ -33,9 +33,7 @@ class Graph:
     right: np.ndarray
 
     def plus(self, left: np.ndarray, right: np.ndarray) -> Graph:
-        return Graph(
-            self.node_count, np.concatenate([self.left, left]), np.concatenate([self.right, right])
-        )
+        return Graph(self.node_count, np.concatenate([self.left, left]), np.concatenate([self.right, right]))
 
 
 def union_find(graph: Graph, cap_seconds: float = float("inf")) -> np.ndarray:
@@ -80,9 +78,7 @@ def graphframes_job(
     """GraphFrames over the edges of one Delta table, labels into another, all of it in Spark; its seconds."""
     started = time.perf_counter()
     with capped(spark, cap_seconds):
-        found = connected_components(
-            spark.range(node_count), spark.read.format("delta").load(str(edges))
-        )
+        found = connected_components(spark.range(node_count), spark.read.format("delta").load(str(edges)))
         found.select("id", "component").withColumnRenamed("id", "node").write.format("delta").mode(
             "overwrite"
         ).save(str(labels))

@@ -92,7 +92,9 @@ def measure(scale: Scale, folder: Path) -> list[Measured]:
     finally:
         spark.stop()
     for name, labels in found.items():
-        assert same_partition(labels, found["driver"]), f"{name} finds other components than the driver's engine"
+        assert same_partition(labels, found["driver"]), (
+            f"{name} finds other components than the driver's engine"
+        )
     conditions = {"nodes": graph.node_count, "edges": plan.edges, "cap_seconds": plan.cap_seconds}
     others = {name: shown(seconds[name][0], plan.cap_seconds) for name in ("graphframes", "union_find")}
     return [

@@ -113,7 +113,8 @@ def _rows_of(records: Sequence[Record], folder: Path) -> tuple[dict[TableSpec, p
     lake = DirectLake(folder / "lake", stream="history", mappings=("native",))
     lake.feed(records, name="history.jsonl")
     snapshot = published(lake.lake)
-    assert snapshot is not None and snapshot.batch_id == BATCH
+    assert snapshot is not None
+    assert snapshot.batch_id == BATCH
     rows = {spec: snapshot.arrow(spec) for spec in ALL if spec is not BATCHES}
     return {spec: table for spec, table in rows.items() if table.num_rows}, snapshot.row
 

@@ -1,7 +1,7 @@
 """One process over one lake: the state read, a few batches published, its memory printed as JSON.
 
-`python -m benchmarks.memory_probe LAKE BATCHES` is what driver_memory runs, once over an empty lake and once over a full
-one: what the second one needs more is what the lake costs.
+`python -m benchmarks.memory_probe LAKE BATCHES PERSONS` is what driver_memory runs, once over an empty lake and once
+over one with so many persons: what the second one needs more is what the lake costs.
 """
 
 from __future__ import annotations

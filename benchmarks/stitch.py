@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
@@ -196,17 +197,12 @@ def labels_of(lake: Batches) -> np.ndarray:
     owned = snapshot.arrow(IDENTITY_MAP, ["node_id", "canonical_id"])
     owned = owned.filter(pc.greater(owned["node_id"], 0)).sort_by("node_id")
     assert np.array_equal(numpy_of(named["node_id"]), numpy_of(owned["node_id"]))
-    kinds = pc.index_in(pc.utf8_slice_codeunits(named["value"], 0, 1), value_set=_letters()).to_numpy()
+    letters = pc.utf8_slice_codeunits(named["value"], 0, 1)
+    kinds = pc.index_in(letters, value_set=pa.array(list(LETTERS))).to_numpy()
     labels = np.full(named.num_rows, -1, np.int64)
     labels[copies.copies_of_values(named["value"]) * len(LETTERS) + kinds] = numpy_of(owned["canonical_id"])
     assert (labels > 0).all(), "a node is nobody's"
     return labels
-
-
-def _letters() -> object:
-    import pyarrow as pa
-
-    return pa.array(list(LETTERS))
 
 
 def rows_of(size: str, sides: _Sides, cap: float, conditions: dict[str, object]) -> list[Measured]:

@@ -42,19 +42,20 @@ class Stream:
     def start(self, once: bool = False) -> Stream:
         self.landing.mkdir(parents=True, exist_ok=True)
         self._env.write_text(yaml.safe_dump(_laptop() | self.changed), encoding="utf-8")
-        command = [sys.executable, "-m", "pipelines.cli", "run", "--json", "--env", str(self._env)]
-        command += [
-            "--source",
-            f"native:{self.landing}",
-            "--lake",
-            str(self.lake),
-            *(["--once"] if once else []),
-        ]
         self.started_at = time.time()
         with self._said.open("wb") as out, self._erred.open("wb") as err:
             # A session of its own, so that its JVM and its workers can be killed with it.
-            self._process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
+            self._process = subprocess.Popen(
+                self.command(once), stdout=out, stderr=err, start_new_session=True
+            )
         return self
+
+    def command(self, once: bool) -> list[str]:
+        return [
+            *(sys.executable, "-m", "pipelines.cli", "run", "--json", "--env", str(self._env)),
+            *("--source", f"native:{self.landing}", "--lake", str(self.lake)),
+            *(["--once"] if once else []),
+        ]
 
     def reports(self) -> list[dict[str, Any]]:
         """One for every batch that this process has published so far."""

@@ -45,7 +45,9 @@ def test_a_batch_over_copies_finds_them(tmp_path: Path) -> None:
     first, second = copies.number(1), copies.number(2)
     lake.feed(
         [
-            copies.event("new1", copies.AT + 9_000, "page_view", {"device_id": f"d{first}", "cookie_id": "x"}),
+            copies.event(
+                "new1", copies.AT + 9_000, "page_view", {"device_id": f"d{first}", "cookie_id": "x"}
+            ),
             copies.event("new2", copies.AT + 9_000, "login", {"device_id": "y", "user_id": f"u{second}"}),
         ]
     )

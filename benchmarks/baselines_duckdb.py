@@ -1,0 +1,33 @@
+"""A script for the same backlog without identity: parse, take each event once, write one Delta table.
+
+`python -m benchmarks.baselines_duckdb LANDING TABLE` reads every file of native events in a folder with DuckDB. It
+claims one thing: every event id of the files is in the table once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import duckdb
+from deltalake import write_deltalake
+
+EVENTS = """
+SELECT event_id, event_type, platform,
+       COALESCE(TRY_CAST("timestamp" AS TIMESTAMPTZ), to_timestamp(TRY_CAST("timestamp" AS DOUBLE))) AS event_at,
+       identifiers
+FROM read_json(?, format = 'newline_delimited', filename = true, columns = {
+    event_id: 'VARCHAR', "timestamp": 'VARCHAR', event_type: 'VARCHAR', platform: 'VARCHAR', identifiers: 'JSON'})
+WHERE event_id IS NOT NULL
+QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY filename) = 1
+"""
+
+
+def ingest(landing: Path, table: Path) -> None:
+    with duckdb.connect() as db:
+        rows = db.execute(EVENTS, [str(landing / "*.jsonl")]).to_arrow_reader(100_000)
+        write_deltalake(str(table), rows)
+
+
+if __name__ == "__main__":
+    ingest(Path(sys.argv[1]), Path(sys.argv[2]))

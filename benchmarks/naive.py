@@ -1,0 +1,221 @@
+"""What does the obvious way cost? The textbook's pipeline and a DuckDB script over the same events as ours.
+
+textbook    the same stream of small files: default settings, MERGE everywhere, GraphFrames over the whole graph
+            in every batch; freshness is from a file's landing until the batch that holds it is in gold
+DuckDB      the same backlog parsed, each event once, written to one table; no identity, no sessions, no profiles
+
+Each is right in what it claims: every event once, and the textbook's persons are the components of its own edges.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from benchmarks.baselines_graph import same_partition, shown
+from benchmarks.harness import run_alone
+from benchmarks.live.oracle import require_conserved, union_find
+from benchmarks.live.stream import Stream
+from benchmarks.live.world import first_copies, make_world
+from benchmarks.measured import Measured, Scale
+from conf.tables import EVENTS
+from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import published
+
+NAME = "naive"
+REPEATED_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Events of history, of one small batch, how many of those, events of the backlog, and a cap on the textbook's."""
+
+    history: int
+    batch: int
+    batches: int
+    backlog: int
+    cap_seconds: float
+
+
+PLANS: dict[Scale, Plan] = {
+    "quick": Plan(300, 100, 1, 1_000, 150.0),
+    "usual": Plan(20_000, 1_000, 4, 200_000, 240.0),
+    "large": Plan(200_000, 1_000, 5, 1_000_000, 1_800.0),
+}
+
+
+class TextbookStream(Stream):
+    """The textbook's pipeline in a process of its own, followed as ours is."""
+
+    def command(self, once: bool) -> list[str]:
+        mode = ["--once"] if once else []
+        return [
+            sys.executable,
+            "-m",
+            "benchmarks.baselines_textbook",
+            str(self.landing),
+            str(self.lake),
+            *mode,
+        ]
+
+
+@dataclass
+class Run:
+    """Seconds of every small batch, and from its landing until it was in gold; fewer than asked for past the cap."""
+
+    seconds: list[float]
+    fresh: list[float]
+
+
+def measure(scale: Scale, folder: Path) -> list[Measured]:
+    plan = PLANS[scale]
+    count = max(plan.history + plan.batch * plan.batches, plan.backlog)
+    world = make_world(folder, count + count // 5, events_per_file=25_000 if count > 25_000 else 1_000)
+    lines = list(first_copies([], world.history, world.truth))[:count]
+    assert len(lines) == count, f"{len(lines):,} valid events are too few for {count:,}"
+    files = [lines[: plan.history]] + [
+        lines[plan.history + n * plan.batch : plan.history + (n + 1) * plan.batch]
+        for n in range(plan.batches)
+    ]
+    files = [_with_repeats(file) for file in files]
+    ours = follow(Stream(folder, "ours", folder / "small"), files, float("inf"))
+    _require_each_once(folder / "ours", files)
+    textbook = follow(TextbookStream(folder, "textbook", folder / "small-2"), files, plan.cap_seconds)
+    if len(textbook.seconds) == plan.batches:
+        require_textbook_right(folder / "textbook", files)
+    conditions = {
+        "history_events": plan.history,
+        "events_per_batch": len(files[-1]),
+        "batches": plan.batches,
+        "cap_seconds": plan.cap_seconds,
+    }
+    rows = [
+        _beside("batch_seconds", ours.seconds, textbook.seconds, plan, conditions),
+        _beside("freshness", ours.fresh, textbook.fresh, plan, conditions),
+    ]
+    return [*rows, *_ingest(lines[: plan.backlog], folder)]
+
+
+def follow(stream: Stream, files: Sequence[Sequence[bytes]], cap_seconds: float) -> Run:
+    """History, then one file after the other, each once the one before is in gold."""
+    run, sent, until = Run([], []), 0, time.monotonic() + cap_seconds
+    with stream:
+        try:
+            for n, file in enumerate(files):
+                land(stream.landing, f"{n:04d}.jsonl", file)
+                landed, sent = time.monotonic(), sent + len(file)
+                stream.wait_received(sent, max(0.0, min(600.0, until - time.monotonic())))
+                if n:  # the first one is history
+                    run.fresh.append(time.monotonic() - landed)
+                    run.seconds.append(stream.reports()[-1]["seconds"])
+        except Exception:
+            if time.monotonic() < until:
+                raise
+            stream.kill()  # it does not hear while a batch runs
+            return run
+    return run
+
+
+def land(landing: Path, name: str, lines: Sequence[bytes]) -> None:
+    landing.mkdir(parents=True, exist_ok=True)
+    hidden = landing.parent / f".{name}"
+    hidden.write_bytes(b"\n".join(lines) + b"\n")
+    hidden.rename(landing / name)
+
+
+def _with_repeats(lines: Sequence[bytes]) -> list[bytes]:
+    """Some of them come twice."""
+    return [*lines, *lines[: int(len(lines) * REPEATED_SHARE)]]
+
+
+def _require_each_once(lake: Path, files: Sequence[Sequence[bytes]]) -> None:
+    snapshot = published(Lake(lake))
+    assert snapshot is not None
+    lines = [line for file in files for line in file]
+    require_conserved(snapshot, len(lines), len(set(lines)))
+    assert snapshot.arrow(EVENTS, ["event_id"]).num_rows == len(set(lines))
+
+
+def require_textbook_right(lake: Path, files: Sequence[Sequence[bytes]]) -> None:
+    """Every event once, and persons that are the components of the edges it has."""
+
+    def rows(name: str, columns: list[str]) -> pa.Table:
+        return DeltaTable(str(lake / name)).to_pyarrow_dataset().to_table(columns=columns)
+
+    expected = len({line for file in files for line in file})
+    ids = rows("events", ["event_id"])["event_id"]
+    assert len(ids) == pc.count_distinct(ids).as_py() == expected, f"{len(ids):,} events of {expected:,}"
+    owners, edges = rows("identity_map", ["id", "canonical_id"]), rows("edges", ["src", "dst"])
+    known = owners["id"].combine_chunks()
+    left, right = (pc.index_in(edges[c], value_set=known).to_numpy() for c in ("src", "dst"))
+    persons = pc.index_in(owners["canonical_id"], value_set=known).to_numpy()
+    assert same_partition(persons, union_find(len(known), left, right)), "other persons than its edges give"
+    profiles = rows("profiles", ["canonical_id"])["canonical_id"]
+    assert len(profiles) == pc.count_distinct(owners["canonical_id"]).as_py(), "not one profile a person"
+
+
+def _beside(
+    what: str, ours: list[float], textbook: list[float], plan: Plan, conditions: dict[str, object]
+) -> Measured:
+    theirs = statistics.median(textbook) if textbook else None
+    return Measured(
+        f"{NAME}.{what}",
+        statistics.median(ours),
+        "s",
+        (min(ours), max(ours)),
+        len(ours),
+        baseline={"textbook": shown(theirs, plan.cap_seconds)},
+        conditions=conditions,
+    )
+
+
+def _ingest(lines: list[bytes], folder: Path) -> list[Measured]:
+    """Events a minute of a backlog, start-up of each process included."""
+    landing = folder / "backlog"
+    step = 25_000
+    files = [_with_repeats(lines[n : n + step]) for n in range(0, len(lines), step)]
+    for n, file in enumerate(files):
+        land(landing, f"{n:04d}.jsonl", file)
+    received = sum(map(len, files))
+
+    started = time.monotonic()
+    table = folder / "duckdb"
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.baselines_duckdb", str(landing), str(table)], check=True
+    )
+    duckdb_seconds = time.monotonic() - started
+    found = DeltaTable(str(table)).to_pyarrow_dataset().to_table(columns=["event_id", "event_at"])
+    assert found.num_rows == pc.count_distinct(found["event_id"]).as_py() == len(set(lines))
+    assert found["event_at"].null_count == 0
+
+    started = time.monotonic()
+    stream = Stream(folder, "ours-backlog", landing).start(once=True)
+    try:
+        stream.wait_end()
+    finally:
+        stream.kill()
+    seconds = time.monotonic() - started
+    _require_each_once(folder / "ours-backlog", files)
+    return [
+        Measured(
+            f"{NAME}.backlog_events_per_minute",
+            received / seconds * 60,
+            "events/min",
+            baseline={"duckdb_script": round(received / duckdb_seconds * 60)},
+            conditions={"backlog_events": received},
+            note="start-up included; the script parses, drops repeats and writes, and knows no persons",
+        )
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_alone(__name__))
