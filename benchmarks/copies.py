@@ -65,6 +65,17 @@ def visitor(copy: int) -> list[Record]:
 
 
 NODES_EACH = EDGES_EACH = 4  # of a customer, and of a visitor
+LATER_EVENTS, LATER_SESSIONS = 12, 3  # of a regular
+
+
+def regular(copy: int) -> list[Record]:
+    """A customer who comes back: as many identifiers and pairs, and more history."""
+    n = number(copy)
+    here = {"device_id": f"d{n}", "cookie_id": f"c{n}"}
+    each = LATER_EVENTS // LATER_SESSIONS
+    places = [(s, k) for s in range(1, LATER_SESSIONS + 1) for k in range(each)]
+    later = [event(f"r{n}-{s}-{k}", AT + s * 7_200 + k * 60, "page_view", here) for s, k in places]
+    return customer(copy) + later
 
 
 def event(event_id: str, at: int, event_type: str, identifiers: Mapping[str, str]) -> Record:

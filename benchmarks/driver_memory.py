@@ -20,6 +20,7 @@ from conf.settings import load_settings
 
 NAME = "driver_memory"
 NODES: dict[Scale, int] = {"quick": 8_000, "usual": 1_000_000, "large": 10_000_000}
+MOST_REGULARS = 100_000
 BATCHES = 3
 GIB = 2**30
 TEN_MILLION = 10_000_000
@@ -45,6 +46,7 @@ def measure(scale: Scale, folder: Path) -> list[Measured]:
         "empty_pipeline": round(empty["resident"] / GIB, 3),
         "after_load": round((full["loaded"] - empty["loaded"]) / GIB, 3),
     }
+    of_history = _with_history(min(persons, MOST_REGULARS), folder)
     resident, peak = (full[k] - empty[k] for k in ("resident", "peak"))
     size = label(nodes)
     return [
@@ -57,7 +59,18 @@ def measure(scale: Scale, folder: Path) -> list[Measured]:
             baseline={"GiB_at_10m_if_linear": round(resident / nodes * TEN_MILLION / GIB, 2)},
             conditions=conditions,
         ),
+        Measured(
+            f"{NAME}.bytes_per_event", of_history, "bytes", note="of people who are known, 4 to a session"
+        ),
     ]
+
+
+def _with_history(persons: int, folder: Path) -> float:
+    """What an event in history costs: the same people with more and with less of it."""
+    for name, original in (("customers", copies.customer), ("regulars", copies.regular)):
+        copies.fill(folder / name, original(0), persons, folder)
+    loaded = {name: probe(folder / name, persons)["loaded"] for name in ("customers", "regulars")}
+    return (loaded["regulars"] - loaded["customers"]) / (persons * copies.LATER_EVENTS)
 
 
 def probe(lake: Path, persons: int) -> dict[str, float]:
