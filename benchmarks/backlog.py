@@ -82,6 +82,13 @@ def measure(scale: Scale, folder: Path) -> list[Measured]:
             conditions=conditions,
         ),
         Measured(
+            f"{NAME}.driver_events_per_minute",
+            driver_rate(snapshot),
+            "events/min",
+            conditions=conditions,
+            note="what the driver's own steps alone would allow, whatever number of executors parses",
+        ),
+        Measured(
             f"{NAME}.share_of_floor",
             rate / floor["json"],
             "ratio",
@@ -109,6 +116,14 @@ def sustained(snapshot: Snapshot) -> float:
     assert len(rows) > 1, "a rate needs more than one batch"
     at = [t.timestamp() for t in rows["published_at"].to_pylist()]
     return sum(rows["received_count"].to_pylist()[1:]) / (at[-1] - at[0]) * 60
+
+
+def driver_rate(snapshot: Snapshot) -> float:
+    """Records a minute if a batch were nothing but the steps after parsing; without the first batch, which warms up."""
+    rows = snapshot.arrow(BATCHES, ["batch_id", "kind", "received_count", "step_seconds"]).sort_by("batch_id")
+    batches = rows.filter(pc.equal(rows["kind"], "batch")).to_pylist()[1:]
+    seconds = sum(s for b in batches for step, s in b["step_seconds"] if step != "parse")
+    return sum(b["received_count"] for b in batches) / seconds * 60
 
 
 def _drained(folder: Path, name: str, landing: Path) -> Stream:

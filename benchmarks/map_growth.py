@@ -76,7 +76,7 @@ def measure(scale: Scale, folder: Path) -> list[Measured]:
     lakes = []
     for nodes in plan.nodes:
         print(f"  making a lake with {nodes:,} nodes", flush=True)
-        grown = _Grown(folder / label_of(nodes), nodes // copies.NODES_EACH)
+        grown = _Grown(folder / label(nodes), nodes // copies.NODES_EACH)
         copies.fill(grown.folder / "lake", copies.customer(0), grown.persons, grown.folder)
         lakes.append(grown)
     for turn in range(plan.rounds):
@@ -89,10 +89,6 @@ def measure(scale: Scale, folder: Path) -> list[Measured]:
         require_right(snapshot, grown, plan)
         grown.steps[-1]["rows"] = row_count(snapshot)
     return rows_of(lakes, plan, limit)
-
-
-def label_of(nodes: int) -> str:
-    return label(nodes) if nodes >= 1_000 else str(nodes)
 
 
 def _round(grown: _Grown, plan: Plan, turn: int) -> None:
@@ -166,10 +162,10 @@ def rows_of(lakes: Sequence[_Grown], plan: Plan, limit: int) -> list[Measured]:
     for grown in lakes:
         conditions: Mapping[str, Any] = shape | {
             "nodes": grown.nodes,
-            f"look_up_at_{label_of(grown.nodes)}": "driver" if grown.steps[-1]["rows"] <= limit else "tables",
+            f"look_up_at_{label(grown.nodes)}": "driver" if grown.steps[-1]["rows"] <= limit else "tables",
         }
         steps = {k: round(v, 4) for k, v in grown.steps[-1].items() if k != "rows"}
-        size = label_of(grown.nodes)
+        size = label(grown.nodes)
         rows.append(
             repeated(
                 f"{NAME}.batch_seconds_{size}",
@@ -188,9 +184,7 @@ def rows_of(lakes: Sequence[_Grown], plan: Plan, limit: int) -> list[Measured]:
                     [mine / theirs for mine, theirs in pairs],
                     "ratio",
                     baseline={
-                        f"s_at_{label_of(smallest.nodes)}": round(
-                            statistics.median(smallest.batch_seconds), 4
-                        )
+                        f"s_at_{label(smallest.nodes)}": round(statistics.median(smallest.batch_seconds), 4)
                     },
                     conditions=dict(conditions),
                 )

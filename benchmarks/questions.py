@@ -27,4 +27,10 @@ QUESTIONS: dict[str, Minutes] = {
     "hub": Minutes(0.6, 3.5, 8.0),
     "recovery": Minutes(0.6, 2.5, 8.0),
     "many_batches": Minutes(0.5, 4.0, 25.0),
+    "map_growth": Minutes(0.5, 3.5, 20.0),
+    "stitch": Minutes(0.3, 3.0, 60.0),
+    "bootstrap": Minutes(0.3, 2.5, 40.0),
+    "driver_memory": Minutes(0.2, 1.0, 8.0),
+    "naive": Minutes(0.8, 5.0, 25.0),
+    "cluster": Minutes(0.8, 2.5, 10.0),
 }

@@ -77,7 +77,10 @@ def measure(scale: Scale, folder: Path) -> list[Measured]:
 
 def label(count: int) -> str:
     """100k, 1m, 10m: as rows are named."""
-    return f"{count // 1_000_000}m" if count >= 1_000_000 else f"{count // 1_000}k"
+    for size, letter in ((1_000_000, "m"), (1_000, "k")):
+        if count >= size:
+            return f"{count // size}{letter}"
+    return str(count)
 
 
 def visitors(count: int) -> Graph:
