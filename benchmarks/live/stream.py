@@ -86,7 +86,7 @@ class Stream:
         assert self._process is not None
         if self._process.poll() is None:
             os.kill(self._process.pid, signal.SIGTERM)
-        self.wait_end(120)
+        self.wait_end(300)
 
     def kill(self) -> None:
         """kill -9, and everything that it started with it."""
