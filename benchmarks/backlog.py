@@ -54,7 +54,7 @@ class Sizes:
 
 SIZES = {
     "quick": Sizes(records=6_000, batch=1_600, dirty_records=2_000, dirty_batch=400, turns=1),
-    "usual": Sizes(records=3_000_000, batch=250_000, dirty_records=300_000, dirty_batch=60_000, turns=2),
+    "usual": Sizes(records=3_000_000, batch=250_000, dirty_records=200_000, dirty_batch=40_000, turns=2),
     "large": Sizes(records=10_000_000, batch=250_000, dirty_records=1_000_000, dirty_batch=120_000, turns=2),
 }
 

@@ -21,16 +21,16 @@ class Minutes:
 
 # By module in this folder, which is also the first part of its rows' names. Usual: 45 minutes for all.
 QUESTIONS: dict[str, Minutes] = {
-    "freshness": Minutes(0.6, 7.0, 15.0),
-    "backlog": Minutes(0.8, 8.0, 15.0),
-    "spike": Minutes(0.6, 4.0, 8.0),
-    "hub": Minutes(0.6, 3.5, 8.0),
-    "recovery": Minutes(0.6, 2.5, 8.0),
-    "many_batches": Minutes(0.5, 4.0, 25.0),
-    "map_growth": Minutes(0.5, 3.5, 20.0),
-    "stitch": Minutes(0.3, 3.0, 60.0),
-    "bootstrap": Minutes(0.3, 2.5, 40.0),
+    "freshness": Minutes(0.6, 5.5, 15.0),
+    "backlog": Minutes(0.9, 10.5, 30.0),
+    "spike": Minutes(0.6, 4.5, 10.0),
+    "hub": Minutes(0.6, 3.5, 10.0),
+    "recovery": Minutes(0.8, 3.5, 20.0),
+    "many_batches": Minutes(0.6, 4.0, 25.0),
+    "map_growth": Minutes(0.5, 3.0, 20.0),
+    "stitch": Minutes(0.3, 2.5, 60.0),
+    "bootstrap": Minutes(0.3, 2.0, 40.0),
     "driver_memory": Minutes(0.2, 1.0, 8.0),
-    "naive": Minutes(0.8, 5.0, 25.0),
-    "cluster": Minutes(0.8, 2.5, 10.0),
+    "naive": Minutes(0.8, 3.0, 25.0),
+    "cluster": Minutes(0.8, 2.0, 10.0),
 }

@@ -43,7 +43,7 @@ class Trial:
 
 TRIALS = {
     "quick": Trial(history=400, rate=100.0, repetitions=1),
-    "usual": Trial(history=100_000, rate=1_000.0, repetitions=3),
+    "usual": Trial(history=50_000, rate=1_000.0, repetitions=3),
     "large": Trial(history=1_000_000, rate=1_000.0, repetitions=3),
 }
 

@@ -31,8 +31,8 @@ class Target:
         sign = {(True, False): "≤", (True, True): "<", (False, False): "≥", (False, True): ">"}[
             self.is_at_most, self.is_strict
         ]
-        stretch = "" if self.stretch is None else f" ({sign} {self.stretch:,g})"
-        return f"{sign} {self.must:,g}{stretch}"
+        stretch = "" if self.stretch is None else f" ({sign} {self.stretch:,.10g})"
+        return f"{sign} {self.must:,.10g}{stretch}"
 
 
 def _below(what: str, unit: str, must: float, stretch: float | None = None) -> Target:

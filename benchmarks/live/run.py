@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ def run_live(
     world = make_world(folder, history, count, events_per_file=EVENTS_PER_FILE)
     live, landing = world.live_events(), folder / "landing"
     assert len(live) >= count, f"{len(live):,} live events are too few for {count:,}"
+    gc.freeze()  # a collection that walks a million events would hold the producer up
     arrive(world.history, landing)
     with Stream(folder, "lake", landing, settings) as stream:
         stream.wait_received(world.history_count)

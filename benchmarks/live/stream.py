@@ -38,10 +38,13 @@ class Stream:
         self._env = folder / f"{name}.yaml"
         self._process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
+        self._reports: list[dict[str, Any]] = []
+        self._read_to = 0
 
     def start(self, once: bool = False) -> Stream:
         self.landing.mkdir(parents=True, exist_ok=True)
         self._env.write_text(yaml.safe_dump(_laptop() | self.changed), encoding="utf-8")
+        self._reports, self._read_to = [], 0
         self.started_at = time.time()
         with self._said.open("wb") as out, self._erred.open("wb") as err:
             # A session of its own, so that its JVM and its workers can be killed with it.
@@ -59,8 +62,13 @@ class Stream:
 
     def reports(self) -> list[dict[str, Any]]:
         """One for every batch that this process has published so far."""
-        lines = self._said.read_bytes().split(b"\n")[:-1]  # the last one may be half-written
-        return [report for report in map(json.loads, lines) if "batch_id" in report]
+        with self._said.open("rb") as file:
+            file.seek(self._read_to)
+            new = file.read()
+        new = new[: new.rfind(b"\n") + 1]  # the last line may be half-written
+        self._read_to += len(new)
+        self._reports += [r for r in map(json.loads, new.splitlines()) if "batch_id" in r]
+        return self._reports
 
     def received(self) -> int:
         return sum(report["received"] for report in self.reports())
@@ -87,7 +95,7 @@ class Stream:
         assert self._process is not None
         if self._process.poll() is None:
             os.kill(self._process.pid, signal.SIGTERM)
-        self.wait_end(120)
+        self.wait_end(300)
 
     def kill(self) -> None:
         """kill -9, and everything that it started with it."""
