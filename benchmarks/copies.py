@@ -10,7 +10,7 @@ Every copy's values are the first one's with another number in them, so whose an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +105,7 @@ def fill(path: Path, original: Sequence[Record], count: int, scratch: Path) -> L
     with ThreadPoolExecutor(4, thread_name_prefix="copies") as pool:
         for chunk, first in enumerate(range(0, count, COPIES_AT_ONCE)):
             numbers = np.arange(first, min(count, first + COPIES_AT_ONCE))
-            names = _Names(rows, numbers)
+            names = _names_of(rows, numbers)
             writes = [
                 pool.submit(writer.append, spec, _copied_rows(spec, table, names), Txn("copies", chunk))
                 for spec, table in rows.items()
@@ -132,45 +132,45 @@ def _rows_of(records: Sequence[Record], folder: Path) -> tuple[dict[TableSpec, p
 
 @dataclass(frozen=True)
 class _Names:
-    """What the copies `numbers` have in place of the original's numbers: by column for tables' own, else by value."""
+    """What the copies `numbers` have in place of the original's: their numbers as text, and for each of its ids (a
+    number that stands for nothing else) theirs. `event_count`: events of each."""
 
     numbers: np.ndarray
     text: pa.Array
-    longs: dict[int, np.ndarray]
+    longs: Mapping[int, np.ndarray]
     event_count: int
 
-    def __init__(self, rows: Mapping[TableSpec, pa.Table], numbers: np.ndarray) -> None:
-        text = [number(n) for n in numbers.tolist()]
-        longs: dict[int, np.ndarray] = {}
-        node_of = node_ids(KEY)
-        for r in rows[IDENTIFIERS].to_pylist():
-            space, before, after = r["namespace"], *r["value"].split(NUMBER)
-            values = [f"{before}{n}{after}" for n in text]
-            longs[r["node_id"]] = _longs(node_of(encode(r["tenant"], space, v)) for v in values)
-            longs[r["tie_hash"]] = _longs(tie_hash(r["tenant"], space, v) for v in values)
-        for r in rows[EVENTS].to_pylist():
-            before, after = r["event_id"].split(NUMBER)
-            ids = [f"{before}{n}{after}" for n in text]
-            longs[r["event_key"]] = _longs(event_key(r["tenant"], i) for i in ids)
-            # Not the digest of its content: nobody delivers a copy's events again.
-            longs[r["content_digest"]] = _longs(digest(i.encode()) for i in ids)
-        for r in rows[SESSIONS].select(["session_id", "anchor_node_id", "start_event_id"]).to_pylist():
-            at = pc.equal(rows[SESSIONS]["session_id"], r["session_id"])
-            start = numpy_of(rows[SESSIONS].filter(at)["start_at"])
-            before, after = r["start_event_id"].split(NUMBER)
-            ids = pa.array([f"{before}{n}{after}" for n in text])
-            longs[r["session_id"]] = session_ids(
-                longs[r["anchor_node_id"]], np.repeat(start, len(numbers)), ids
-            )
-        (person,) = rows[IDENTITY_MAP]["canonical_id"].unique().to_pylist()
-        longs[person] = (np.int64(BATCH) << ORDINAL_BITS) + numbers
-        object.__setattr__(self, "numbers", numbers)
-        object.__setattr__(self, "text", pa.array(text))
-        object.__setattr__(self, "longs", longs)
-        object.__setattr__(self, "event_count", rows[EVENTS].num_rows)
+
+def _names_of(rows: Mapping[TableSpec, pa.Table], numbers: np.ndarray) -> _Names:
+    """Every id hashed by the product's own functions from the copy's own values."""
+    digits = [number(n) for n in numbers.tolist()]
+
+    def named(value: str) -> list[str]:
+        before, after = value.split(NUMBER)
+        return [f"{before}{n}{after}" for n in digits]
+
+    longs: dict[int, np.ndarray] = {}
+    node_of = node_ids(KEY)
+    for r in rows[IDENTIFIERS].to_pylist():
+        tenant, space, values = r["tenant"], r["namespace"], named(r["value"])
+        longs[r["node_id"]] = _longs(node_of(encode(tenant, space, v)) for v in values)
+        longs[r["tie_hash"]] = _longs(tie_hash(tenant, space, v) for v in values)
+    for r in rows[EVENTS].to_pylist():
+        ids = named(r["event_id"])
+        longs[r["event_key"]] = _longs(event_key(r["tenant"], i) for i in ids)
+        # Not the digest of its content: nobody delivers a copy's events again.
+        longs[r["content_digest"]] = _longs(digest(i.encode()) for i in ids)
+    sessions = rows[SESSIONS]
+    starts = numpy_of(sessions["start_at"])
+    for at, r in enumerate(sessions.select(["session_id", "anchor_node_id", "start_event_id"]).to_pylist()):
+        anchors, start = longs[r["anchor_node_id"]], np.repeat(starts[at], len(numbers))
+        longs[r["session_id"]] = session_ids(anchors, start, pa.array(named(r["start_event_id"])))
+    (person,) = rows[IDENTITY_MAP]["canonical_id"].unique().to_pylist()
+    longs[person] = (np.int64(BATCH) << ORDINAL_BITS) + numbers
+    return _Names(numbers, pa.array(digits), longs, rows[EVENTS].num_rows)
 
 
-def _longs(values: Any) -> np.ndarray:
+def _longs(values: Iterable[int]) -> np.ndarray:
     return np.fromiter(values, np.int64)
 
 
