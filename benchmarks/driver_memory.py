@@ -20,7 +20,7 @@ from conf.settings import load_settings
 
 NAME = "driver_memory"
 NODES: dict[Scale, int] = {"quick": 8_000, "usual": 1_000_000, "large": 10_000_000}
-MOST_REGULARS = 100_000
+MOST_REGULARS = 50_000
 BATCHES = 3
 GIB = 2**30
 TEN_MILLION = 10_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from benchmarks.baselines_graph import (
 )
 from benchmarks.bootstrap import joined_visitors
 from benchmarks.direct import Batches
+from benchmarks.live.stream import Stream
 from benchmarks.questions import QUESTIONS
 from benchmarks.targets import verdict
 from pipelines.tables.snapshot import published
@@ -156,6 +158,23 @@ def test_growth_rows_compare_every_size_with_the_smallest() -> None:
     assert rows["map_growth.cost_ratio_1m"].conditions["look_up_at_1m"] == "tables"
     assert rows["map_growth.batch_seconds_100k"].conditions["look_up_at_100k"] == "driver"
     assert "map_growth.cost_ratio_100k" not in rows
+
+
+class Slow(Stream):
+    """A pipeline that publishes the first file and no other."""
+
+    def command(self, once: bool) -> list[str]:
+        said = '{"batch_id": 0, "received": 2, "seconds": 0.5}'
+        return [sys.executable, "-c", f"import time; print({said!r}, flush=True); time.sleep(60)"]
+
+
+def test_past_its_cap_a_stream_is_killed_and_what_it_did_before_counts(tmp_path: Path) -> None:
+    files = [[b"1", b"2"], [b"3"], [b"4"]]
+    run = naive.follow(Slow(tmp_path, "slow", tmp_path / "landing"), files, history=0, cap_seconds=2.0)
+    assert run.seconds == [0.5]
+    assert len(run.fresh) == 1
+    none = naive.follow(Slow(tmp_path, "slow", tmp_path / "landing"), files, history=1, cap_seconds=2.0)
+    assert none == naive.Run([], [])
 
 
 def textbook_lake(folder: Path, owners: dict[str, str]) -> None:
