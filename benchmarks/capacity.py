@@ -71,7 +71,7 @@ def page_of(inputs: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
     needs = [capacity_of(w, figures, assumptions, prices) for w in workloads]
     return "\n".join(
         [
-            "**Measured**",
+            "**Figures**, measured unless it says otherwise",
             "",
             "| figure | value | from |",
             "|---|---|---|",
