@@ -30,6 +30,7 @@ from transforms.reconciliation import compare_states
 
 NAME = "cluster"
 MASTER = "local-cluster[2,1,1024]"
+LONGEST_SECONDS = 1_800.0
 ONE_FILE: dict[str, Any] = {"max_files_per_trigger": 1}
 
 
@@ -96,7 +97,7 @@ def _run(
     arrive(sorted(made.iterdir()), landing)
     stream = Stream(folder, name, landing, changed).start(once=True)
     try:
-        stream.wait_end()
+        stream.wait_end(LONGEST_SECONDS)
     finally:
         stream.kill()
     reports = stream.reports()

@@ -210,7 +210,7 @@ def _ingest(lines: list[bytes], folder: Path) -> list[Measured]:
     started = time.monotonic()
     stream = Stream(folder, "ours-backlog", landing).start(once=True)
     try:
-        stream.wait_end()
+        stream.wait_end(LONGEST_SECONDS)
     finally:
         stream.kill()
     seconds = time.monotonic() - started
