@@ -58,7 +58,7 @@ class Plan:
 
 
 PLANS: dict[Scale, Plan] = {
-    "quick": Plan((4_000,), new_edges=100, rounds=2, cap_seconds=60.0, driver_memory="1g"),
+    "quick": Plan((4_000,), new_edges=100, rounds=2, cap_seconds=300.0, driver_memory="1g"),
     "usual": Plan((100_000, 1_000_000)),
     "large": Plan((100_000, 1_000_000, 10_000_000), rounds=3, cap_seconds=1_800.0, driver_memory="8g"),
 }
