@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -146,6 +147,40 @@ def test_growth_counts_only_where_every_identifier_is_its_persons(tmp_path: Path
     )
     with pytest.raises(AssertionError):
         map_growth.require_right(published(lake.lake), grown, plan)
+
+
+class InProcess:
+    """A stream without Spark: what has landed becomes batches when somebody waits for it."""
+
+    def __init__(self, folder: Path, name: str, landing: Path) -> None:
+        self.lake, self.landing = Batches(folder / name), landing
+        self.lake.batches = 10 * len(list(landing.iterdir()))  # numbers that no earlier one has used
+        self.done = {f.name for f in landing.iterdir()}
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lake.processor.compact()
+
+    def wait_received(self, count: int) -> None:
+        for file in sorted(f for f in self.landing.iterdir() if f.name not in self.done):
+            self.lake.feed(file.read_bytes(), name=file.name)
+            self.done.add(file.name)
+        assert sum(r.received for r in self.lake.reports) == count
+
+    def reports(self) -> list[dict[str, Any]]:
+        return [vars(r) for r in self.lake.reports]
+
+
+@pytest.mark.thorough
+def test_growth_is_measured_at_every_size_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_growth, "Stream", InProcess)
+    plan = map_growth.Plan((200, 400), events=40, batches=2, warm_up=1, rounds=2)
+    monkeypatch.setitem(map_growth.PLANS, "quick", plan)
+    rows = {r.name: r for r in map_growth.measure("quick", tmp_path)}
+    assert rows["map_growth.cost_ratio_400"].repetitions == 2
+    assert rows["map_growth.batch_seconds_200"].baseline["identity"] >= 0
 
 
 def test_growth_rows_compare_every_size_with_the_smallest() -> None:
