@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import orjson
 import pyarrow as pa
 
 from conf.policy import Policy, load_policy
@@ -23,7 +23,7 @@ from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
 from transforms.records import parsing
 
-KEY = b"the key of every lake without a JVM"[:32]
+KEY = b"a key that every test lake shares"[:32]
 MAPPINGS = ("native", "flat", "segment")
 
 
@@ -77,7 +77,7 @@ class DirectLake(PublishedRows):
     def parsed(self, records: Iterable[object] | bytes, mapping: str, name: str) -> pa.Table:
         """The rows that a stream would hand to a batch for a file of that name."""
         if not isinstance(records, bytes):
-            records = b"".join(orjson.dumps(r) + b"\n" for r in records)
+            records = b"".join(json.dumps(r).encode() + b"\n" for r in records)
         file = {
             "source": f"{mapping}:test",
             "mapping": mapping,

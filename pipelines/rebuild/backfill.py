@@ -10,21 +10,17 @@ from typing import Any
 
 from conf.policy import Policy
 from conf.settings import Settings
-from conf.tables import ALL
 from pipelines.decisions.inbox import settle
 from pipelines.errands.errands import run_errand
 from pipelines.errands.kinds import HANDLERS
 from pipelines.lock import LakeLocked, lake_lock
-from pipelines.rebuild.attempt import (
-    RebuildRefused,
-    refuse_half_written_batch,
-    take_back_unfinished,
-)
+from pipelines.rebuild.attempt import RebuildRefused, refuse_half_written_batch
 from pipelines.rebuild.dates import Dates
 from pipelines.rebuild.rebuild import OpenSpark, Plan, planned, something_published
 from pipelines.rebuild.side import Progress, Rules
 from pipelines.rebuild.swap import SWAP, swap_in
 from pipelines.tables.lake import Lake, existing_lake
+from pipelines.upgrade import ready_to_write
 
 ROUNDS = 20  # of catching up with a stream before it is called too fast
 _LOOKS_EVERY_SECONDS = 1.0
@@ -104,8 +100,7 @@ def _once_alone(lake: Lake, plan: Plan, rules: Rules, patience_seconds: float, p
         try:
             with lake_lock(lake.path):
                 began = time.perf_counter()
-                lake.create_missing(ALL)
-                take_back_unfinished(lake, something_published(lake))
+                ready_to_write(lake)
                 settle(lake, None)
                 snapshot = something_published(lake)
                 refuse_half_written_batch(lake, snapshot)
@@ -130,8 +125,7 @@ def _refuse_half_written(lake: Lake) -> None:
     """Before the work, and not after it: where nobody is there to complete a batch, it has to be completed first."""
     try:
         with lake_lock(lake.path):
-            lake.create_missing(ALL)
-            take_back_unfinished(lake, something_published(lake))
+            ready_to_write(lake)
             settle(lake, None)
             refuse_half_written_batch(lake, something_published(lake))
     except LakeLocked:

@@ -19,13 +19,11 @@ from pipelines.errands.holder import NotReady, holder_of
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import UPKEEP
 from pipelines.upkeep.pause import upkeep
-from pipelines.upkeep.upkeep import Wishes, run_upkeep
+from pipelines.upkeep.upkeep import AnotherUpkeep, Wishes, run_upkeep
 
 LOOKS_EVERY_SECONDS = 30.0
-STEPS_AT_ONCE, REST_SECONDS = (
-    50,
-    0.02,
-)  # the thread shares its process with the batches: it works a third of the time
+# The thread shares its process with the batches: it works a third of the time.
+STEPS_AT_ONCE, REST_SECONDS = 50, 0.02
 
 
 class _StreamEnds(Exception):
@@ -74,6 +72,8 @@ def _keep_up(
             return
         except NotReady:
             continue  # a batch is half-written: its retry comes first
+        except AnotherUpkeep:
+            pass  # somebody has asked for one: it does what was due
         except Exception as e:  # whatever it is, the stream goes on; its words may quote a path only
             on_trouble(f"upkeep was not finished ({type(e).__name__}); it is tried again in {every:g} hours")
         until = time.monotonic() + every * 3600

@@ -40,6 +40,10 @@ class UpkeepRefused(ErrandFailed):
     """Upkeep cannot be done now; the message says why and what to do."""
 
 
+class AnotherUpkeep(UpkeepRefused):
+    """An upkeep of this lake is running."""
+
+
 @dataclass(frozen=True)
 class Wishes:
     """What this upkeep is to do. Archiving: records of batches older than `archive_days`, into `archive_to`."""
@@ -70,7 +74,7 @@ def run_upkeep(
 ) -> Report:
     """Do it; `pause` runs the errand `upkeep` with the arguments it is given. `pace` is called after each small step.
 
-    UpkeepRefused when another upkeep of this lake is running.
+    AnotherUpkeep when one of this lake is running.
     """
     with _alone(lake):
         started = time.monotonic()
@@ -216,5 +220,5 @@ def _alone(lake: Lake) -> Iterator[None]:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UpkeepRefused(f"another upkeep of {lake.path} is running; wait for it to end") from None
+            raise AnotherUpkeep(f"another upkeep of {lake.path} is running; wait for it to end") from None
         yield

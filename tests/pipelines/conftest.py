@@ -16,12 +16,11 @@ from pipelines.notebooks import run_notebook
 from pipelines.sources import Source
 from pipelines.stream import StreamResult, run_stream
 from pipelines.tables.lake import Lake
+from tests.direct_lake import KEY
 from tests.engine import ENVIRONMENT
 from tests.pipelines.lake_rows import drop_lake
 from tests.pipelines.old_lake import filled, fresh, old, unpacked  # noqa: F401  (fixtures)
 from tests.published_rows import PublishedRows
-
-KEY = b"a key that every test lake shares"[:32]
 
 
 class TestLake(PublishedRows):

@@ -197,7 +197,10 @@ def unpublished_rows(world: World) -> dict[str, int]:
 
 # Seen to fail when take_back_unfinished leaves the rows, and when a side lake keeps those of a portion that it begins
 # anew.
-def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_same(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_same(
+    tmp_path, monkeypatch, step
+):
     """Also while the rest is derived: the side lake is as real as the other one, and is gone on with."""
     batches = cut(records(3, 24), 30)
     world = World(tmp_path / "world")
@@ -214,7 +217,7 @@ def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_
     taken, swapped = 3, False
     with side_of(world) as side:
         side.catch_up(published(world.lake), rules_of(world))
-        for writes in range(0, 60, 1):
+        for writes in range(0, 60, step):
             if taken < len(batches):
                 world.take(batches[taken])
                 taken += 1

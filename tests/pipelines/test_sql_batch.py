@@ -47,6 +47,7 @@ def test_every_table_is_as_that_batch_left_it(world: DirectLake, batch: int, cap
     assert json.loads(capsys.readouterr().out) == expected(batch)
 
 
+@pytest.mark.slow  # Spark plans the views of each batch anew
 def test_spark_answers_the_same(world: DirectLake, spark, capsys) -> None:
     from tests.pipelines.lake_rows import drop_lake
 

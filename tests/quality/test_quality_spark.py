@@ -19,6 +19,7 @@ def columns_of(rules) -> tuple[str, ...]:
     return next(rule.columns for rule in rules if rule.kind == "columns")
 
 
+@pytest.mark.slow  # Spark plans two hundred queries
 def test_spark_reads_every_rule_and_counts_the_same(spark, clean_lake, copy_of):
     lake = copy_of(clean_lake)
     spoil(lake, IDENTITY_MAP, SPOILED[IDENTITY_MAP, "key_is_unique"])

@@ -28,7 +28,7 @@ from tests.upkeep.worlds import (
 )
 
 BATCHES_MADE = 5
-SOME = 6  # of the moments, in the whole run; all of them in the slow one
+SOME = 4  # of the moments, in the whole run; all of them in the slow one
 
 
 @pytest.fixture(scope="module")

@@ -258,6 +258,7 @@ class TestFiles:
         log = world.lake.table_path(EVENTS) / "_delta_log" / f"{entry['version']:020d}.json"
         assert '"dataChange":true' not in log.read_text()
 
+    @pytest.mark.slow  # two hundred batches
     def test_after_200_batches_every_table_is_within_its_bound(self, tmp_path, monkeypatch):
         """The bound is `file_bound`, and between two compactions one file more for every batch."""
         monkeypatch.undo()

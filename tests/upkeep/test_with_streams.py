@@ -33,7 +33,7 @@ def kinds(lake) -> list[str]:
     return lake.open(BATCHES).to_pyarrow_dataset().to_table(columns=["kind"])["kind"].to_pylist()
 
 
-@pytest.mark.parametrize("steps", [14])
+@pytest.mark.parametrize("steps", [7, pytest.param(30, marks=pytest.mark.slow)])
 def test_batches_compactions_and_upkeeps_in_any_order_never_change_a_pinned_batch(tmp_path, steps):
     """Seen to fail with the log's entries removed up to the newest checkpoint, as delta-rs does it."""
     seed = random.randrange(2**32)
