@@ -67,7 +67,10 @@ class Textbook:
         received = batch.count()
         self._append("bronze", batch)
         events = parsed(batch).dropDuplicates(["event_id"])
-        events = events.join(self._read("events").select("event_id"), "event_id", "left_anti").persist()
+        # Computed now, and not merely kept: what is kept of a table is forgotten when the table is written to.
+        events = events.join(
+            self._read("events").select("event_id"), "event_id", "left_anti"
+        ).localCheckpoint()
         self._merge("events", events, "t.event_id = s.event_id", updates=False)
         self._merge(
             "edges",
@@ -77,8 +80,7 @@ class Textbook:
         )
         self._merge("identity_map", self._components(), "t.id = s.id")
         self._fold(events)
-        for frame in (batch, events):
-            frame.unpersist()
+        batch.unpersist()
         seconds = time.perf_counter() - started
         print(
             json.dumps({"batch_id": batch_id, "received": received, "seconds": round(seconds, 4)}), flush=True

@@ -214,21 +214,26 @@ def test_past_its_cap_a_stream_is_killed_and_what_it_did_before_counts(tmp_path:
 
 def textbook_lake(folder: Path, owners: dict[str, str]) -> None:
     write_deltalake(str(folder / "events"), pa.table({"event_id": ["1", "2"]}))
-    write_deltalake(str(folder / "edges"), pa.table({"src": ["a"], "dst": ["b"]}))
     rows = {"id": list(owners), "canonical_id": list(owners.values())}
     write_deltalake(str(folder / "identity_map"), pa.table(rows))
     write_deltalake(str(folder / "profiles"), pa.table({"canonical_id": sorted(set(owners.values()))}))
 
 
 def test_the_textbooks_result_is_checked_too(tmp_path: Path) -> None:
-    files = [[b"one", b"two", b"one"]]
-    textbook_lake(tmp_path / "right", {"a": "a", "b": "a", "c": "c"})
+    a, b, c = "device_id:a", "user_id:b", "cookie_id:c"
+    together = b'{"event_id":"1","identifiers":{"device_id":"a","user_id":"b","email":null}}'
+    alone = b'{"event_id":"2","identifiers":{"cookie_id":"c","unknown":"d"}}'
+    files = [[together, alone, together]]
+    textbook_lake(tmp_path / "right", {a: a, b: a, c: c})
     naive.require_textbook_right(tmp_path / "right", files)
-    textbook_lake(tmp_path / "wrong", {"a": "a", "b": "b", "c": "c"})
+    textbook_lake(tmp_path / "wrong", {a: a, b: b, c: c})
     with pytest.raises(AssertionError, match="other persons"):
         naive.require_textbook_right(tmp_path / "wrong", files)
     with pytest.raises(AssertionError, match="events of"):
-        naive.require_textbook_right(tmp_path / "right", [[b"one"]])
+        naive.require_textbook_right(tmp_path / "right", [[together]])
+    write_deltalake(str(tmp_path / "right" / "profiles"), pa.table({"canonical_id": [a]}), mode="overwrite")
+    with pytest.raises(AssertionError, match="one profile a person"):
+        naive.require_textbook_right(tmp_path / "right", files)
 
 
 def test_every_question_is_a_module_that_says_what_it_asks() -> None:
