@@ -79,9 +79,17 @@ trust: setup ## Shared devices and junk ids: precision, recall, and how often id
 resolve-large: setup ## Time `stitchlake resolve` on 50,000 records with 200,000 identifiers
 	@$(PY) -m benchmarks.resolve_large $(ARGS)
 
-.PHONY: warm-batch
-warm-batch: setup ## Time small batches on a stream with a million events of history
-	@$(PY) -m benchmarks.warm_batch $(ARGS)
+.PHONY: bench
+bench: setup ## Measure everything, beside what others do, and print it against the targets (45 minutes)
+	@$(PY) -m benchmarks $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: setup ## The same at tiny size: does the harness work, and is what it measures right (minutes)
+	@$(PY) -m benchmarks --scale quick $(ARGS)
+
+.PHONY: bench-large
+bench-large: setup ## The same with ten million nodes and a thousand batches (hours)
+	@$(PY) -m benchmarks --scale large $(ARGS)
 
 .PHONY: soak
 soak: setup ## 500 batches with upkeep beside them: does memory, a count of files or a batch's time grow?

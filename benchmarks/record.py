@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "latest.jsonl"
+# A run at tiny scale shows that the harness works; its figures must not take the place of real ones.
+QUICK_RESULTS = RESULTS.with_name("quick.jsonl")
 
 
-def record(prefix: str, rows: Sequence[dict[str, Any]]) -> None:
+def record(prefix: str, rows: Sequence[dict[str, Any]], path: Path = RESULTS) -> None:
     """Put `rows` on record in place of all former ones whose name starts with `prefix`."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    kept = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    kept = [line for line in kept if not json.loads(line)["name"].startswith(prefix)]
-    lines = kept + [json.dumps(row, default=str) for row in rows]
-    RESULTS.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    path.parent.mkdir(exist_ok=True)
+    lines = [json.dumps(row, default=str) for row in recorded(path) if not row["name"].startswith(prefix)]
+    lines += [json.dumps(row, default=str) for row in rows]
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def recorded(path: Path = RESULTS) -> list[dict[str, Any]]:
+    """Every row on record, oldest first."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

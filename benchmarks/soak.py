@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
-import json
 import os
 import statistics
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from benchmarks.live.visits import land_visits
 from benchmarks.record import record
 from conf.policy import load_policy
 from conf.settings import load_settings
@@ -104,11 +104,11 @@ def _measure(args: argparse.Namespace, folder: Path) -> int:
             samples.append((len(seconds), found | {"batch_seconds": statistics.median(seconds[-EVERY:])}))
             print(_line(*samples[-1]), flush=True)
         if len(seconds) < args.batches:
-            _land(landing, len(seconds), args)
+            land_visits(landing, len(seconds), args.events, args.persons)
         else:
             stop.set()
 
-    _land(landing, 0, args)
+    land_visits(landing, 0, args.events, args.persons)
     source = Source("native", str(landing), "file", "native:soak")
     run_stream(
         spark,
@@ -218,28 +218,6 @@ def _collect(spark: SparkSession) -> None:
     for _ in range(2):
         jvm.java.lang.System.gc()
         time.sleep(0.05)
-
-
-def _land(landing: Path, number: int, args: argparse.Namespace) -> None:
-    """One file of events of people who come back: what a batch touches does not grow, so its time must not either."""
-    at = 1_700_000_000 + number * 60
-    lines = []
-    for n in range(args.events):
-        person = (number * args.events + n) % args.persons
-        identifiers = {"device_id": f"d{person}"}
-        if n % 5 == 0:
-            identifiers["user_id"] = f"u{person}"
-        event = {
-            "event_id": f"{number}-{n}",
-            "timestamp": at + n % 60,
-            "event_type": "page_view",
-            "platform": "web",
-            "identifiers": identifiers,
-        }
-        lines.append(json.dumps(event))
-    hidden = landing / f".{number:06d}.jsonl"
-    hidden.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    hidden.rename(landing / f"{number:06d}.jsonl")
 
 
 def _file_count(folder: Path) -> int:

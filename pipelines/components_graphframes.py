@@ -7,9 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 from graphframes import GraphFrame
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from transforms.identity.components import Components, driver_components
+
+
+def connected_components(vertices: DataFrame, edges: DataFrame) -> DataFrame:
+    """(id, component) of every vertex (id) along the edges (src, dst). The caller unpersists it."""
+    return GraphFrame(vertices, edges).connectedComponents(algorithm="graphframes", checkpointInterval=2)
 
 
 def graphframes_components(spark: SparkSession) -> Components:
@@ -19,8 +24,7 @@ def graphframes_components(spark: SparkSession) -> Components:
         if not len(left):
             return np.arange(node_count)
         edges = spark.createDataFrame(pa.table({"src": left.astype(np.int64), "dst": right.astype(np.int64)}))
-        vertices = spark.range(node_count)
-        found = GraphFrame(vertices, edges).connectedComponents(algorithm="graphframes", checkpointInterval=2)
+        found = connected_components(spark.range(node_count), edges)
         try:
             rows = found.select("id", "component").toArrow()
         finally:

@@ -1,0 +1,69 @@
+"""All benchmarks: every question in a process of its own, then one table with targets, figures and verdicts.
+
+`python -m benchmarks [--scale quick|usual|large] [--only QUESTION…]`. Rows go to benchmarks/results/latest.jsonl (of a
+quick run: quick.jsonl). Exit code 1 when a question failed or was not correct; a missed target is a verdict, and 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from benchmarks.harness import put_failure, results_of, rows_of
+from benchmarks.measured import SCALES, Scale
+from benchmarks.questions import QUESTIONS
+from benchmarks.record import record
+from benchmarks.table import FAILED, as_text
+
+# A question that takes so much longer than expected is stuck.
+PATIENCE_TIMES, PATIENCE_MINUTES = 3, 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
+    p.add_argument("--scale", choices=SCALES, default="usual")
+    p.add_argument(
+        "--only", nargs="+", choices=tuple(QUESTIONS), metavar="QUESTION", help=", ".join(QUESTIONS)
+    )
+    args = p.parse_args(argv)
+    names = [n for n in QUESTIONS if (not args.only or n in args.only) and QUESTIONS[n].at(args.scale)]
+    started = time.monotonic()
+    for n, name in enumerate(names):
+        left = sum(QUESTIONS[later].at(args.scale) for later in names[n:])
+        print(f"\n[{n + 1}/{len(names)}] {name}, about {left:.0f} minutes left", flush=True)
+        _ask(name, args.scale)
+    rows = [row for name in names for row in rows_of(name, args.scale)]
+    print(f"\n{len(names)} questions in {(time.monotonic() - started) / 60:.1f} minutes\n\n{as_text(rows)}")
+    return 1 if any(row["verdict"] == FAILED for row in rows) else 0
+
+
+def _ask(name: str, scale: Scale) -> None:
+    """One question in a process and a session of its own: a fresh JVM, and nothing of it stays."""
+    record(f"{name}.", [], results_of(scale))  # what it said before must not stand for what it says now
+    minutes = PATIENCE_TIMES * QUESTIONS[name].at(scale) + PATIENCE_MINUTES
+    child = subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{name}", "--scale", scale], start_new_session=True
+    )
+    began = time.time()
+    try:
+        code = child.wait(timeout=minutes * 60)
+    except subprocess.TimeoutExpired:
+        put_failure(name, scale, f"stopped: not done after {minutes:.0f} minutes")
+        return
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    is_told = any(row["verdict"] == FAILED for row in rows_of(name, scale))
+    if code and not is_told:
+        put_failure(name, scale, f"its process ended with {code} after {time.time() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""The product's batch in this process, without a JVM, over a lake that is there: what a batch costs but for Spark."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.copies import Record
+from pipelines.batch.process import BatchReport
+from tests.direct_lake import KEY, DirectLake
+
+
+class Batches(DirectLake):
+    """`feed` publishes a batch and keeps its report in `reports`; hot parts are folded in only when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, mappings=("native",), key=KEY)
+        never: dict[str, Any] = {"compact_every_seconds": float("inf"), "compact_from_hot_rows": 2**62}
+        self.settings = replace(self.settings, **never)
+        self.reports: list[BatchReport] = []
+        self.restart()
+        self.processor.on_published = self.reports.append
+
+    def load(self) -> float:
+        """Read the published state; its seconds."""
+        started = time.perf_counter()
+        self.processor.ready_state()
+        return time.perf_counter() - started
+
+    def stitch(self, records: Sequence[Record]) -> BatchReport:
+        """Publish one batch of valid events, each of them new; AssertionError unless that is what became of them."""
+        self.feed(records)
+        report = self.reports[-1]
+        assert report.received == report.valid + report.quarantined + report.duplicate
+        assert report.valid == len(records), f"{report.valid} of {len(records)} events were valid"
+        return report

@@ -1,0 +1,153 @@
+"""Figures are judged in one place, and shown with what was asked of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import harness, record, table
+from benchmarks.measured import Measured, percentile, repeated
+from benchmarks.questions import QUESTIONS
+from benchmarks.readme import BEGIN, END, README, with_table
+from benchmarks.targets import TARGETS, Target, verdict
+
+
+@pytest.mark.parametrize(
+    "name, value, expected",
+    [
+        ("freshness.p99", 1.4, "stretch"),
+        ("freshness.p99", 1.5, "met"),  # less than, and not as much
+        ("freshness.p99", 2.5, "missed"),
+        ("freshness.p50", 0.1, "met"),  # no stretch to reach
+        ("backlog.events_per_minute", 1_500_000, "met"),
+        ("backlog.events_per_minute", 1_499_999, "missed"),
+        ("backlog.share_of_floor", 0.3, "stretch"),
+        ("spike.lost", 0, "met"),
+        ("spike.lost", 1, "missed"),
+        ("spike.recovery_ratio", None, "missed"),  # past its cap
+        ("freshness.batch_seconds", 9.0, "none"),
+    ],
+)
+def test_a_figure_is_judged_by_its_own_bounds(name, value, expected):
+    assert verdict(name, value) == expected
+
+
+def test_every_target_is_of_a_question_and_its_stretch_is_harder():
+    for name, target in TARGETS.items():
+        assert name.partition(".")[2], name
+        if target.stretch is not None:
+            assert target.holds(target.stretch, target.must), name
+            assert not target.holds(target.must, target.stretch), name
+
+
+def test_all_questions_together_keep_to_the_promised_minutes():
+    assert sum(m.usual for m in QUESTIONS.values()) <= 45
+    assert sum(m.quick for m in QUESTIONS.values()) <= 5
+
+
+@pytest.mark.parametrize(
+    "values, share, expected",
+    [
+        ([3.0, 1.0, 2.0], 0.5, 2.0),
+        ([1.0, 2.0, 3.0, 4.0], 0.5, 2.0),
+        ([5.0], 0.99, 5.0),
+        (range(1, 101), 0.99, 99),
+    ],
+)
+def test_a_percentile_is_a_value_that_was_observed(values, share, expected):
+    assert percentile(list(values), share) == expected
+
+
+def test_a_percentile_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 0.5)
+
+
+def test_repetitions_give_median_and_spread():
+    row = repeated("q.x", [3.0, 1.0, 2.0], "s")
+    assert (row.value, row.spread, row.repetitions) == (2.0, (1.0, 3.0), 3)
+    assert repeated("q.x", [3.0], "s").spread is None
+
+
+MACHINE = {"scale": "usual", "cores": 2}
+
+
+def test_a_row_says_what_was_asked_what_was_found_and_what_stood_beside_it():
+    measured = Measured(
+        "recovery.ratio",
+        3.21,
+        "ratio",
+        (3.0, 4.0),
+        3,
+        {"cold_start_seconds": 8, "other": ">cap"},
+        {"history": 10},
+    )
+    row = harness.row_of(measured, MACHINE)
+    assert (row["target"], row["passed"], row["verdict"]) == (3, False, "missed")
+    text = table.as_text([row])
+    for part in (
+        "≤ 3 ratio",
+        "3.21 ratio (3–4, 3×)",
+        "missed",
+        "cold_start_seconds 8",
+        "other >cap",
+        "cores 2",
+    ):
+        assert part in text
+    assert "| 3.21 ratio (3–4, 3×) | missed |" in table.as_markdown([row])
+
+
+def test_a_quick_run_is_not_judged_and_keeps_its_hands_off_real_figures():
+    row = harness.row_of(Measured("recovery.ratio", 99.0, "ratio"), {"scale": "quick"})
+    assert (row["verdict"], row["passed"]) == (table.NOT_JUDGED, None)
+    assert harness.results_of("quick") != harness.results_of("usual") == harness.results_of("large")
+
+
+def test_conditions_that_all_rows_share_are_said_once():
+    rows = [
+        harness.row_of(Measured(name, 1.0, "s", conditions={"history": history}), MACHINE)
+        for name, history in (("a.x", 1), ("b.x", 2))
+    ]
+    assert table.conditions_of(rows) == (MACHINE, {"a": {"history": 1}, "b": {"history": 2}})
+
+
+class _Question:
+    """how wrong is it?"""
+
+    NAME = "question"
+
+    def __init__(self, measured):
+        self.measured = measured
+
+    def measure(self, scale, folder):
+        return self.measured()
+
+
+def _wrong():
+    raise AssertionError("3 records were sent and 2 published")
+
+
+@pytest.mark.thorough
+def test_a_question_that_is_not_correct_is_a_row_that_says_so(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "latest.jsonl"
+    monkeypatch.setattr(harness, "RESULTS", file)
+    ok = _Question(lambda: [Measured("question.x", 1.0, "s")])
+    assert harness.run_alone(ok, ["--scale", "usual"]) == 0
+    assert [r["name"] for r in record.recorded(file)] == ["question.x"]
+    assert harness.run_alone(_Question(_wrong), ["--scale", "usual"]) == 1
+    (row,) = record.recorded(file)  # and what it said before is gone
+    assert (row["name"], row["verdict"], row["passed"]) == ("question.failed", "failed", False)
+    assert "3 records were sent and 2 published" in row["note"]
+    assert harness.run_alone(_Question(lambda: [Measured("other.x", 1.0, "s")]), ["--scale", "usual"]) == 1
+
+
+def test_the_readme_has_a_place_for_the_table():
+    page = README.read_text(encoding="utf-8")
+    assert with_table(with_table(page, "a"), "b") == with_table(page, "b")
+    assert f"{BEGIN}\nb\n{END}" in with_table(page, "b")
+    with pytest.raises(ValueError, match="no "):
+        with_table("nothing", "b")
+
+
+def test_a_bound_reads_as_it_is_held():
+    assert Target("w", "s", 2.5, 1.5, is_strict=True).text() == "< 2.5 (< 1.5)"
+    assert Target("w", "n", 1_500_000, is_at_most=False).text() == "≥ 1,500,000"
