@@ -51,7 +51,7 @@ class DirectStream(Stream):
     def __enter__(self) -> DirectStream:
         return self if self._thread is not None and self._thread.is_alive() else self.start()
 
-    def _require_alive(self, until: float, wanted: str) -> None:
+    def require_alive(self, until: float, wanted: str) -> None:
         assert self._failure is None, repr(self._failure)
         assert time.monotonic() < until, wanted
 
