@@ -40,8 +40,8 @@ kafka: setup ## Start a Kafka broker to try things with; Ctrl-C stops it
 	@$(PY) -m pipelines.kafka.broker $(ARGS)
 
 .PHONY: test
-test: setup ## Run the test suite, all but the slow tests: one worker has Spark, another one the rest
-	@$(PY) -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+test: setup ## Run the test suite, all but the slow tests, a file at a time on each of two workers
+	@$(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## Run the tests that need no JVM, in seconds

@@ -52,9 +52,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # `fixturenames` is the closure: a test that uses `spark` through another fixture is marked as well.
         if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.spark)
-        # Some parameters of a fixture ask for the session, others do not, and bear the mark themselves.
-        if item.get_closest_marker("spark") is not None:
-            item.add_marker(pytest.mark.xdist_group("jvm"))  # one session, so one worker has them all
 
 
 @pytest.fixture(scope="session")
