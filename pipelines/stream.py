@@ -202,22 +202,28 @@ def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threadin
     """Wait for the end of the query; on `stop` let the running batch finish first."""
     while query.isActive and not stop.wait(0.1):
         if is_asked(processor.lake.path):
-            with processor.between_batches():
-                _run_errands(query, processor)
+            try:
+                with processor.between_batches():
+                    _run_errands(processor)
+            except BaseException:
+                query.stop()
+                raise
     if query.isActive:
         with processor.between_batches():
-            query.stop()
-    if (problem := query.exception()) is not None:
+            processor.end()
+        query.stop()
+    is_refusal = processor.has_ended and processor.failure is None  # of a batch that came too late
+    if (problem := query.exception()) is not None and not is_refusal:
         raise problem
 
 
-def _run_errands(query: StreamingQuery, processor: BatchProcessor) -> None:
+def _run_errands(processor: BatchProcessor) -> None:
     """What others have asked for. No batch follows where half of it could not be taken back."""
     try:
         read_by = processor.parser.mapping_fingerprints
         run_asked(processor.lake, processor.policy, processor.settings, HANDLERS, read_by)
     except BaseException:
-        query.stop()
+        processor.end()
         raise
     processor.take_note()
 

@@ -72,6 +72,10 @@ class BatchReport:
     steps: Mapping[str, float]
 
 
+class StreamEnded(RuntimeError):
+    """A batch has come after its stream was told to end. Nothing of it was done."""
+
+
 class BatchProcessor:
     """Processes the micro-batches of one stream into one lake. One instance per stream; not for several threads."""
 
@@ -105,7 +109,7 @@ class BatchProcessor:
         self.topic_ids = topic_ids or {}
         self.state: LakeState | None = None
         self.failure: Exception | None = None
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time, self._has_ended = threading.Lock(), False
         self._compacted_at = time.monotonic()
         self._hot_rows = 0
         self._last_batch_id = 0
@@ -125,6 +129,8 @@ class BatchProcessor:
     def process(self, parsed: Callable[[], pa.Table], stream_batch_id: int) -> None:
         """Process one batch of records, in PARSED_SCHEMA, that `parsed` hands over."""
         with self._one_at_a_time:
+            if self._has_ended:
+                raise StreamEnded("the stream has ended; the next one begins with this batch")
             try:
                 self._process(parsed, stream_batch_id)
                 if self._is_compaction_due():
@@ -141,6 +147,17 @@ class BatchProcessor:
     def between_batches(self) -> threading.Lock:
         """Held as a context manager: no batch runs meanwhile."""
         return self._one_at_a_time
+
+    def end(self) -> None:
+        """Refuse every batch from now on. For whoever holds `between_batches`.
+
+        Spark waits for a batch that has come when it is told to stop, so nobody may hold that lock then.
+        """
+        self._has_ended = True
+
+    @property
+    def has_ended(self) -> bool:
+        return self._has_ended
 
     def _process(self, parsed: Callable[[], pa.Table], stream_batch_id: int) -> None:
         started = time.perf_counter()
