@@ -23,6 +23,7 @@ from benchmarks.table import FAILED, as_text
 
 # A question that takes so much longer than expected is stuck.
 PATIENCE_TIMES, PATIENCE_MINUTES = 3, 5
+GRACE_SECONDS = 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,12 +58,21 @@ def _ask(name: str, scale: Scale) -> None:
         put_failure(name, scale, f"stopped: not done after {minutes:.0f} minutes")
         return
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        _end(child)
     is_told = any(row["verdict"] == FAILED for row in rows_of(name, scale))
     if code and not is_told:
         put_failure(name, scale, f"its process ended with {code} after {time.time() - began:.0f} s")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """First by asking, so that it ends the streams that it has started: they are in sessions of their own."""
+    if child.poll() is None:
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=GRACE_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming import DataStreamReader
 
 from benchmarks.harness import run_alone
 from benchmarks.live.dirt import DUPLICATE_SHARE, LATE_SHARE, POISON_SHARE, make_dirty
@@ -154,12 +155,11 @@ class Floors:
         self.spark: SparkSession = build_session(
             "stitchlake floor", settings.master, driver_memory=settings.driver_memory
         )
-        self._runs = 0
+        self._runs = self._checkpoints = 0
         source = Source("native", str(self.landing), "file", "native:floor")
-        files = self.spark.readStream.option("maxFilesPerTrigger", FILES_PER_BATCH)
         self.ways: dict[str, Callable[[], DataFrame]] = {
-            "json": lambda: files.schema(EVENT_SCHEMA).json(str(self.landing)),
-            "lines": lambda: files.text(str(self.landing)),
+            "json": lambda: self._files().schema(EVENT_SCHEMA).json(str(self.landing)),
+            "lines": lambda: self._files().text(str(self.landing)),
             "whole_files": lambda: read_stream(self.spark, [source], FILES_PER_BATCH),
         }
 
@@ -168,14 +168,19 @@ class Floors:
         ways = list(self.ways.items())
         if self._runs % 2:
             ways.reverse()
+        self._runs += 1
         return {name: self._drain(frame()) for name, frame in ways}
 
     def stop(self) -> None:
         self.spark.stop()
 
+    def _files(self) -> DataStreamReader:
+        """A new one each time: a reader keeps the schema that it was given."""
+        return self.spark.readStream.option("maxFilesPerTrigger", FILES_PER_BATCH)
+
     def _drain(self, frame: DataFrame) -> float:
-        self._runs += 1
-        checkpoint = self.folder / f"floor-{self._runs}"
+        self._checkpoints += 1
+        checkpoint = self.folder / f"floor-{self._checkpoints}"
         started = time.monotonic()
         query = (
             frame.writeStream.format("noop")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -38,6 +40,10 @@ def run_alone(module: ModuleType | str, argv: Sequence[str] | None = None) -> in
     scale: Scale = p.parse_args(argv).scale
     print(f"{name} ({scale}): {about}", flush=True)
     before = os.getloadavg()[0]
+    with contextlib.suppress(ValueError):  # not the main thread: somebody else's signals
+        signal.signal(
+            signal.SIGTERM, lambda *_: sys.exit(1)
+        )  # whatever it has started is ended by its own block
     with tempfile.TemporaryDirectory(prefix=f"stitchlake-bench-{name}-") as scratch:
         try:
             measured = question.measure(scale, Path(scratch))
@@ -52,6 +58,16 @@ def run_alone(module: ModuleType | str, argv: Sequence[str] | None = None) -> in
     record(f"{name}.", rows, results_of(scale))
     print(as_text(rows), flush=True)
     return 0
+
+
+@contextlib.contextmanager
+def _ends_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process through its blocks, so that they end the streams that they have started."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def results_of(scale: Scale) -> Path:

@@ -77,7 +77,7 @@ class Stream:
         """Until so many records are published."""
         until = time.monotonic() + seconds
         while self.received() < count:
-            self._require_alive(until, f"{count:,} records")
+            self.require_alive(until, f"{count:,} records")
             time.sleep(0.05)
 
     def wait_end(self, seconds: float = _LONGEST) -> None:
@@ -113,7 +113,8 @@ class Stream:
         finally:
             self.kill()
 
-    def _require_alive(self, until: float, wanted: str) -> None:
+    def require_alive(self, until: float, wanted: str) -> None:
+        """StreamDied when the process has ended, or `until` (of time.monotonic) has passed without `wanted`."""
         assert self._process is not None
         if (code := self._process.poll()) is not None:
             raise StreamDied(
