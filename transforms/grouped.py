@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Longs = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+from transforms.integers import Flags as Flags
+from transforms.integers import Longs as Longs
+from transforms.integers import distinct_counts
 
 # What stands for "no value" among instants and other numbers that are minimised, or maximised.
 LATEST: int = np.iinfo(np.int64).max
@@ -97,7 +98,7 @@ def distinct_lists(group: Longs, code: Longs, groups: int, strings: pa.Array, ty
 def distinct_pairs(group: Longs, code: Longs, code_count: int) -> tuple[Longs, Longs, Longs]:
     """The distinct (group, code), ascending, and how often each occurs."""
     width = max(1, code_count)
-    pairs, count = np.unique(group * width + code, return_counts=True)
+    pairs, count = distinct_counts(group * width + code)
     return pairs // width, pairs % width, count.astype(np.int64)
 
 

@@ -28,6 +28,7 @@ from conf.policy import Policy
 from conf.tables.silver import SESSIONS
 from transforms.grouped import LATEST, Longs, changes, conformed, longs, nullable, places, previous, whole
 from transforms.identity.joined import NOTHING_JOINED, Joined
+from transforms.integers import distinct, is_in, places_in
 from transforms.sessions import CutResult, after_cut
 from transforms.spans import NO_USER
 
@@ -55,13 +56,13 @@ def needs_all_sessions(policy: Policy) -> bool:
 
 def anchor_facts(sessions: pa.Table, joined: Joined = NOTHING_JOINED) -> pa.Table:
     """One row is one anchor, ascending; `sessions` holds all of its sessions."""
-    anchors = np.unique(longs(sessions["anchor_node_id"]))
+    anchors = distinct(longs(sessions["anchor_node_id"]))
     used = sessions.filter(pc.is_valid(sessions["user_node_id"]))
     anchor, user = longs(used["anchor_node_id"]), longs(used["user_node_id"])
     at, order = longs(used["first_authenticated_at"]), _in_order(used)
     anchor, user, at = anchor[order], user[order], at[order]
 
-    row = np.searchsorted(anchors, anchor)
+    row = places_in(anchors, anchor)
     starts = np.flatnonzero(changes(anchor))
     first_user = np.full(len(anchors), NO_USER, np.int64)
     first_user[row[starts]] = user[starts]
@@ -72,10 +73,10 @@ def anchor_facts(sessions: pa.Table, joined: Joined = NOTHING_JOINED) -> pa.Tabl
     second_at[row[second]] = at[second]
 
     by_user = np.lexsort((label, row))
-    distinct = row[by_user][changes(row[by_user], label[by_user])]
+    of_one_user = row[by_user][changes(row[by_user], label[by_user])]
     columns = [
         pa.array(anchors),
-        pa.array(np.bincount(distinct, minlength=len(anchors)).astype(np.int64)),
+        pa.array(np.bincount(of_one_user, minlength=len(anchors)).astype(np.int64)),
         nullable(first_user, pa.int64(), NO_USER),
         nullable(second_at, _AT, LATEST),
     ]
@@ -113,7 +114,7 @@ def owners_from_facts(sessions: pa.Table, facts: pa.Table, policy: Policy) -> pa
         return sessions
     anchor, user = longs(sessions["anchor_node_id"]), longs(sessions["user_node_id"], NO_USER)
     known, first_user, second_at = _judging(facts)
-    row = np.minimum(np.searchsorted(known, anchor), len(known) - 1)
+    row = np.minimum(places_in(known, anchor), len(known) - 1)
     if len(known) == 0 or (known[row] != anchor).any():
         raise ValueError(
             "sessions of anchors without facts; take the facts from all sessions of all their anchors"
@@ -135,7 +136,7 @@ def _last_login_owners(sessions: pa.Table, facts: pa.Table) -> Longs:
     anchor = longs(sessions["anchor_node_id"])
     user = longs(sessions["user_node_id"], NO_USER)
     _, first_user, _ = _judging(facts)
-    row = np.searchsorted(longs(facts["anchor_node_id"]), anchor)
+    row = places_in(longs(facts["anchor_node_id"]), anchor)
     in_order, here = user[order], anchor[order]
     last = previous(in_order != NO_USER)
     is_here = (last >= 0) & (here[last] == here)
@@ -161,7 +162,7 @@ def owned_changes(
         owned = as_decided(owned, assigned)
     kept = owned.num_rows - result.upserts.num_rows
     before = existing.filter(
-        pa.array(np.isin(longs(existing["session_id"]), longs(owned["session_id"])[:kept]))
+        pa.array(is_in(longs(existing["session_id"]), longs(owned["session_id"])[:kept]))
     )
     other_owner = longs(before["owner_node_id"]) != longs(owned["owner_node_id"])[:kept]
     written = owned.filter(pa.array(np.append(other_owner, np.ones(result.upserts.num_rows, np.bool_))))

@@ -30,6 +30,7 @@ from transforms.grouped import (
     places,
     whole,
 )  # fmt: skip
+from transforms.integers import distinct_first, places_in
 
 _AT = SESSIONS.arrow.field("start_at").type
 SESSION_COLUMNS = (
@@ -48,13 +49,13 @@ def fold_profiles(sessions: pa.Table, nodes: pa.Table, policy: Policy, batch_id:
     """
     person_of_session, person_of_node = longs(sessions["canonical_id"]), longs(nodes["canonical_id"])
     both = np.concatenate((person_of_node, person_of_session))
-    persons, first_row = np.unique(both, return_index=True)
+    persons, first_row = distinct_first(both)
     tenants = pa.concat_arrays([whole(t["tenant"]).cast(pa.string()) for t in (nodes, sessions)])
     columns = {
         "tenant": tenants.take(pa.array(first_row)),
         "canonical_id": pa.array(persons),
-        **_from_sessions(sessions, np.searchsorted(persons, person_of_session), len(persons)),
-        **_from_nodes(nodes, np.searchsorted(persons, person_of_node), len(persons), policy),
+        **_from_sessions(sessions, places_in(persons, person_of_session), len(persons)),
+        **_from_nodes(nodes, places_in(persons, person_of_node), len(persons), policy),
         "updated_batch_id": pa.array(np.full(len(persons), batch_id, np.int64)),
     }
     return pa.Table.from_arrays([columns[n] for n in PROFILES.names], schema=PROFILES.arrow)

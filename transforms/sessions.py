@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from conf.policy import Policy
 from conf.tables.silver import SESSIONS
 from transforms.grouped import Flags, Longs, changes, conformed, longs, nullable, previous
+from transforms.integers import is_in, union
 from transforms.spans import EVENT_COLUMNS, FROM_EVENT, NO_USER, Pools, Units, measures, span_array, units_of
 
 _AT = pa.timestamp("us", tz="UTC")
@@ -174,7 +175,7 @@ def _assemble(
     starts[is_head], signs_in[is_head] = _cuts(units.take(order[is_head]), gap_us)
 
     is_changed = _changed(units.session[order], starts, longs(pc.list_value_length(existing["spans"])))
-    gone = np.union1d(units.session[order][is_changed], units.session[broken])
+    gone = union(units.session[order][is_changed], units.session[broken])
     order, is_head = order[is_changed], is_head[is_changed]
     starts, signs_in = starts[is_changed], signs_in[is_changed]
 
@@ -207,7 +208,7 @@ def _assemble(
     }
     upserts = pa.Table.from_arrays([columns[n] for n in SESSIONS.names], schema=SESSIONS.arrow)
     former = longs(existing["session_id"])[gone[gone != FROM_EVENT]]
-    return CutResult(upserts, np.sort(former[~np.isin(former, ids)]), EXPANSIONS.empty_table())
+    return CutResult(upserts, np.sort(former[~is_in(former, ids)]), EXPANSIONS.empty_table())
 
 
 def _changed(session: Longs, starts: Flags, spans_of_session: Longs) -> Flags:
@@ -238,6 +239,6 @@ def session_ids(anchor: Longs, start_at: Longs, start_event_id: pa.Array) -> Lon
 def after_cut(existing: pa.Table, result: CutResult) -> pa.Table:
     """One row is one session as it is after the cut: the existing ones, less what vanished, with what changed."""
     replaced = np.concatenate((result.removed, longs(result.upserts["session_id"])))
-    stays = ~np.isin(longs(existing["session_id"]), replaced)
+    stays = ~is_in(longs(existing["session_id"]), replaced)
     kept = conformed(existing, SESSIONS.arrow, SESSIONS.names).filter(pa.array(stays)).cast(SESSIONS.arrow)
     return pa.concat_tables([kept, result.upserts])

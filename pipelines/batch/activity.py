@@ -18,6 +18,7 @@ from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.evidence import NO_EVIDENCE
 from transforms.identity.joined import joined_values
 from transforms.identity.nodes import Nodes
+from transforms.integers import distinct, is_in, union
 from transforms.ownership import owned_changes
 from transforms.profiles import fold_profiles
 from transforms.session_reach import apart, closure
@@ -60,7 +61,7 @@ def fold_activity(
     """
     gap_us = session_gap_us(policy)
     seen_at = state.sessions.rows("owner_node_id", rejoined, ["anchor_node_id"])["anchor_node_id"]
-    anchors = np.unique(
+    anchors = distinct(
         np.concatenate([numpy_of(valid["anchor_node_id"]), decided_anchors, numpy_of(seen_at)])
     )
     positions = np.sort(state.sessions.find("anchor_node_id", anchors))
@@ -74,21 +75,19 @@ def fold_activity(
         cut = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
 
     assigned = state.identity.decisions.assignments_of(anchors)
-    users = np.union1d(numpy_of(before["user_node_id"]), numpy_of(valid["user_node_id"]))
+    users = union(numpy_of(before["user_node_id"]), numpy_of(valid["user_node_id"]))
     users_now = state.identity.nodes(users)
     joined = joined_values(users_now, users_now, NO_EVIDENCE, state.identity, policy)
     upserts = owned_changes(before, cut, policy, intent.batch_id, assigned, joined)
-    replaced = np.isin(
-        numpy_of(before["session_id"]), np.union1d(cut.removed, numpy_of(upserts["session_id"]))
-    )
+    replaced = is_in(numpy_of(before["session_id"]), union(cut.removed, numpy_of(upserts["session_id"])))
     state.sessions.replace(positions[replaced], upserts)
 
     unclaimed, gone = _unclaimed_nodes(anchors, minted_count, state, intent)
     old_owners, new_owners = numpy_of(before["owner_node_id"])[replaced], numpy_of(upserts["owner_node_id"])
-    owner_nodes = state.identity.nodes(np.union1d(old_owners, new_owners))
-    persons = np.unique(np.concatenate([touched_persons, owner_nodes.canonical]))
+    owner_nodes = state.identity.nodes(union(old_owners, new_owners))
+    persons = distinct(np.concatenate([touched_persons, owner_nodes.canonical]))
     profiles = _fold(persons, state, policy, intent)
-    vanished = np.union1d(vanished, gone.canonical)
+    vanished = union(vanished, gone.canonical)
     return Active(
         sessions=rows.hot_rows(SESSIONS, upserts, {"session_id": cut.removed}, intent.batch_id),
         profiles=rows.hot_rows(PROFILES, profiles, {"canonical_id": vanished}, intent.batch_id),
@@ -104,7 +103,7 @@ def _unclaimed_nodes(
     """(new, gone) unclaimed nodes of `anchors`: each is nobody's, so each is a person of its own while it owns a
     session. New ones take the ids after those that the resolver minted in this batch."""
     owners = numpy_of(state.sessions.rows("anchor_node_id", anchors, ["owner_node_id"])["owner_node_id"])
-    wanted = np.unique(owners[owners < 0])
+    wanted = distinct(owners[owners < 0])
     there = state.identity.nodes(-anchors)
     fresh = wanted[~there.has(wanted)]
     anchor_rows = state.identity.nodes(-fresh)
@@ -128,7 +127,7 @@ def _unclaimed_nodes(
     )
     by_id = np.argsort(nodes.id)
     nodes = nodes.select(by_id)
-    gone = there.select(~np.isin(there.id, wanted))
+    gone = there.select(~is_in(there.id, wanted))
     state.identity.put_nodes(nodes)
     state.identity.drop_nodes(gone.id)
     return nodes, gone

@@ -22,6 +22,7 @@ from transforms.identity.nodes import Nodes, new_nodes, union_of
 from transforms.identity.refusals import changed_refusals
 from transforms.identity.resolve import Resolution, resolve
 from transforms.identity.shared import without_weak_pairs
+from transforms.integers import distinct, distinct_first, is_in, places_in, union, without
 
 
 class HashCollision(RuntimeError):
@@ -63,8 +64,8 @@ def identify(
     named = _named_identifiers(received)
     change = state.identity.decisions.put(decided)
     decided_nodes = np.array(sorted({n for d in decided for n in (*d.nodes, d.anchor) if n}), np.int64)
-    ids = np.union1d(numpy_of(pc.list_flatten(valid["node_ids"])), decided_nodes)
-    at = np.searchsorted(named.id, ids)
+    ids = union(numpy_of(pc.list_flatten(valid["node_ids"])), decided_nodes)
+    at = places_in(named.id, ids)
     seen = new_nodes(
         ids,
         state.tenants.encode(named.tenant.take(pa.array(at))),
@@ -73,15 +74,15 @@ def identify(
     )
     _refuse_collisions(seen, state)
     columns = ("node_ids", "weak_node_ids", "actor_node_ids")
-    used = np.unique(np.concatenate([decided_nodes, *(numpy_of(pc.list_flatten(valid[c])) for c in columns)]))
+    used = distinct(np.concatenate([decided_nodes, *(numpy_of(pc.list_flatten(valid[c])) for c in columns)]))
     before = state.identity.nodes(used)
     unknown = used[~before.has(used)]
-    is_other = ~np.isin(unknown, ids)
+    is_other = ~is_in(unknown, ids)
     known_other = numpy_of(state.other_identifiers.rows("id", unknown)["id"])
-    fresh = np.setdiff1d(unknown, known_other)
-    other = np.setdiff1d(unknown[is_other], known_other)
+    fresh = without(unknown, known_other)
+    other = without(unknown[is_other], known_other)
     identifier_rows = rows.identifier_rows(
-        named.rows.take(pa.array(np.searchsorted(named.id, fresh))), intent.batch_id
+        named.rows.take(pa.array(places_in(named.id, fresh))), intent.batch_id
     )
     state.other_identifiers.replace(np.empty(0, np.int64), pa.table({"id": other}))
 
@@ -113,8 +114,8 @@ def identify(
     nodes, canonical = resolution.nodes, resolution.ids
     successors = state.identity.nodes_of_persons(canonical.successor)
     by = np.argsort(successors.canonical, kind="stable")
-    person_at = np.searchsorted(successors.canonical[by], canonical.successor)
-    touched = np.concatenate([nodes.canonical, resolution.was[~np.isin(resolution.was, resolution.vanished)]])
+    person_at = places_in(successors.canonical[by], canonical.successor)
+    touched = np.concatenate([nodes.canonical, resolution.was[~is_in(resolution.was, resolution.vanished)]])
     return Identified(
         identifiers=identifier_rows,
         edges=rows.edge_rows(edges, state, intent.batch_id),
@@ -131,7 +132,7 @@ def identify(
         lifted_left=lifted.left,
         lifted_right=lifted.right,
         resolution=resolution,
-        touched_persons=np.unique(touched[touched > 0]),
+        touched_persons=distinct(touched[touched > 0]),
         decisions=decisions_to_rows(change.rows, intent.batch_id),
         decided_anchors=change.anchors,
     )
@@ -155,9 +156,9 @@ def _named_identifiers(received: pa.Table) -> _Named:
     columns = {name: pc.struct_field(flat, name) for name in ("node_id", "namespace", "value", "tie_hash")}
     table = pa.table({"tenant": received["tenant"].combine_chunks().take(parents), **columns})
     ids = numpy_of(table["node_id"])
-    unique, first = np.unique(ids, return_index=True)
+    unique, first = distinct_first(ids)
     ties = numpy_of(table["tie_hash"])
-    if not np.array_equal(ties, ties[first][np.searchsorted(unique, ids)]):
+    if not np.array_equal(ties, ties[first][places_in(unique, ids)]):
         raise HashCollision("two identifiers of one batch have the same node id; nothing of it is published")
     table = table.take(pa.array(first))
     return _Named(table, unique, table["tenant"], table["namespace"], ties[first])

@@ -12,6 +12,7 @@ from pipelines.state.keyed_rows import KeyedRows, numpy_of
 from transforms.identity.apart import Sides
 from transforms.identity.decisions import Decision, in_force
 from transforms.identity.evidence import MERGE_CODE, Evidence
+from transforms.integers import union
 
 _LONG = pa.int64()
 JOINS = pa.schema([("left", _LONG), ("right", _LONG), ("decided_at", _LONG)])
@@ -77,7 +78,7 @@ class DecisionState:
 
     def merges_of(self, ids: np.ndarray) -> Evidence:
         """The decided merges with an end in `ids`, as evidence."""
-        at = np.union1d(self._joins.find("left", ids), self._joins.find("right", ids))
+        at = union(self._joins.find("left", ids), self._joins.find("right", ids))
         rows = self._joins.take(at)
         count = rows.num_rows
         decided_at = numpy_of(rows["decided_at"])

@@ -14,6 +14,7 @@ from transforms.identity.cluster import Refusals
 from transforms.identity.evidence import OBSERVED_CODE, Evidence, concat_evidence, merge_evidence
 from transforms.identity.nodes import Nodes
 from transforms.identity.resolve import Resolution
+from transforms.integers import union
 
 _LONG, _CODE, _FLAG = pa.int64(), pa.int16(), pa.bool_()
 NODES = pa.schema(
@@ -133,10 +134,10 @@ class IdentityState:
             self._wishes.replace(np.empty(0, np.int64), wishes.filter(pa.array(is_new)))
         ids = resolution.ids
         self._redirects.replace(
-            self._redirects.find("retired", np.union1d(ids.retired, ids.reopened)),
+            self._redirects.find("retired", union(ids.retired, ids.reopened)),
             pa.table({"retired": ids.retired, "successor": ids.successor}),
         )
-        gone = np.union1d(self._positions_of(lifted), self._positions_of(refused))
+        gone = union(self._positions_of(lifted), self._positions_of(refused))
         self._refusals.replace(gone, refusal_table(refused))
 
     def put_nodes(self, nodes: Nodes) -> None:

@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from transforms.integers import distinct
+
 _ROW_BITS = 40
 _ROW_MASK = (1 << _ROW_BITS) - 1
 _MERGE_FACTOR = 4
@@ -74,7 +76,7 @@ class KeyedRows:
         """Positions of the live rows whose `index` column is one of `values`; each position once."""
         if not len(values) or not self._segments:
             return np.empty(0, np.int64)
-        values = np.unique(values)
+        values = distinct(values)
         found = []
         for number, segment in enumerate(self._segments):
             keys, order = segment.sorted_keys[index], segment.order[index]
@@ -91,7 +93,7 @@ class KeyedRows:
     def find_any(self, asked: Mapping[str, np.ndarray]) -> np.ndarray:
         """Positions, ascending, of the live rows that one of `asked` (values by index) finds; each position once."""
         found = [self.find(index, values) for index, values in asked.items()]
-        return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+        return distinct(np.concatenate(found)) if found else np.empty(0, np.int64)
 
     def take(self, positions: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The rows at `positions`, in segment order (not in the order given)."""
@@ -99,7 +101,7 @@ class KeyedRows:
         schema = pa.schema([self.schema.field(n) for n in names])
         parts = []
         numbers = positions >> _ROW_BITS
-        for number in np.unique(numbers):
+        for number in distinct(numbers):
             rows = positions[numbers == number] & _ROW_MASK
             parts.append(self._segments[number].rows.select(names).take(pa.array(rows)))
         return pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()
@@ -121,7 +123,7 @@ class KeyedRows:
     def replace(self, dead: np.ndarray, rows: pa.Table) -> None:
         """Drop the rows at positions `dead` and add `rows`."""
         numbers = dead >> _ROW_BITS
-        for number in np.unique(numbers):
+        for number in distinct(numbers):
             segment = self._segments[number]
             at = dead[numbers == number] & _ROW_MASK
             segment.dead_count += int(segment.alive[at].sum())

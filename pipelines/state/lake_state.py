@@ -30,6 +30,7 @@ from pipelines.state.keyed_rows import KeyedRows, Rows, loaded, numpy_of
 from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import KINDS, Evidence
 from transforms.identity.nodes import Nodes
+from transforms.integers import is_in, places_in, without
 
 UNCLAIMED = "unclaimed"
 EVENT_KEYS = pa.schema([("event_key", pa.int64()), ("content_digest", pa.int64())])
@@ -103,9 +104,7 @@ class LakeState:
             redirects=redirects_of(snapshot.arrow(IDENTITY_REDIRECTS)),
             refusals=state.refusals_of(snapshot.arrow(REJECTED_EDGES)),
         )
-        state.other_identifiers = loaded(
-            OTHER_IDENTIFIERS, ("id",), pa.table({"id": np.setdiff1d(known, ids)})
-        )
+        state.other_identifiers = loaded(OTHER_IDENTIFIERS, ("id",), pa.table({"id": without(known, ids)}))
         state.sessions = loaded(SESSIONS.arrow, SESSION_INDEXES, snapshot.arrow(SESSIONS))
         decided = snapshot.arrow(IDENTITY_DECISIONS)
         state.identity.decisions.load(rows_to_decisions(decided))
@@ -133,9 +132,9 @@ class LakeState:
         ids = numpy_of(owners["node_id"])
         is_known = ids > 0  # an anchor's unclaimed node is nobody's identifier
         ties = np.zeros(len(ids), np.int64)
-        if not np.isin(ids[is_known], known).all():
+        if not is_in(ids[is_known], known).all():
             raise LookupError("a node of silver.identity_map is not in silver.identifiers")
-        ties[is_known] = tie[np.searchsorted(known, ids[is_known])]
+        ties[is_known] = tie[places_in(known, ids[is_known])]
         return Nodes(
             id=ids,
             tenant=self.tenants.encode(owners["tenant"]),

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.state.keyed_rows import KeyedRows, numpy_of
+from transforms.integers import is_in, union, without
 
 # Values by index → the published rows that one of them finds, each once, in the schema of the rows.
 Fetch = Callable[[Mapping[str, np.ndarray]], pa.Table]
@@ -43,17 +44,17 @@ class TableRows:
     def ask(self, asked: Mapping[str, np.ndarray]) -> None:
         """Have at hand what `asked` (values by index) finds, with one question for all that is not."""
         with self._lock:
-            fresh = {i: np.setdiff1d(values, self._asked[i]) for i, values in asked.items()}
+            fresh = {i: without(values, self._asked[i]) for i, values in asked.items()}
             fresh = {i: values for i, values in fresh.items() if len(values)}
             if not fresh:
                 return
             rows = self._fetch(fresh)
             keys = self._keys(rows)
-            is_new = ~np.isin(keys, self._known)
+            is_new = ~is_in(keys, self._known)
             self._held.add(rows.filter(pa.array(is_new)))
             self._known = np.concatenate([self._known, keys[is_new]])
             for index, values in fresh.items():
-                self._asked[index] = np.union1d(self._asked[index], values)
+                self._asked[index] = union(self._asked[index], values)
 
     def find(self, index: str, values: np.ndarray) -> np.ndarray:
         return self.find_any({index: values})

@@ -55,6 +55,7 @@ from pipelines.state.table_rows import TableRows
 from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.decisions import Decision
 from transforms.identity.evidence import pairs_of
+from transforms.integers import distinct, union, without
 
 TIES = pa.schema([("node_id", pa.int64()), ("tie_hash", pa.int64())])
 PAIR = "pair"  # not a column: `pair_key` of left_node_id and right_node_id
@@ -170,10 +171,10 @@ class TableState(LakeState):
         usable = received.filter(is_event)
         lists = usable["node_ids"].combine_chunks()
         lists = lists if usable.num_rows else pa.array([], pa.list_(pa.int64()))
-        ids = np.unique(numpy_of(pc.list_flatten(lists)))
+        ids = distinct(numpy_of(pc.list_flatten(lists)))
         others = [numpy_of(pc.list_flatten(usable[c])) for c in ("weak_node_ids", "actor_node_ids")]
-        used = np.unique(np.concatenate([ids, *others]))
-        anchors = np.unique(numpy_of(usable["anchor_node_id"]))
+        used = distinct(np.concatenate([ids, *others]))
+        anchors = distinct(numpy_of(usable["anchor_node_id"]))
         unclaimed = -anchors
         _, left, right = pairs_of(lists)
         with ThreadPoolExecutor(4, thread_name_prefix="look-up") as pool:
@@ -183,23 +184,23 @@ class TableState(LakeState):
                     done.result()
 
             at_once(
-                partial(self._event_keys.ask, {"event_key": np.unique(numpy_of(usable["event_key"]))}),
+                partial(self._event_keys.ask, {"event_key": distinct(numpy_of(usable["event_key"]))}),
                 partial(self._ties.ask, {"node_id": used}),
-                partial(self._nodes.ask, {"id": np.union1d(used, unclaimed)}),
+                partial(self._nodes.ask, {"id": union(used, unclaimed)}),
                 partial(self._sessions.ask, {"anchor_node_id": anchors}),
             )
             seen = self.identity.nodes(ids)
-            no_hubs = np.setdiff1d(ids, seen.id[seen.is_hub])
-            persons = np.unique(seen.canonical)
+            no_hubs = without(ids, seen.id[seen.is_hub])
+            persons = distinct(seen.canonical)
             at_once(
                 partial(
                     self._edges.ask,
-                    {"left": no_hubs, "right": no_hubs, PAIR: np.unique(pair_key(left, right))},
+                    {"left": no_hubs, "right": no_hubs, PAIR: distinct(pair_key(left, right))},
                 ),
                 partial(
                     self._nodes.ask,
                     {
-                        "component": np.unique(seen.component[seen.component > 0]),
+                        "component": distinct(seen.component[seen.component > 0]),
                         "canonical": persons,
                         "host": ids,
                     },
@@ -210,8 +211,8 @@ class TableState(LakeState):
             members = self.identity.nodes_of_persons(persons).id
             there = self.sessions.rows("anchor_node_id", anchors, ["owner_node_id", "user_node_id"])
             owners = np.concatenate([numpy_of(there[c]) for c in there.column_names])
-            near = np.unique(np.concatenate([edges.left, edges.right, seen.host, owners]))
-            owning = np.unique(np.concatenate([ids, members, unclaimed, owners]))
+            near = distinct(np.concatenate([edges.left, edges.right, seen.host, owners]))
+            owning = distinct(np.concatenate([ids, members, unclaimed, owners]))
             at_once(
                 partial(self._nodes.ask, {"id": near[near != 0], "host": members[members > 0]}),
                 partial(self._sessions.ask, {"owner_node_id": owning[owning != 0]}),
@@ -219,7 +220,7 @@ class TableState(LakeState):
 
     def events_in(self, windows: pa.Table) -> pa.Table:
         """Published events of the windows' anchors between the earliest start and the latest end."""
-        anchors = np.unique(numpy_of(windows["anchor_node_id"]))
+        anchors = distinct(numpy_of(windows["anchor_node_id"]))
         first, last = pc.min(windows["start_at"]).as_py(), pc.max(windows["end_at"]).as_py()
         return self._look_up.rows(
             EVENTS, list(EVENTS.names), {"anchor_node_id": anchors}, ("event_at", first, last)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transforms.integers import is_in, places_in
+
 _NONE = np.empty(0, np.int64)
 
 
@@ -29,9 +31,9 @@ class Sides:
     def per_node(self, ids: np.ndarray) -> dict[int, frozenset[tuple[int, int]]]:
         """Row number in `ids` (sorted) → the (decision, side) of that node, for nodes that have any."""
         found: dict[int, set[tuple[int, int]]] = {}
-        rows = self.select(np.isin(self.node, ids))
+        rows = self.select(is_in(self.node, ids))
         for row, decision, side in zip(
-            np.searchsorted(ids, rows.node).tolist(), rows.decision.tolist(), rows.side.tolist(), strict=True
+            places_in(ids, rows.node).tolist(), rows.decision.tolist(), rows.side.tolist(), strict=True
         ):
             found.setdefault(row, set()).add((decision, side))
         return {row: frozenset(sides) for row, sides in found.items()}
@@ -48,10 +50,10 @@ def opposed(a: frozenset[tuple[int, int]], b: frozenset[tuple[int, int]]) -> boo
 def holds_both_sides(ids: np.ndarray, group: np.ndarray, group_count: int, sides: Sides) -> np.ndarray:
     """For groups 0 … group_count-1 of the nodes `ids` (sorted): does the group hold both sides of a decision?"""
     broken = np.zeros(group_count, bool)
-    rows = sides.select(np.isin(sides.node, ids))
+    rows = sides.select(is_in(sides.node, ids))
     if not len(rows):
         return broken
-    place = np.stack([group[np.searchsorted(ids, rows.node)], rows.decision, rows.side], axis=1)
+    place = np.stack([group[places_in(ids, rows.node)], rows.decision, rows.side], axis=1)
     place = np.unique(place, axis=0)
     both = (place[1:, 0] == place[:-1, 0]) & (place[1:, 1] == place[:-1, 1])
     broken[place[1:, 0][both]] = True

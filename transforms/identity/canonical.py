@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transforms.integers import distinct, distinct_counts, distinct_first, is_in, places_in
+
 ORDINAL_BITS = 28
 
 
@@ -38,18 +40,18 @@ def assign_canonical_ids(
     count = int(cluster.max(initial=-1)) + 1
     cluster_tie = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(cluster_tie, cluster, tie)
-    live = np.unique(current[current > 0])
+    live = distinct(current[current > 0])
     retired, successor = redirects
     # Ids that these persons may bear: those they bear, and those retired into them. An id that somebody else bears,
     # or that was retired into somebody else, is not theirs to take even if a node of theirs first carried it.
-    known = np.unique(np.concatenate([live, retired]))
+    known = distinct(np.concatenate([live, retired]))
     home = _home(known, cluster, current, first, cluster_tie)
     lost = home < 0
     if lost.any():  # its nodes are elsewhere now: it follows its successor
         where = dict(zip(retired.tolist(), successor.tolist(), strict=True))
         home[lost] = [home[np.searchsorted(known, where[int(i)])] for i in known[lost]]
     winner = np.full(count, np.iinfo(np.int64).max)
-    is_live = np.isin(known, live)
+    is_live = is_in(known, live)
     np.minimum.at(winner, home[is_live], known[is_live])
     # A retired id is the oldest of a person only where the nodes that first carried it are by themselves again.
     reopens = ~is_live & ~lost
@@ -73,11 +75,11 @@ def _home(
     present ones; -1 where it has neither. Ties by the cluster's smallest unkeyed hash."""
     home = np.full(len(known), -1, np.int64)
     for carried in (current, first):  # the later one overrides
-        mine = np.isin(carried, known) if len(known) else np.zeros(len(carried), bool)
-        index = np.searchsorted(known, carried[mine])
-        key, votes = np.unique(index * len(cluster_tie) + cluster[mine], return_counts=True)
+        mine = is_in(carried, known) if len(known) else np.zeros(len(carried), bool)
+        index = places_in(known, carried[mine])
+        key, votes = distinct_counts(index * len(cluster_tie) + cluster[mine])
         which, where = key // max(len(cluster_tie), 1), key % max(len(cluster_tie), 1)
         by = np.lexsort((cluster_tie[where], -votes, which))
-        ids, at = np.unique(which[by], return_index=True)
+        ids, at = distinct_first(which[by])
         home[ids] = where[by][at]
     return home

@@ -15,6 +15,7 @@ from conf.policy import Policy
 from transforms.identity.components import driver_components
 from transforms.identity.evidence import OBSERVED_CODE, Evidence
 from transforms.identity.nodes import Nodes, union_of
+from transforms.integers import distinct, distinct_first, is_in, places_in, union, without
 
 _NONE = np.empty(0, np.int64)
 
@@ -38,12 +39,12 @@ class Joined:
         """The value that each node stands for, as the id of one of the nodes that do."""
         if not len(self.member):
             return ids
-        at = np.minimum(np.searchsorted(self.member, ids), len(self.member) - 1)
+        at = np.minimum(places_in(self.member, ids), len(self.member) - 1)
         return np.where(self.member[at] == ids, self.label[at], ids)
 
     def with_siblings(self, ids: np.ndarray) -> np.ndarray:
         """`ids` and every node that stands for the same value as one of them, sorted."""
-        return np.union1d(ids, self.member[np.isin(self.label, self.of(ids))])
+        return union(ids, self.member[is_in(self.label, self.of(ids))])
 
 
 NOTHING_JOINED = Joined(_NONE, _NONE)
@@ -60,28 +61,28 @@ def joined_values(
     wished = evidence.kind > OBSERVED_CODE
     own = (evidence.left[wished], evidence.right[wished])
     lefts, rights = [], []
-    known = np.unique(asked.id[limited[asked.namespace]])
-    frontier = np.union1d(known, np.concatenate(own)) if len(own[0]) else known
+    known = distinct(asked.id[limited[asked.namespace]])
+    frontier = union(known, np.concatenate(own)) if len(own[0]) else known
     known = frontier
     while len(frontier):
         stored = lookup.wishes_of(frontier)
-        mine = np.isin(own[0], frontier) | np.isin(own[1], frontier)
+        mine = is_in(own[0], frontier) | is_in(own[1], frontier)
         left, right = np.concatenate([stored[0], own[0][mine]]), np.concatenate([stored[1], own[1][mine]])
         if not len(left):
             break
-        ends = np.union1d(left, right)
+        ends = union(left, right)
         nodes = union_of(lookup.nodes(ends), seen)
         left_space, right_space = nodes.namespace[nodes.at(left)], nodes.namespace[nodes.at(right)]
         same = (left_space == right_space) & limited[left_space]
         lefts.append(left[same])
         rights.append(right[same])
-        ends = np.union1d(left[same], right[same])
-        frontier = np.setdiff1d(ends, known)
-        known = np.union1d(known, ends)
+        ends = union(left[same], right[same])
+        frontier = without(ends, known)
+        known = union(known, ends)
     if not lefts or not sum(map(len, lefts)):
         return NOTHING_JOINED
     left, right = np.concatenate(lefts), np.concatenate(rights)
-    member = np.union1d(left, right)
-    group = driver_components(len(member), np.searchsorted(member, left), np.searchsorted(member, right))
-    _, first = np.unique(group, return_index=True)
+    member = union(left, right)
+    group = driver_components(len(member), places_in(member, left), places_in(member, right))
+    _, first = distinct_first(group)
     return Joined(member, member[first][group])

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from transforms.integers import distinct_first, places_in
+
 
 @dataclass(frozen=True)
 class Nodes:
@@ -32,13 +34,13 @@ class Nodes:
 
     def at(self, ids: np.ndarray) -> np.ndarray:
         """Row numbers of `ids`, all of which must be present."""
-        rows = np.searchsorted(self.id, ids)
+        rows = places_in(self.id, ids)
         if len(ids) and (rows.max(initial=0) >= len(self.id) or not np.array_equal(self.id[rows], ids)):
             raise LookupError("a node is missing from the neighbourhood that was read for it")
         return rows
 
     def has(self, ids: np.ndarray) -> np.ndarray:
-        rows = np.searchsorted(self.id, ids)
+        rows = places_in(self.id, ids)
         rows[rows == len(self.id)] = 0
         return self.id[rows] == ids if len(self.id) else np.zeros(len(ids), bool)
 
@@ -55,5 +57,5 @@ def new_nodes(ids: np.ndarray, tenant: np.ndarray, namespace: np.ndarray, tie: n
 def union_of(*parts: Nodes) -> Nodes:
     """The parts as one, sorted by id; a node in several parts is taken from the first of them."""
     columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Nodes)}
-    _, first = np.unique(columns["id"], return_index=True)
+    _, first = distinct_first(columns["id"])
     return Nodes(**{name: column[first] for name, column in columns.items()})

@@ -28,6 +28,7 @@ from transforms.identity.evidence import OBSERVED_CODE, Evidence, concat_evidenc
 from transforms.identity.joined import Joined, joined_values
 from transforms.identity.nodes import Nodes, union_of
 from transforms.identity.shared import choose_hosts, judge_shared
+from transforms.integers import distinct, distinct_codes, distinct_pairs, is_in, union, without
 
 MERGE, SPLIT, SHARED, NEW, DECISION = "merge", "split", "shared", "new", "decision"
 
@@ -102,19 +103,19 @@ def resolve(
     joined = joined_values(now, seen, evidence, lookup, policy)
     sides = lookup.sides_of(now.id)
     again = is_no_person(cores, group, int(group.max(initial=-1)) + 1, joined, sides, policy)[group]
-    again |= np.isin(stored.component[core], stored.component[newly_shared]) & (stored.component[core] > 0)
-    again |= np.isin(cores.id, np.union1d(wished, decided))
-    again = np.isin(group, group[again])
+    again |= is_in(stored.component[core], stored.component[newly_shared]) & (stored.component[core] > 0)
+    again |= is_in(cores.id, union(wished, decided))
+    again = is_in(group, group[again])
     component, cluster, refusals = _solve_again(cores, group, again, evidence, joined, sides, lookup, policy)
 
     of_component, of_cluster = np.full(len(now), -1, np.int64), np.full(len(now), -1, np.int64)
     of_component[core], of_cluster[core] = component, cluster
     of_cluster = _attach_shared(now, of_cluster, joined, sides, policy)
-    redirects = lookup.redirects_to(np.unique(now.canonical[now.canonical > 0]))
+    redirects = lookup.redirects_to(distinct(now.canonical[now.canonical > 0]))
     ids = assign_canonical_ids(of_cluster, now.canonical, now.first_canonical, now.tie, redirects, batch_id)
     after = _named(now, ids.canonical, of_component, batch_at)
     changed = _differs(stored, after)
-    vanished = np.setdiff1d(now.canonical[now.canonical > 0], after.canonical)
+    vanished = without(now.canonical[now.canonical > 0], after.canonical)
     return Resolution(
         nodes=after.select(changed),
         was=now.canonical[changed],
@@ -122,8 +123,8 @@ def resolve(
         ids=ids,
         vanished=vanished,
         refusals=refusals,
-        judged=np.union1d(now.id[core][again], now.id[newly_shared]),
-        minted_count=int((np.unique(ids.canonical) >> ORDINAL_BITS == batch_id).sum()),
+        judged=union(now.id[core][again], now.id[newly_shared]),
+        minted_count=int((distinct(ids.canonical) >> ORDINAL_BITS == batch_id).sum()),
         solved_node_count=int(again.sum()),
         rejoined=wished,
     )
@@ -134,12 +135,12 @@ def _wished(
 ) -> np.ndarray:
     """Nodes whose value is another than before: what this batch's wishes and decisions join, or part."""
     asks = evidence.kind > OBSERVED_CODE
-    ends = np.unique(np.concatenate([evidence.left[asks], evidence.right[asks], decided]))
+    ends = distinct(np.concatenate([evidence.left[asks], evidence.right[asks], decided]))
     if not len(ends):
         return ends
-    asked = union_of(lookup.nodes(ends), seen.select(np.isin(seen.id, ends)))
+    asked = union_of(lookup.nodes(ends), seen.select(is_in(seen.id, ends)))
     joined = joined_values(asked, seen, evidence, lookup, policy)
-    return joined.with_siblings(np.union1d(np.intersect1d(ends, joined.member), decided))
+    return joined.with_siblings(union(np.intersect1d(ends, joined.member), decided))
 
 
 def _cut_shared(
@@ -156,11 +157,11 @@ def _cut_shared(
     Neighbours of `wished` nodes are judged too: what they met counts as other values than before. A hub is not asked
     for its thousands of edges again: its edges stay, so it stays a hub.
     """
-    asked = np.union1d(touched.id[~touched.is_hub], decided)
+    asked = union(touched.id[~touched.is_hub], decided)
     if len(wished):
         beside = concat_evidence(lookup.edges_of(wished), evidence)
         beside_them = lookup.nodes(_neighbours(wished, beside))
-        asked = np.union1d(asked, beside_them.id[~beside_them.is_hub])
+        asked = union(asked, beside_them.id[~beside_them.is_hub])
     pairs = per_pair(concat_evidence(lookup.edges_of(asked), evidence))
     nodes = _with_neighbours(touched, pairs, lookup)
     joined = joined_values(nodes, touched, evidence, lookup, policy)
@@ -174,11 +175,11 @@ def _cut_shared(
     flipped = nodes.id[is_shared != before]
     near = _neighbours(flipped, pairs)
     near = near[nodes.is_shared[nodes.at(near)] & ~nodes.is_hub[nodes.at(near)]]
-    near = np.setdiff1d(near, asked)
+    near = without(near, asked)
     if len(near):
-        pairs = per_pair(concat_evidence(lookup.edges_of(np.union1d(asked, near)), evidence))
+        pairs = per_pair(concat_evidence(lookup.edges_of(union(asked, near)), evidence))
         nodes = _with_neighbours(nodes, pairs, lookup)
-    altered = np.union1d(asked, near)
+    altered = union(asked, near)
     rows = nodes.at(altered)
     host = nodes.host.copy()
     host[rows] = 0
@@ -195,14 +196,14 @@ def _read_touched(
     Touched are the components of the touched nodes, of the hosts that altered nodes had and have, and of the
     neighbours of nodes that are no longer shared.
     """
-    there = lookup.nodes(np.union1d(touched.id, altered))
+    there = lookup.nodes(union(touched.id, altered))
     was_shared = there.id[there.is_shared]
     freed = was_shared[~around.is_shared[around.at(was_shared)]]
     hosts = np.concatenate([there.host, around.host[around.at(altered)], _neighbours(freed, pairs)])
     hosts = hosts[around.has(hosts)]
     labels = np.concatenate([there.component, around.component[around.at(hosts)]])
-    members = lookup.nodes_of_components(np.unique(labels[labels > 0]))
-    hosted = lookup.nodes_hosted_by(np.union1d(members.id, touched.id))
+    members = lookup.nodes_of_components(distinct(labels[labels > 0]))
+    hosted = lookup.nodes_hosted_by(union(members.id, touched.id))
     return union_of(members, hosted, there, touched)
 
 
@@ -227,9 +228,9 @@ def _contract(
     """Group of each core node: present components, joined by the batch's edges and those of nodes just freed or
     decided about."""
     key = np.where(now.component > 0, now.component, -now.id)
-    names, index = np.unique(key, return_inverse=True)
-    freed = np.union1d(now.id[stored.is_shared], decided)
-    more = np.isin(pairs.left, freed) | np.isin(pairs.right, freed)
+    names, index = distinct_codes(key)
+    freed = union(now.id[stored.is_shared], decided)
+    more = is_in(pairs.left, freed) | is_in(pairs.right, freed)
     left = np.concatenate([evidence.left, pairs.left[more]])
     right = np.concatenate([evidence.right, pairs.right[more]])
     inside = now.has(left) & now.has(right)
@@ -283,7 +284,7 @@ def _attach_shared(
         if not len(mine):
             continue
         core = np.flatnonzero(~now.is_shared & (now.namespace == code))
-        held = np.unique(np.stack([cluster[core], joined.of(now.id[core])], axis=1), axis=0)[:, 0]
+        held = distinct_pairs(cluster[core], joined.of(now.id[core]))
         core_count = np.bincount(held, minlength=int(cluster.max()) + 1)
         mine = mine[np.lexsort((now.tie[mine], cluster[mine]))]
         _, start, inverse = np.unique(cluster[mine], return_index=True, return_inverse=True)
@@ -295,7 +296,7 @@ def _attach_shared(
         others = (i for i in stands if i != row and cluster[i] == cluster[row])
         if any(opposed(stands[row], stands[i]) for i in others):
             cluster[row] = cluster.max() + 1
-    return np.unique(cluster, return_inverse=True)[1]
+    return distinct_codes(cluster)[1]
 
 
 def _named(now: Nodes, canonical: np.ndarray, component: np.ndarray, batch_at: int) -> Nodes:
@@ -315,9 +316,9 @@ def _cause(
     was: np.ndarray, after: Nodes, vanished: np.ndarray, component: np.ndarray, decided: np.ndarray
 ) -> np.ndarray:
     cause = np.where(after.is_shared, SHARED, SPLIT).astype(object)
-    cause[np.isin(was, vanished)] = MERGE
-    rows = np.isin(after.id, decided)
-    beside = (np.isin(component, component[rows]) & (component > 0)) | np.isin(
+    cause[is_in(was, vanished)] = MERGE
+    rows = is_in(after.id, decided)
+    beside = (is_in(component, component[rows]) & (component > 0)) | is_in(
         after.component, after.component[rows & (after.component > 0)]
     )
     cause[rows | beside] = DECISION
@@ -342,11 +343,11 @@ def _inside(pairs: Evidence, nodes: Nodes) -> Evidence:
 def _neighbours(ids: np.ndarray, pairs: Evidence) -> np.ndarray:
     if not len(ids):
         return np.empty(0, np.int64)
-    return np.unique(
-        np.concatenate([pairs.right[np.isin(pairs.left, ids)], pairs.left[np.isin(pairs.right, ids)]])
+    return distinct(
+        np.concatenate([pairs.right[is_in(pairs.left, ids)], pairs.left[is_in(pairs.right, ids)]])
     )
 
 
 def _with_neighbours(nodes: Nodes, pairs: Evidence, lookup: IdentityLookup) -> Nodes:
-    ids = np.unique(np.concatenate([pairs.left, pairs.right]))
+    ids = distinct(np.concatenate([pairs.left, pairs.right]))
     return union_of(nodes, lookup.nodes(ids[~nodes.has(ids)]))

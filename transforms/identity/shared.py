@@ -18,6 +18,7 @@ from transforms.identity.evidence import MERGE_CODE, Evidence
 from transforms.identity.joined import Joined
 from transforms.identity.nodes import Nodes
 from transforms.identity.order import believed_order
+from transforms.integers import distinct_first, distinct_pairs, is_in, places_in, union
 
 
 def judge_shared(
@@ -31,10 +32,11 @@ def judge_shared(
     """
     me = np.concatenate([pairs.left, pairs.right])
     other = np.concatenate([pairs.right, pairs.left])
-    mine = np.isin(me, ids)
-    me, other = np.searchsorted(ids, me[mine]), other[mine]
+    mine = is_in(me, ids)
+    me, other = places_in(ids, me[mine]), other[mine]
     # A person may have any number of sessions and addresses: weak neighbours make nobody a hub.
-    degree = np.bincount(me[~_attaching(policy)[nodes.namespace[nodes.at(other)]]], minlength=len(ids))
+    other_space = nodes.namespace[nodes.at(other)]
+    degree = np.bincount(me[~_attaching(policy)[other_space]], minlength=len(ids))
     space = nodes.namespace[nodes.at(ids)]
     max_degree = np.array([n.max_degree or policy.max_degree for n in policy.namespaces], np.int64)
     is_hub = degree > max_degree[space]
@@ -42,7 +44,6 @@ def judge_shared(
     can_be_shared = (
         np.array([n.strength in ("device", "strong") for n in policy.namespaces])[space] | is_attached
     )
-    other_space = nodes.namespace[nodes.at(other)]
     is_shared = is_hub.copy()
     for code, namespace in enumerate(policy.namespaces):
         if not namespace.is_linking:
@@ -50,9 +51,10 @@ def judge_shared(
         most = np.where(is_attached, _or_any(namespace.company_limit), _or_any(namespace.value_limit))
         if (most < _ANY).any():
             theirs = other_space == code
-            met = np.stack([me[theirs], joined.of(other[theirs])], axis=1)
-            own = np.stack([np.arange(len(ids)), joined.of(ids)], axis=1)[space == code]
-            met = np.unique(np.concatenate([met, own]), axis=0)[:, 0]
+            own = np.flatnonzero(space == code)
+            met = distinct_pairs(
+                np.concatenate([me[theirs], own]), joined.of(np.concatenate([other[theirs], ids[own]]))
+            )
             is_shared |= can_be_shared & (np.bincount(met, minlength=len(ids)) > most)
     return is_shared, is_hub
 
@@ -91,17 +93,15 @@ def choose_hosts(ids: np.ndarray, pairs: Evidence, nodes: Nodes, policy: Policy)
     if policy.shared_identifier != "own_profile":
         rows = nodes.at(ids)
         can_be_given = ~nodes.is_hub[rows] & ~_attaching(policy)[nodes.namespace[rows]]
-        standing = np.union1d(standing, ids[can_be_given])
+        standing = union(standing, ids[can_be_given])
     order = believed_order(pairs, nodes, policy)
     me = np.concatenate([pairs.left[order], pairs.right[order]])
     other = np.concatenate([pairs.right[order], pairs.left[order]])
     rank = np.concatenate([np.arange(len(order))] * 2)
     other_row = nodes.at(other)
-    good = (
-        np.isin(me, standing) & ~nodes.is_shared[other_row] & ~_attaching(policy)[nodes.namespace[other_row]]
-    )
+    good = is_in(me, standing) & ~nodes.is_shared[other_row] & ~_attaching(policy)[nodes.namespace[other_row]]
     me, other, rank = me[good], other[good], rank[good]
     by = np.lexsort((rank, me))
-    found, first = np.unique(me[by], return_index=True)
-    hosts[np.searchsorted(ids, found)] = other[by][first]
+    found, first = distinct_first(me[by])
+    hosts[places_in(ids, found)] = other[by][first]
     return hosts
