@@ -14,8 +14,7 @@ from deltalake.exceptions import DeltaError
 
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES
-from pipelines.batch.intent import IntentConflict, own_transactions, pending_intent
-from pipelines.batch.process import INTENT
+from pipelines.batch.intent import INTENT, IntentConflict, own_transactions, pending_intent
 from pipelines.checkpoint import POINTER
 from pipelines.lock import lake_lock
 from pipelines.rebuild.attempt import ATTEMPT

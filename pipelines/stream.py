@@ -19,8 +19,8 @@ from conf.policy import Policy
 from conf.settings import Settings
 from conf.source_mapping import load_mapping
 from conf.tables import BATCHES
-from pipelines.batch.intent import IntentConflict, pending_intent
-from pipelines.batch.process import INTENT, BatchProcessor, BatchReport
+from pipelines.batch.intent import INTENT, IntentConflict, pending_intent
+from pipelines.batch.process import BatchProcessor, BatchReport
 from pipelines.batch.resolution import HashCollision
 from pipelines.checkpoint import DIRECT, Checkpoint, open_checkpoint
 from pipelines.components_graphframes import choose_components

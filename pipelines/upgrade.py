@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from conf.tables import ALL, BATCHES, BESIDE, FORMAT, MIGRATIONS
 from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import IntentConflict, read_intent
-from pipelines.batch.process import INTENT
+from pipelines.batch.intent import INTENT, IntentConflict, read_intent
 from pipelines.batch.publish import ALL_TENANTS, Publication, migration_row
 from pipelines.checkpoint import has_checkpoint
 from pipelines.fingerprint import code_fingerprint, program_version

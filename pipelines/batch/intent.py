@@ -14,6 +14,8 @@ from pathlib import Path
 from pipelines.tables.fence import WAY_OUT
 from pipelines.tables.writer import Txn
 
+INTENT = "_stitchlake/intent.json"  # inside the lake
+
 
 class IntentConflict(RuntimeError):
     """A half-written batch cannot be retried under the present rules; the message says what to do."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from conf.policy import Policy
@@ -26,22 +25,16 @@ from conf.tables import (
     BATCHES,
     BRONZE_EVENTS,
     EVENTS,
-    IDENTIFIERS,
-    IDENTITY_DECISIONS,
-    IDENTITY_EDGES,
-    IDENTITY_LOG,
-    IDENTITY_MAP,
-    IDENTITY_REDIRECTS,
-    PROFILES,
     QUARANTINE,
-    REJECTED_EDGES,
-    SESSIONS,
     UPSERTED,
 )
 from pipelines.batch import rows
 from pipelines.batch.activity import Active, fold_activity
 from pipelines.batch.contract import Attempt
-from pipelines.batch.intent import Intent, own_transactions, pending_intent, record_intent
+from pipelines.batch.derived import derived_rows
+from pipelines.batch.earlier import events_in, kinds_after, last_published_of
+from pipelines.batch.intent import INTENT, Intent, own_transactions, pending_intent, record_intent
+from pipelines.batch.judged import by_origin, decisions_of, judged
 from pipelines.batch.publish import SAME_ROWS_KINDS, Publication, batch_row, compaction_row, empty_row
 from pipelines.batch.resolution import Identified, identify
 from pipelines.batch.steps import Steps
@@ -56,14 +49,10 @@ from pipelines.tables.fence import require_as_left
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
 from pipelines.tables.writer import TableWriter, Txn
-from quality.standing import Standing, judge_duplicates, require_conservation
-from transforms.control import decision_of
+from quality.standing import Standing
 from transforms.identity.components import Components
-from transforms.identity.decisions import Decision
 from transforms.parse import RecordParser
 from transforms.records import parsed_for_driver
-
-INTENT = "_stitchlake/intent.json"
 
 
 @dataclass(frozen=True)
@@ -181,16 +170,14 @@ class BatchProcessor:
             state.prefetch(received)
         with steps("judge"):
             received = self.in_order(received)
-            standing = judge(received, state)
-            accepted = received.filter(pa.array(standing.valid))
-            is_decision = accepted["decision"].is_valid()
-            valid, control = accepted.filter(pc.invert(is_decision)), accepted.filter(is_decision)
+            found = judged(received, state)
+            standing, valid = found.standing, found.valid
         intent, attempt = self._begin(received, stream_batch_id)
         state.is_dirty = True
         with steps("bronze"):
             attempt.start(self.landing(received, standing, valid, intent.batch_id))
         with steps("identity"):
-            decided = _decisions(control, intent.batch_id)
+            decided = decisions_of(found.control, intent.batch_id)
             identified = identify(received, valid, decided, state, self.policy, self.components, intent)
         with steps("activity"):
             active = fold_activity(
@@ -206,11 +193,11 @@ class BatchProcessor:
                 identified.resolution.rejoined,
             )
         with steps("write"):
-            derived = self._table_rows(identified, active, state, intent)
+            derived = derived_rows(identified, active, state, intent)
             attempt.start(derived)
             attempt.finish()
         self._hot_rows += sum(table.num_rows for spec, table in derived.items() if spec.is_hot)
-        state.event_keys.replace(np.empty(0, np.int64), accepted.select(["event_key", "content_digest"]))
+        state.event_keys.replace(np.empty(0, np.int64), found.keys)
         offsets = self.offsets_after(received, self._offsets)
         with steps("publish"):
             publication = self._publication(
@@ -271,7 +258,7 @@ class BatchProcessor:
             self._versions = require_as_left(self.lake, self._published_versions, own_transactions(pending))
             self.state = self.open_state(snapshot)
             self._offsets = offsets_of_record(self.lake, snapshot)
-            self._done_stream_batch_id = self._last_published_of_stream()
+            self._done_stream_batch_id = last_published_of(self.lake, self.stream)
         return self.state
 
     def take_note(self) -> None:
@@ -389,50 +376,6 @@ class BatchProcessor:
             input_digest=digest.hexdigest(),
         )
 
-    def _table_rows(
-        self, identified: Identified, active: Active, state: LakeState, intent: Intent
-    ) -> dict[TableSpec, pa.Table]:
-        batch_id = intent.batch_id
-        map_upserts = pa.concat_tables(
-            [identified.map_upserts, rows.map_rows(active.unclaimed, state, batch_id)]
-        )
-        log = pa.concat_tables(
-            [
-                identified.log,
-                rows.log_rows(
-                    active.unclaimed,
-                    np.zeros(len(active.unclaimed), np.int64),
-                    np.full(len(active.unclaimed), "new", object),
-                    intent.batch_at,
-                    state,
-                    batch_id,
-                ),
-            ]
-        )
-        lifted = {"left_node_id": identified.lifted_left, "right_node_id": identified.lifted_right}
-        return {
-            IDENTIFIERS: identified.identifiers,
-            IDENTITY_DECISIONS.hot: rows.hot_rows(
-                IDENTITY_DECISIONS, identified.decisions, _no_keys(IDENTITY_DECISIONS), batch_id
-            ),
-            IDENTITY_EDGES.hot: rows.hot_rows(
-                IDENTITY_EDGES, identified.edges, _no_keys(IDENTITY_EDGES), batch_id
-            ),
-            IDENTITY_MAP.hot: rows.hot_rows(
-                IDENTITY_MAP, map_upserts, {"node_id": active.unclaimed_gone}, batch_id
-            ),
-            IDENTITY_REDIRECTS.hot: rows.hot_rows(
-                IDENTITY_REDIRECTS,
-                identified.redirects,
-                {"retired_canonical_id": identified.reopened},
-                batch_id,
-            ),
-            IDENTITY_LOG: log,
-            REJECTED_EDGES.hot: rows.hot_rows(REJECTED_EDGES, identified.refused, lifted, batch_id),
-            SESSIONS.hot: active.sessions,
-            PROFILES.hot: active.profiles,
-        }
-
     def _publication(
         self,
         kind: str,
@@ -457,68 +400,9 @@ class BatchProcessor:
         )
 
     def _fetch_events(self, windows: pa.Table) -> pa.Table:
-        """Published events of the windows' anchors between the earliest start and the latest end."""
-        if isinstance(self.state, TableState):
-            return self.state.events_in(windows)
-        snapshot = published(self.lake)
-        if snapshot is None:
-            return EVENTS.arrow.empty_table()
-        at = pc.field("event_at")
-        return snapshot.dataset(EVENTS).to_table(
-            filter=pc.field("anchor_node_id").isin(windows["anchor_node_id"].unique())
-            & (at >= pc.min(windows["start_at"]))
-            & (at <= pc.max(windows["end_at"]))
-        )
-
-    def _last_published_of_stream(self) -> int:
-        batches = published_batches(self.lake, self.stream)
-        return max((b for b in batches["stream_batch_id"].to_pylist() if b is not None), default=-1)
+        return events_in(windows, self.lake, self.state)
 
 
 def _but_batches(versions: Mapping[str, int]) -> dict[str, int]:
     """Versions without that of ops.batches, which every publication moves and none can name."""
     return {name: version for name, version in versions.items() if name != BATCHES.full_name}
-
-
-def published_batches(lake: Lake, stream: str) -> pa.Table:
-    """The rows of ops.batches that `stream` has published."""
-    rows = lake.open(BATCHES).to_pyarrow_dataset()
-    return rows.to_table(columns=["stream_batch_id"], filter=pc.field("stream") == stream)
-
-
-def kinds_after(lake: Lake, batch_id: int) -> list[str]:
-    """The kinds of the batches that were published after `batch_id`."""
-    rows = lake.open(BATCHES).to_pyarrow_dataset()
-    return rows.to_table(columns=["kind"], filter=pc.field("batch_id") > batch_id)["kind"].to_pylist()
-
-
-def judge(received: pa.Table, state: LakeState) -> Standing:
-    """What becomes of each of these events, which are in the order in which they count."""
-    key, digest = numpy_of(received["event_key"]), numpy_of(received["content_digest"])
-    refused = numpy_of(pc.list_value_length(received["reasons"])) > 0
-    known = state.event_keys.rows("event_key", key[~refused])
-    standing = judge_duplicates(
-        key, digest, refused, numpy_of(known["event_key"]), numpy_of(known["content_digest"])
-    )
-    require_conservation(received.num_rows, standing)
-    return standing
-
-
-def by_origin(received: pa.Table) -> pa.Table:
-    """Events by source, origin and place in it."""
-    by = [(c, "ascending") for c in ("source", "origin", "origin_ordinal", "record_position")]
-    return received.combine_chunks().sort_by(by).combine_chunks()
-
-
-def _decisions(control: pa.Table, batch_id: int) -> list[Decision]:
-    """The decisions of a batch's control records, in their order."""
-    columns = ("tenant", "event_id", "decision", "event_key", "content_digest")
-    records = zip(*(control[c].to_pylist() for c in columns), strict=True)
-    return [
-        decision_of(tenant, decision_id, content, key, digest, sequence=(batch_id, place))
-        for place, (tenant, decision_id, content, key, digest) in enumerate(records)
-    ]
-
-
-def _no_keys(spec: TableSpec) -> rows.Columns:
-    return {k: pa.array([], spec.arrow.field(k).type) for k in spec.key}

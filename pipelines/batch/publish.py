@@ -81,7 +81,7 @@ def batch_row(
 ) -> pa.Table:
     columns: rows.Columns = {
         "stream_batch_id": np.array([stream_batch_id]),
-        "record_count": np.array([rows.records_of(received).num_rows]),
+        "record_count": np.array([rows.records_of(received.select(["record_position"])).num_rows]),
         "received_count": np.array([received.num_rows]),
         "valid_count": np.array([standing.valid.sum()]),
         "quarantined_count": np.array([standing.quarantined.sum()]),
@@ -121,16 +121,17 @@ def replay_row(
 def _metrics(
     publication: Publication, received: pa.Table, standing: Standing, identified: Identified, active: Active
 ) -> dict[str, int]:
-    causes, times = np.unique(identified.resolution.cause.astype(str), return_counts=True)
+    causes = pc.value_counts(pa.array(identified.resolution.cause, pa.string())).to_pylist()
+    instants = received.select(["event_at", "received_at"])
     return {
         **_counted("flag", received["flags"]),
         **_counted("reason", received["reasons"]),
-        **{f"nodes_{cause}": int(n) for cause, n in zip(causes, times, strict=True) if cause},
+        **{f"nodes_{row['values']}": row["counts"] for row in causes if row["values"]},
         "solved_node_count": identified.resolution.solved_node_count,
         "touched_person_count": active.person_count,
         "changed_session_count": active.sessions.num_rows,
         "conflicting_duplicate_count": int(standing.conflicting.sum()),
-        **punctuality(received.filter(pa.array(standing.valid)), publication.started_at),
+        **punctuality(instants.filter(pa.array(standing.valid)), publication.started_at),
     }
 
 
@@ -170,7 +171,7 @@ def _map(values: Mapping[str, object], value_type: pa.DataType) -> pa.Array:
 
 def _inputs(received: pa.Table) -> str:
     groups = (
-        rows.records_of(received)
+        rows.records_of(received.select(["source", "origin", "origin_ordinal", "record_position"]))
         .group_by(["source", "origin"])
         .aggregate([("origin_ordinal", "min"), ("origin_ordinal", "max"), ("origin_ordinal", "count")])
     )

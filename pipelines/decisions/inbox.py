@@ -20,8 +20,8 @@ from conf.policy import Policy
 from conf.settings import Settings
 from conf.tables import IDENTITY_DECISIONS
 from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import read_intent
-from pipelines.batch.process import INTENT, BatchProcessor
+from pipelines.batch.intent import INTENT, read_intent
+from pipelines.batch.process import BatchProcessor
 from pipelines.checkpoint import DIRECT
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import LakeLocked, lake_lock

@@ -18,8 +18,7 @@ from typing import Any
 
 from conf.policy import Policy
 from conf.settings import Settings
-from pipelines.batch.intent import pending_intent
-from pipelines.batch.process import INTENT
+from pipelines.batch.intent import INTENT, pending_intent
 from pipelines.decisions.inbox import settle
 from pipelines.errands.holder import Holder, NotReady, holder_of, holding
 from pipelines.lock import LakeLocked

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.source_mapping import MappingError, load_mapping
-from pipelines.batch.process import judge
+from pipelines.batch.judged import judge
 from pipelines.checkpoint import DIRECT
 from pipelines.errands.errands import Answer, ErrandFailed
 from pipelines.errands.holder import Holder

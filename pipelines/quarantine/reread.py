@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.tables import BRONZE_EVENTS, EVENTS
-from pipelines.batch.process import judge
+from pipelines.batch.judged import judge
 from pipelines.batch.rows import ELEMENT
 from pipelines.quarantine.corrections import RECORD, Corrections, Place, correction_rows, corrections_of
 from pipelines.quarantine.selection import PLACE, record_starts

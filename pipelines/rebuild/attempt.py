@@ -17,8 +17,7 @@ from deltalake import CommitProperties
 
 from conf.tables import ALL, BATCHES
 from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import Intent, own_transactions, pending_intent, read_intent
-from pipelines.batch.process import INTENT
+from pipelines.batch.intent import INTENT, Intent, own_transactions, pending_intent, read_intent
 from pipelines.tables.fence import OWN_COMMIT, require_as_left
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import Snapshot

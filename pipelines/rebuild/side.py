@@ -31,8 +31,8 @@ from conf.source_mapping import load_mapping
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES, BRONZE_EVENTS, QUARANTINE
 from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import pending_intent
-from pipelines.batch.process import INTENT, BatchProcessor
+from pipelines.batch.intent import INTENT, pending_intent
+from pipelines.batch.process import BatchProcessor
 from pipelines.batch.publish import SAME_ROWS_KINDS
 from pipelines.components_graphframes import choose_components
 from pipelines.fingerprint import code_fingerprint

@@ -14,7 +14,7 @@ from transforms.identity.cluster import Refusals
 from transforms.identity.evidence import OBSERVED_CODE, Evidence, concat_evidence, merge_evidence
 from transforms.identity.nodes import Nodes
 from transforms.identity.resolve import Resolution
-from transforms.integers import union
+from transforms.integers import places_in, union
 
 _LONG, _CODE, _FLAG = pa.int64(), pa.int16(), pa.bool_()
 NODES = pa.schema(
@@ -118,14 +118,13 @@ class IdentityState:
         """The batch's evidence added to what is on record of the same (pair, source, kind): absolute values."""
         prior = _evidence(self._edges.rows("pair", pair_key(evidence.left, evidence.right)))
         merged = merge_evidence(concat_evidence(prior, evidence))
-        mine = np.isin(_row_key(merged), _row_key(evidence))
-        return Evidence(*(getattr(merged, f.name)[mine] for f in fields(Evidence)))
+        return merged.select(_is_row_of(merged, evidence))
 
     def apply(self, resolution: Resolution, edges: Evidence, refused: Refusals, lifted: Refusals) -> None:
         """Take in a published batch: `edges` are absolute rows, `refused` new refusals, `lifted` those that ended."""
         self.put_nodes(resolution.nodes)
         old = self._edges.find("pair", pair_key(edges.left, edges.right))
-        same = np.isin(_row_key(_evidence_in_order(self._edges, old)), _row_key(edges))
+        same = _is_row_of(_evidence_in_order(self._edges, old), edges)
         self._edges.replace(old[same], edge_table(edges))
         if self._wishes is not None:
             wishes = _wish_table(edges)
@@ -211,8 +210,24 @@ def pair_key(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return left ^ exchanged.view(np.int64)
 
 
-def _row_key(e: Evidence) -> np.ndarray:
-    out = np.empty(len(e), dtype=[("left", np.int64), ("right", np.int64), ("code", np.int64)])
-    out["left"], out["right"] = e.left, e.right
-    out["code"] = e.source.astype(np.int64) * 256 + e.kind
-    return out
+def _is_row_of(e: Evidence, others: Evidence) -> np.ndarray:
+    """For every row of `e` whether its (pair, source, kind), which is there once, is one of `others`."""
+    keys = pair_key(others.left, others.right)
+    order = np.argsort(keys)
+    keys, mine = keys[order], pair_key(e.left, e.right)
+    found = np.zeros(len(e), bool)
+    place, rows = places_in(keys, mine), np.arange(len(e))
+    while True:  # once, and once more for every further source or kind that some pair has
+        is_there = place < len(keys)
+        is_there[is_there] = keys[place[is_there]] == mine[rows[is_there]]
+        rows, place = rows[is_there], place[is_there]
+        if not len(rows):
+            return found
+        other = order[place]
+        found[rows] |= (
+            (e.left[rows] == others.left[other])
+            & (e.right[rows] == others.right[other])
+            & (e.source[rows] == others.source[other])
+            & (e.kind[rows] == others.kind[other])
+        )
+        place = place + 1

@@ -11,8 +11,7 @@ import pytest
 from conf.table_spec import TableSpec
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, IDENTITY_LOG, PROFILES, QUARANTINE, WRITE_ORDER
 from pipelines.batch.contract import DERIVED, RECEIVED, Attempt, ContractBroken
-from pipelines.batch.intent import IntentConflict
-from pipelines.batch.process import INTENT
+from pipelines.batch.intent import INTENT, IntentConflict
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.tables.lake import with_hot_parts
 from pipelines.tables.snapshot import published

@@ -14,7 +14,7 @@ from conf.policy import load_policy
 from conf.source_mapping import load_mapping
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
 from pipelines.batch import rows
-from pipelines.batch.process import by_origin
+from pipelines.batch.judged import by_origin
 from pipelines.cli.status import status
 from pipelines.tables.snapshot import published
 from quality.standing import judge_duplicates, require_conservation

@@ -12,7 +12,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from conf.table_spec import TableSpec
 from conf.tables import BATCHES, BRONZE_EVENTS, BY_NAME, EVENTS, IDENTITY_LOG, IDENTITY_MAP, PROFILES
-from pipelines.batch.process import INTENT
+from pipelines.batch.intent import INTENT
 from pipelines.cli.__main__ import main
 from pipelines.decisions.inbox import apply_waiting, settle
 from pipelines.rebuild.attempt import take_back_unfinished

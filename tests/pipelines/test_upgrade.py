@@ -25,8 +25,7 @@ from conf.tables import (
     QUARANTINE,
 )
 from pipelines import upgrade
-from pipelines.batch.intent import Intent, IntentConflict, record_intent
-from pipelines.batch.process import INTENT
+from pipelines.batch.intent import INTENT, Intent, IntentConflict, record_intent
 from pipelines.cli.__main__ import main
 from pipelines.rebuild.attempt import begin
 from pipelines.tables import migrations

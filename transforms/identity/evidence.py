@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,9 @@ class Evidence:
 
     def __len__(self) -> int:
         return len(self.left)
+
+    def select(self, mask_or_rows: np.ndarray) -> Evidence:
+        return Evidence(*(getattr(self, f.name)[mask_or_rows] for f in fields(self)))
 
 
 _NONE, _NO_CODES = np.empty(0, np.int64), np.empty(0, np.int16)

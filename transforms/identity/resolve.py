@@ -337,7 +337,7 @@ def _differs(a: Nodes, b: Nodes) -> np.ndarray:
 def _inside(pairs: Evidence, nodes: Nodes) -> Evidence:
     """The pairs with both ends in `nodes`."""
     keep = nodes.has(pairs.left) & nodes.has(pairs.right)
-    return Evidence(*(getattr(pairs, f.name)[keep] for f in fields(Evidence)))
+    return pairs.select(keep)
 
 
 def _neighbours(ids: np.ndarray, pairs: Evidence) -> np.ndarray:

@@ -9,8 +9,6 @@ given to anybody: cut, it stands alone.
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 
 from conf.policy import Policy
@@ -65,7 +63,7 @@ def without_weak_pairs(evidence: Evidence, nodes: Nodes, policy: Policy) -> Evid
     if not is_weak.any():
         return evidence
     keep = ~(is_weak[nodes.at(evidence.left)] & is_weak[nodes.at(evidence.right)])
-    return Evidence(*(getattr(evidence, f.name)[keep] for f in fields(Evidence)))
+    return evidence.select(keep)
 
 
 _ANY = np.iinfo(np.int64).max
@@ -94,6 +92,8 @@ def choose_hosts(ids: np.ndarray, pairs: Evidence, nodes: Nodes, policy: Policy)
         rows = nodes.at(ids)
         can_be_given = ~nodes.is_hub[rows] & ~_attaching(policy)[nodes.namespace[rows]]
         standing = union(standing, ids[can_be_given])
+    # Of millions of pairs those of the few that look for a host have to be ordered.
+    pairs = pairs.select(is_in(pairs.left, standing) | is_in(pairs.right, standing))
     order = believed_order(pairs, nodes, policy)
     me = np.concatenate([pairs.left[order], pairs.right[order]])
     other = np.concatenate([pairs.right[order], pairs.left[order]])

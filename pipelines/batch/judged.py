@@ -1,0 +1,99 @@
+"""Which of a batch's events count, and in which order they are asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.tables import EVENTS
+from pipelines.state.keyed_rows import numpy_of
+from pipelines.state.lake_state import LakeState
+from quality.standing import Standing, judge_duplicates, require_conservation
+from transforms.control import decision_of
+from transforms.identity.decisions import Decision
+
+PLACE = ("source", "origin", "origin_ordinal", "record_position")
+# Without the record's bytes: copying those for every event that is valid would be most of what judging takes.
+_OF_EVENTS = ["mapping", "decision", *(n for n in EVENTS.names if n != "batch_id")]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of a batch's events. `valid`: the acceptable ones that are events, without their records' bytes;
+    `control`: the acceptable ones that are decisions; `keys`: what tells the next batches of both."""
+
+    standing: Standing
+    valid: pa.Table
+    control: pa.Table
+    keys: pa.Table
+
+
+def judged(received: pa.Table, state: LakeState) -> Judged:
+    """`received`: events in the order in which they count."""
+    standing = judge(received, state)
+    accepted = received.select(_OF_EVENTS).filter(pa.array(standing.valid))
+    decision = accepted["decision"]
+    control = accepted.filter(decision.is_valid()) if len(decision) > decision.null_count else accepted[:0]
+    valid = accepted.filter(decision.is_null()) if control.num_rows else accepted
+    return Judged(standing, valid, control, accepted.select(["event_key", "content_digest"]))
+
+
+def judge(received: pa.Table, state: LakeState) -> Standing:
+    """What becomes of each of these events, which are in the order in which they count."""
+    key, digest = numpy_of(received["event_key"]), numpy_of(received["content_digest"])
+    refused = numpy_of(pc.list_value_length(received["reasons"])) > 0
+    known = state.event_keys.rows("event_key", key[~refused])
+    standing = judge_duplicates(
+        key, digest, refused, numpy_of(known["event_key"]), numpy_of(known["content_digest"])
+    )
+    require_conservation(received.num_rows, standing)
+    return standing
+
+
+def by_origin(received: pa.Table) -> pa.Table:
+    """Events by source, origin and place in it.
+
+    They nearly always come in a few runs that are in order, one per file: these are put in order then, not the rows.
+    """
+    places = received.select(PLACE).combine_chunks()
+    starts = _runs(places)
+    if len(starts) > 1:
+        ends = np.append(starts[1:], places.num_rows)
+        first, last = (_rows(places.take(pa.array(at))) for at in (starts, ends - 1))
+        order = sorted(range(len(starts)), key=first.__getitem__)
+        if any(last[a] >= first[b] for a, b in pairwise(order)):
+            return received.combine_chunks().sort_by([(c, "ascending") for c in PLACE]).combine_chunks()
+        received = pa.concat_tables([received[starts[i] : ends[i]] for i in order])
+    return received.combine_chunks()
+
+
+def _rows(places: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*(column.to_pylist() for column in places.columns), strict=True))
+
+
+def decisions_of(control: pa.Table, batch_id: int) -> list[Decision]:
+    """The decisions of a batch's control records, in their order."""
+    columns = ("tenant", "event_id", "decision", "event_key", "content_digest")
+    records = zip(*(control[c].to_pylist() for c in columns), strict=True)
+    return [
+        decision_of(tenant, decision_id, content, key, digest, sequence=(batch_id, place))
+        for place, (tenant, decision_id, content, key, digest) in enumerate(records)
+    ]
+
+
+def _runs(places: pa.Table) -> np.ndarray:
+    """The rows that come before the row above them by the columns of `places`, and the first row."""
+    if not places.num_rows:
+        return np.zeros(0, np.int64)
+    is_less, is_equal = False, True
+    for column in places.columns:
+        above, here = column[:-1], column[1:]
+        less, equal = (f(here, above).to_numpy() for f in (pc.less, pc.equal))
+        is_less = is_less | (is_equal & less)
+        is_equal = is_equal & equal
+    return np.append(0, np.flatnonzero(is_less) + 1)
