@@ -102,6 +102,9 @@ class TableSpec:
     checks: tuple[Check, ...] = ()
     made_from: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:  # specs are keys, and columns and comments are much to hash every time
+        return hash((self.schema, self.name))
+
     def __post_init__(self) -> None:
         names = [c.name for c in self.columns]
         if len(names) != len(set(names)):
@@ -116,7 +119,7 @@ class TableSpec:
         if len({check.name for check in self.checks}) != len(self.checks):
             raise SpecError(f"{self.full_name} declares a check twice")
 
-    @property
+    @cached_property
     def full_name(self) -> str:
         return f"{self.schema}.{self.name}"
 
@@ -137,14 +140,14 @@ class TableSpec:
             ]
         )
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)
 
     def with_role(self, role: Role) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns if c.role == role)
 
-    @property
+    @cached_property
     def hot(self) -> TableSpec:
         """The hot part of an upserted table: the same columns and whether this row is a tombstone."""
         if self.write != "upsert":
@@ -165,7 +168,7 @@ class TableSpec:
             "append",
         )
 
-    @property
+    @cached_property
     def properties(self) -> dict[str, str]:
         """Delta table properties. No feature that only Spark can read; no statistics on personal data."""
         indexed = [

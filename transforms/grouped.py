@@ -107,6 +107,12 @@ def offsets(group: Longs, groups: int) -> pa.Array:
     return pa.array(np.searchsorted(group, np.arange(groups + 1)), pa.int32())
 
 
+def in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table in a schema of the same columns. Casts what has another type, and that alone: `Table.cast` looks at
+    every value of every column."""
+    return pa.Table.from_arrays(table.columns, schema=schema)
+
+
 def conformed(table: pa.Table, schema: pa.Schema, columns: tuple[str, ...]) -> pa.Table:
     """These columns in the declared types, whichever engine's spelling (large strings, other zones) they came in."""
     table = table.select(columns)

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.tables.silver import SESSIONS
-from transforms.grouped import Flags, Longs, changes, conformed, longs, nullable, previous
+from transforms.grouped import Flags, Longs, changes, conformed, in_schema, longs, nullable, previous
 from transforms.integers import is_in, union
 from transforms.spans import EVENT_COLUMNS, FROM_EVENT, NO_USER, Pools, Units, measures, span_array, units_of
 
@@ -240,5 +240,6 @@ def after_cut(existing: pa.Table, result: CutResult) -> pa.Table:
     """One row is one session as it is after the cut: the existing ones, less what vanished, with what changed."""
     replaced = np.concatenate((result.removed, longs(result.upserts["session_id"])))
     stays = ~is_in(longs(existing["session_id"]), replaced)
-    kept = conformed(existing, SESSIONS.arrow, SESSIONS.names).filter(pa.array(stays)).cast(SESSIONS.arrow)
+    kept = conformed(existing, SESSIONS.arrow, SESSIONS.names).filter(pa.array(stays))
+    kept = in_schema(kept, SESSIONS.arrow)
     return pa.concat_tables([kept, result.upserts])

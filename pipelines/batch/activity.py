@@ -14,6 +14,7 @@ from pipelines.batch import rows
 from pipelines.batch.intent import Intent
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
+from transforms.grouped import in_schema
 from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.evidence import NO_EVIDENCE
 from transforms.identity.joined import joined_values
@@ -71,7 +72,7 @@ def fold_activity(
     if cut.expansions.num_rows:
         schema = valid.select(EVENT_COLUMNS).schema
         fetched = [fetch_events(windows) for windows in apart(cut.expansions, _FAR_APART_US)]
-        expanded = pa.concat_tables([found.select(EVENT_COLUMNS).cast(schema) for found in fetched])
+        expanded = pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
         cut = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
 
     assigned = state.identity.decisions.assignments_of(anchors)

@@ -32,7 +32,7 @@ from pipelines.batch import rows
 from pipelines.batch.activity import Active, fold_activity
 from pipelines.batch.contract import Attempt
 from pipelines.batch.derived import derived_rows
-from pipelines.batch.earlier import events_in, kinds_after, last_published_of
+from pipelines.batch.earlier import PublishedEvents, kinds_after, last_published_of
 from pipelines.batch.intent import INTENT, Intent, own_transactions, pending_intent, record_intent
 from pipelines.batch.judged import by_origin, decisions_of, judged
 from pipelines.batch.publish import SAME_ROWS_KINDS, Publication, batch_row, compaction_row, empty_row
@@ -111,6 +111,7 @@ class BatchProcessor:
         self._hot_rows = 0
         self._last_batch_id = 0
         self._done_stream_batch_id = -1
+        self._earlier = PublishedEvents(lake)
         self._versions: dict[str, int] = {}
         self._published_versions: dict[str, int] = {}
         self._offsets: Offsets = {}
@@ -400,7 +401,10 @@ class BatchProcessor:
         )
 
     def _fetch_events(self, windows: pa.Table) -> pa.Table:
-        return events_in(windows, self.lake, self.state)
+        """Published events of the windows' anchors between the earliest start and the latest end."""
+        if isinstance(self.state, TableState):
+            return self.state.events_in(windows)
+        return self._earlier.inside(windows, self._published_versions.get(EVENTS.full_name))
 
 
 def _but_batches(versions: Mapping[str, int]) -> dict[str, int]:

@@ -20,6 +20,7 @@ from conf.tables import (
 )
 from pipelines.state.lake_state import LakeState
 from quality.standing import CONFLICT, Standing
+from transforms.grouped import in_schema
 from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import Evidence
 from transforms.identity.nodes import Nodes
@@ -49,7 +50,7 @@ def hot_rows(spec: TableSpec, upserts: pa.Table, gone: Columns, batch_id: int) -
     count = len(next(iter(gone.values())))
     live = upserts.append_column(DELETED, pa.array(np.zeros(upserts.num_rows, bool)))
     dead = table_of(spec.hot, {**gone, DELETED: np.ones(count, bool)}, batch_id, count)
-    return pa.concat_tables([live.cast(spec.hot.arrow), dead])
+    return pa.concat_tables([in_schema(live, spec.hot.arrow), dead])
 
 
 def bronze_rows(received: pa.Table, batch_id: int) -> pa.Table:

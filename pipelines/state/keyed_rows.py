@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from transforms.grouped import in_schema
 from transforms.integers import distinct
 
 _ROW_BITS = 40
@@ -146,7 +147,7 @@ class KeyedRows:
             self._segments[-2:] = [self._segment(pa.concat_tables(parts))]
 
     def _segment(self, rows: pa.Table) -> _Segment:
-        rows = rows.select(self.schema.names).cast(self.schema).combine_chunks()
+        rows = in_schema(rows.select(self.schema.names), self.schema).combine_chunks()
         keys, order = {}, {}
         for name in self.indexes:
             column = numpy_of(rows.column(name))
