@@ -93,7 +93,7 @@ class Policy:
     def by_name(self) -> dict[str, Namespace]:
         return {n.name: n for n in self.namespaces}
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         facts = asdict(self)
         facts.pop("origin")

@@ -141,8 +141,9 @@ def _gunzip_bites(member_bytes: bytes, limit: int) -> bytes:
 
 def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
     """Lines by their number; blank ones are counted but are no records."""
+    has_returns = b"\r" in body
     for number, line in enumerate(body.split(b"\n")):
-        if line[-1:] == b"\r":
+        if has_returns and line[-1:] == b"\r":
             line = line[:-1]
         if line and not line.isspace():
             yield number, line

@@ -7,13 +7,14 @@ things.
 
 from __future__ import annotations
 
-import hashlib
+import struct
 from collections.abc import Callable
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import blake2b, sha256
 
 _CACHE_SIZE = 200_000
 _MASK = (1 << 63) - 1
+_EMPTY, _READ = blake2b(digest_size=8), struct.Struct(">q").unpack
 _BLOCK = 64  # bytes that SHA-256 takes at a time
 
 
@@ -46,7 +47,10 @@ def node_ids(key: bytes) -> Callable[[bytes], int]:
 
 def digest(content: bytes) -> int:
     """64 bits of what `content` says, signed as Spark's and Arrow's longs are."""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
+    started = _EMPTY.copy()  # half the time of starting one: this runs several times an event
+    started.update(content)
+    number: int = _READ(started.digest())[0]
+    return number
 
 
 def tie_hash(tenant: str, namespace: str, value: str) -> int:

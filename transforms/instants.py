@@ -47,7 +47,8 @@ def _from_datetime(moment: datetime) -> Instant:
         if moment.tzinfo is None:
             micros, flag = (moment.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND, ASSUMED_UTC
         else:
-            micros, flag = (moment - EPOCH) // _MICROSECOND, None
+            since = moment - EPOCH
+            micros, flag = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds, None
     except OverflowError:  # the first or last day of all, in an unlucky time zone
         return None, OUT_OF_RANGE
     return (micros, flag) if _FIRST_MICROS <= micros <= _LAST_MICROS else (None, OUT_OF_RANGE)

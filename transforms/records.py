@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -58,22 +57,27 @@ def framed(
     batches: Iterable[pa.RecordBatch], known_origins: frozenset[tuple[str, str]] = frozenset()
 ) -> Iterator[Records]:
     """The records in `batches`, in portions that a kernel and an Arrow stream can carry."""
-    rows: list[_Row] = []
-    size = 0
+    portion = _Portion()
     for batch in batches:
-        for row in chain(_topic_records(batch), _file_records(batch, known_origins)):
-            length = len(row.payload or b"")
-            if rows and (len(rows) >= MAX_RECORDS or size + length > MAX_BYTES):
-                yield _portion(rows)
-                rows, size = [], 0
-            size += length
-            rows.append(row)
-    if rows:
-        yield _portion(rows)
+        for row in _topic_records(batch):
+            if not portion.takes(row):
+                yield portion.records()
+                portion = _Portion()
+                portion.takes(row)
+        for name, path, content in _files(batch, known_origins):
+            portion.begin(name)
+            for record in frame(path, content):
+                if not portion.takes_framed(record):
+                    yield portion.records()
+                    portion = _Portion()
+                    portion.begin(name)
+                    portion.takes_framed(record)
+    if len(portion):
+        yield portion.records()
 
 
 class _Row(NamedTuple):
-    """One framed record, in the order of `Records`."""
+    """One record of a topic, in the order of `Records`."""
 
     source: str
     mapping: str
@@ -83,22 +87,85 @@ class _Row(NamedTuple):
     payload_format: str
     payload: bytes | None
     transport_at: int | None
-    record_key: bytes | None = None
-    headers: list[dict[str, Any]] | None = None
+    record_key: bytes | None
+    headers: list[dict[str, Any]] | None
 
 
-def _file_records(batch: pa.RecordBatch, known_origins: frozenset[tuple[str, str]]) -> Iterator[_Row]:
+class _Name(NamedTuple):
+    """What all records of one file share."""
+
+    source: str
+    mapping: str
+    feed: str
+    origin: str
+    transport_at: int | None
+
+
+class _Portion:
+    """Records, column by column; those of a file bring only what is their own."""
+
+    def __init__(self) -> None:
+        self._columns: list[list[Any]] = [[] for _ in _Row._fields]
+        self._ordinals, self._formats, self._payloads = self._columns[4:7]
+        self._shared = (*self._columns[:4], *self._columns[7:])
+        self._size = 0
+        self._name: _Name | None = None
+
+    def __len__(self) -> int:
+        return len(self._payloads)
+
+    def takes(self, row: _Row) -> bool:
+        """Add a topic's record; False, and nothing is added, where there is no room for it."""
+        self._fill()
+        if not self.takes_framed((row.origin_ordinal, row.payload_format, row.payload)):
+            return False
+        for column, value in zip(self._shared, (*row[:4], *row[7:]), strict=True):
+            column.append(value)
+        return True
+
+    def begin(self, name: _Name) -> None:
+        """What is framed from here on is of this file."""
+        self._fill()
+        self._name = name
+
+    def takes_framed(self, record: tuple[int, str, bytes | None]) -> bool:
+        """The same for a record of the file that was begun last."""
+        ordinal, payload_format, payload = record
+        size = self._size + len(payload or b"")
+        if self._payloads and (size > MAX_BYTES or len(self._payloads) >= MAX_RECORDS):
+            return False
+        self._size = size
+        self._ordinals.append(ordinal)
+        self._formats.append(payload_format)
+        self._payloads.append(payload)
+        return True
+
+    def records(self) -> Records:
+        self._fill()
+        is_carried = any(value is not None for column in self._columns[-len(CARRIED) :] for value in column)
+        return Records(*(self._columns if is_carried else self._columns[: -len(CARRIED)]))
+
+    def _fill(self) -> None:
+        """What the last file's records share, once for each of them."""
+        count = len(self._payloads) - len(self._shared[0])
+        if self._name is not None and count:
+            for column, value in zip(self._shared, (*self._name, None, None), strict=True):
+                column += [value] * count
+
+
+def _files(
+    batch: pa.RecordBatch, known_origins: frozenset[tuple[str, str]]
+) -> Iterator[tuple[_Name, str, bytes]]:
+    """The landed files of a batch: what their records share, path and content."""
     names = [batch.column(name).to_pylist() for name in ("source", "mapping", "feed", "path")]
     contents = batch.column("content")
     instants = batch.column("transport_at").cast(pa.int64()).to_pylist()
     offsets = _offsets(batch)
     for at, (source, mapping, feed, path, transport_at) in enumerate(zip(*names, instants, strict=True)):
-        if offsets[at] is not None or (source, path) in known_origins:
-            continue
-        origin = origin_of(path)[0]
-        # One file at a time leaves Arrow for Python; null is a file without content.
-        for ordinal, payload_format, payload in frame(path, contents[at].as_py() or b""):
-            yield _Row(source, mapping, feed, origin, ordinal, payload_format, payload, transport_at)
+        if offsets[at] is None and (source, path) not in known_origins:
+            # One file at a time leaves Arrow for Python; null is a file without content.
+            content = contents[at].as_py() or b""
+            yield _Name(source, mapping, feed, origin_of(path)[0], transport_at), path, content
 
 
 def _topic_records(batch: pa.RecordBatch) -> Iterator[_Row]:
@@ -122,12 +189,6 @@ def _topic_records(batch: pa.RecordBatch) -> Iterator[_Row]:
 def _offsets(batch: pa.RecordBatch) -> list[int | None]:
     """Where there are landed files only, the column is not there either."""
     return batch.column("offset").to_pylist() if "offset" in batch.schema.names else [None] * batch.num_rows
-
-
-def _portion(rows: list[_Row]) -> Records:
-    columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
-    is_carried = any(value is not None for column in columns[-len(CARRIED) :] for value in column)
-    return Records(*(columns if is_carried else columns[: -len(CARRIED)]))
 
 
 def _columns_of(columns: list[str]) -> list[str]:
