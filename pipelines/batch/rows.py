@@ -48,9 +48,13 @@ def table_of(spec: TableSpec, columns: Columns, batch_id: int, count: int) -> pa
 def hot_rows(spec: TableSpec, upserts: pa.Table, gone: Columns, batch_id: int) -> pa.Table:
     """Rows for the hot part of `spec`: `upserts`, and tombstones for the keys in `gone`."""
     count = len(next(iter(gone.values())))
-    live = upserts.append_column(DELETED, pa.array(np.zeros(upserts.num_rows, bool)))
+    live = in_schema(
+        upserts.append_column(DELETED, pa.array(np.zeros(upserts.num_rows, bool))), spec.hot.arrow
+    )
+    if not count:
+        return live
     dead = table_of(spec.hot, {**gone, DELETED: np.ones(count, bool)}, batch_id, count)
-    return pa.concat_tables([in_schema(live, spec.hot.arrow), dead])
+    return pa.concat_tables([live, dead])
 
 
 def bronze_rows(received: pa.Table, batch_id: int) -> pa.Table:
