@@ -48,7 +48,7 @@ class Settings:
     max_files_per_trigger: int = 8
     trigger_seconds: float = 0.2
     compact_every_seconds: float = 60.0  # gold.profiles the table is at most this old
-    compact_from_hot_rows: int = 500_000
+    compact_from_hot_rows: int = 1_500_000  # a backlog is folded in every minute, and not every other batch
     compact_files_every_batches: int = 100
     upkeep_every_hours: float = 1.0  # a running stream's own upkeep; 0: never, somebody else sees to it
     upkeep_pause_seconds: float = (

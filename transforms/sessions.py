@@ -23,11 +23,12 @@ import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.tables.silver import SESSIONS
-from transforms.grouped import Flags, Longs, changes, conformed, in_schema, longs, nullable, previous
+from transforms.grouped import LATEST, Flags, Longs, changes, conformed, in_schema, longs, nullable, previous
 from transforms.integers import is_in, union
 from transforms.spans import EVENT_COLUMNS, FROM_EVENT, NO_USER, Pools, Units, measures, span_array, units_of
 
 _AT = pa.timestamp("us", tz="UTC")
+_EMPTY = blake2b(digest_size=8)
 EXPANSIONS = pa.schema([("anchor_node_id", pa.int64()), ("start_at", _AT), ("end_at", _AT)])
 
 
@@ -224,16 +225,15 @@ def _changed(session: Longs, starts: Flags, spans_of_session: Longs) -> Flags:
 
 def session_ids(anchor: Longs, start_at: Longs, start_event_id: pa.Array) -> Longs:
     """63 bits of the anchor and the first event, never 0: content alone, whatever batch brought it."""
-    mask = (1 << 63) - 1
-    heads = zip(anchor.tolist(), start_at.tolist(), start_event_id.to_pylist(), strict=True)
-    pack, read = struct.Struct("<qq").pack, int.from_bytes
-    return np.array(
-        [
-            read(blake2b(pack(a, t) + i.encode(), digest_size=8).digest(), "big") & mask or 1
-            for a, t, i in heads
-        ],
-        np.int64,
-    )
+    pack, begin = struct.Struct("<qq").pack, _EMPTY.copy
+    ids = []
+    heads = zip(anchor.tolist(), start_at.tolist(), start_event_id.cast(pa.binary()).to_pylist(), strict=True)
+    for anchor_of_one, at, event_id in heads:
+        hashed = begin()
+        hashed.update(pack(anchor_of_one, at) + event_id)
+        ids.append(hashed.digest())
+    numbers = np.frombuffer(b"".join(ids), ">i8").astype(np.int64) & LATEST  # without the sign
+    return np.where(numbers == 0, 1, numbers)
 
 
 def after_cut(existing: pa.Table, result: CutResult) -> pa.Table:
