@@ -23,7 +23,7 @@ from transforms.integers import distinct, is_in, union
 from transforms.ownership import owned_changes
 from transforms.profiles import fold_profiles
 from transforms.session_reach import apart, closure
-from transforms.sessions import cut_sessions, session_gap_us
+from transforms.sessions import CutResult, cut_sessions, session_gap_us
 from transforms.spans import EVENT_COLUMNS
 
 # (anchors, start, end) → the published events of those anchors in those windows, for a session that must be re-cut.
@@ -43,37 +43,45 @@ class Active:
     person_count: int
 
 
+def cut_activity(
+    valid: pa.Table, state: LakeState, policy: Policy, intent: Intent, fetch_events: FetchEvents
+) -> CutResult:
+    """Cut the sessions that `valid` events touch. Reads published sessions alone, so it may run beside the identity
+    step."""
+    gap_us = session_gap_us(policy)
+    anchors = distinct(numpy_of(valid["anchor_node_id"]))
+    before = state.sessions.take(np.sort(state.sessions.find("anchor_node_id", anchors)))
+    near = closure(before, valid, gap_us)
+    cut = cut_sessions(valid, near, gap_us, intent.batch_id)
+    if not cut.expansions.num_rows:
+        return cut
+    schema = valid.select(EVENT_COLUMNS).schema
+    fetched = [fetch_events(windows) for windows in apart(cut.expansions, _FAR_APART_US)]
+    expanded = pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
+    return cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
+
+
 def fold_activity(
     valid: pa.Table,
+    cut: CutResult,
     touched_persons: np.ndarray,
     vanished: np.ndarray,
     minted_count: int,
     state: LakeState,
     policy: Policy,
     intent: Intent,
-    fetch_events: FetchEvents,
     decided_anchors: np.ndarray,
     rejoined: np.ndarray,
 ) -> Active:
-    """Cut and own the sessions that `valid` events touch, then fold every touched person. Changes the state.
+    """Say whose the sessions of `cut` are, then fold every touched person. Changes the state.
 
     Sessions of `decided_anchors`, and of anchors that `rejoined` users were seen at, may have another owner now,
     though nothing happened in them.
     """
-    gap_us = session_gap_us(policy)
     seen_at = state.sessions.rows("owner_node_id", rejoined, ["anchor_node_id"])["anchor_node_id"]
-    anchors = distinct(
-        np.concatenate([numpy_of(valid["anchor_node_id"]), decided_anchors, numpy_of(seen_at)])
-    )
+    anchors = union(numpy_of(valid["anchor_node_id"]), decided_anchors, numpy_of(seen_at))
     positions = np.sort(state.sessions.find("anchor_node_id", anchors))
     before = state.sessions.take(positions)
-    near = closure(before, valid, gap_us)
-    cut = cut_sessions(valid, near, gap_us, intent.batch_id)
-    if cut.expansions.num_rows:
-        schema = valid.select(EVENT_COLUMNS).schema
-        fetched = [fetch_events(windows) for windows in apart(cut.expansions, _FAR_APART_US)]
-        expanded = pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
-        cut = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
 
     assigned = state.identity.decisions.assignments_of(anchors)
     users = union(numpy_of(before["user_node_id"]), numpy_of(valid["user_node_id"]))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ from conf.tables import (
     UPSERTED,
 )
 from pipelines.batch import rows
-from pipelines.batch.activity import Active, fold_activity
+from pipelines.batch.activity import Active, cut_activity, fold_activity
 from pipelines.batch.contract import Attempt
 from pipelines.batch.derived import derived_rows
 from pipelines.batch.earlier import PublishedEvents, kinds_after, last_published_of
@@ -53,6 +54,8 @@ from quality.standing import Standing
 from transforms.identity.components import Components
 from transforms.parse import RecordParser
 from transforms.records import parsed_for_driver
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -177,19 +180,20 @@ class BatchProcessor:
         state.is_dirty = True
         with steps("bronze"):
             attempt.start(self.landing(received, standing, valid, intent.batch_id))
+        cut = self._beside(lambda: cut_activity(valid, state, self.policy, intent, self._fetch_events))
         with steps("identity"):
             decided = decisions_of(found.control, intent.batch_id)
             identified = identify(received, valid, decided, state, self.policy, self.components, intent)
         with steps("activity"):
             active = fold_activity(
                 valid,
+                cut(),
                 identified.touched_persons,
                 identified.resolution.vanished,
                 identified.resolution.minted_count,
                 state,
                 self.policy,
                 intent,
-                self._fetch_events,
                 identified.decided_anchors,
                 identified.resolution.rejoined,
             )
@@ -221,6 +225,10 @@ class BatchProcessor:
                 steps.seconds,
             )
         )
+
+    def _beside(self, work: Callable[[], Result]) -> Callable[[], Result]:
+        """Begin `work` on another core, and say how to wait for it. What asks Spark is done when it is waited for."""
+        return work if isinstance(self.state, TableState) else self._pool.submit(work).result
 
     def _begin(self, received: pa.Table, stream_batch_id: int) -> tuple[Intent, Attempt]:
         """Put the batch on record, or take up the attempt that is."""

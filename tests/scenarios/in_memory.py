@@ -15,7 +15,7 @@ from conf.policy import Policy
 from conf.source_mapping import load_mapping
 from conf.tables import EVENTS, SESSIONS
 from pipelines.batch import rows
-from pipelines.batch.activity import fold_activity
+from pipelines.batch.activity import cut_activity, fold_activity
 from pipelines.batch.intent import Intent
 from pipelines.batch.resolution import identify
 from pipelines.state.keyed_rows import numpy_of
@@ -56,13 +56,14 @@ class World:
         identified = identify(received, valid, [], self.state, self.policy, driver_components, intent)
         active = fold_activity(
             valid,
+            # More events than are asked for do no harm.
+            cut_activity(valid, self.state, self.policy, intent, lambda _: self.events),
             identified.touched_persons,
             identified.resolution.vanished,
             identified.resolution.minted_count,
             self.state,
             self.policy,
             intent,
-            lambda _: self.events,  # more than was asked for does no harm
             identified.decided_anchors,
             identified.resolution.rejoined,
         )
