@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from conf.tables import ALL, BATCHES
-from pipelines.batch import process
+from pipelines.batch import judged
 from pipelines.tables.lake import with_hot_parts
 from pipelines.tables.snapshot import published
 from quality.punctuality import AHEAD_BY_SECONDS, LATE_AFTER_SECONDS, punctuality
@@ -51,11 +51,11 @@ def test_a_broken_standing_stops_the_line_and_nothing_is_written(clean_lake, cop
     lines = [line(20, 400, "page_view", device_id="dev-ada"), line(21, 401, "page_view", device_id="dev-bob")]
 
     def forgetful(*given: np.ndarray) -> Standing:
-        judged = judge_duplicates(*given)
-        judged.valid[0] = False
-        return judged
+        standing = judge_duplicates(*given)
+        standing.valid[0] = False
+        return standing
 
-    monkeypatch.setattr(process, "judge_duplicates", forgetful)
+    monkeypatch.setattr(judged, "judge_duplicates", forgetful)
     with pytest.raises(ConservationError, match="2 events received, 1 of them"):
         feed(processor, lines, 9)
     assert isinstance(processor.failure, ConservationError)
