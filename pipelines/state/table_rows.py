@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.state.keyed_rows import KeyedRows, numpy_of
-from transforms.integers import is_in, union, without
+from transforms.integers import union, without
 
 # Values by index → the published rows that one of them finds, each once, in the schema of the rows.
 Fetch = Callable[[Mapping[str, np.ndarray]], pa.Table]
@@ -50,7 +50,7 @@ class TableRows:
                 return
             rows = self._fetch(fresh)
             keys = self._keys(rows)
-            is_new = ~is_in(keys, self._known)
+            is_new = ~np.isin(keys, self._known)  # a key may have several columns
             self._held.add(rows.filter(pa.array(is_new)))
             self._known = np.concatenate([self._known, keys[is_new]])
             for index, values in fresh.items():
