@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from conf.tables import BATCHES, BRONZE_EVENTS
 from pipelines.backup.restore import restore
 from pipelines.backup.take import back_up
@@ -13,6 +15,7 @@ from pipelines.hashing_key import key_path
 from tests.pipelines.old_lake import part
 
 
+@pytest.mark.slow  # two streams; restoring itself is in test_backup.py
 def test_a_restored_lake_ends_like_one_that_was_never_destroyed(make_lake):
     """Records without an event_id are among them: known by their origin alone, they would be there twice."""
     clean, world = make_lake(), make_lake()
@@ -38,6 +41,7 @@ def test_a_restored_lake_ends_like_one_that_was_never_destroyed(make_lake):
     assert world.once().received_count == 0
 
 
+@pytest.mark.slow  # two streams; rebuilding itself is in test_rebuild.py
 def test_an_old_lake_is_rebuilt_under_todays_policy_and_goes_on(make_lake, old, capsys):
     """The shipped policy has changed since, so a stream refuses until a rebuild has applied it."""
     clean, world = make_lake(), make_lake()

@@ -160,6 +160,7 @@ def test_folding_once_more_finds_nothing_to_do(lake_dir: Path) -> None:
     assert [DeltaRsWriter(lake).fold(SESSIONS, 0) for _ in range(2)] == [1, 1]
 
 
+@pytest.mark.slow  # an interruption at every commit, with both engines
 def test_one_engine_goes_on_where_the_other_was_interrupted(lake_dir: Path, spark: SparkSession) -> None:
     lake = make_lake(lake_dir, SESSIONS)
     engines = [DeltaRsWriter(lake), SparkWriter(lake, spark)]

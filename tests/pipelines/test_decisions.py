@@ -208,6 +208,7 @@ def test_a_mistake_is_one_line(world, capsys):
         assert "ghost" not in error
 
 
+@pytest.mark.slow  # two rebuilds
 def test_a_rebuild_keeps_every_decision_and_whom_it_made(world, capsys):
     lake = ["--lake", str(world.path)]
     said(capsys, "merge", "user_id:ann", "user_id:bea", "--reason", "same", "--force", *lake)

@@ -16,6 +16,7 @@ from tests.pipelines.lake_rows import drop_lake
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(p for p in FOLDER.iterdir() if p.suffix in (".py", ".sql"))
 READERS = [p for p in NOTEBOOKS if not p.name.startswith("01")]  # the first one makes the lake of the others
+SLOW = ("02", "04")  # many views each, which Spark plans anew in every cell
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,11 @@ def test_the_quickstart_makes_people_out_of_events_and_loses_nothing(analysts_la
     assert "true" in analysts_lake.shown[4]  # identified people
 
 
-@pytest.mark.parametrize("path", READERS, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.slow] if p.name[:2] in SLOW else []) for p in READERS],
+    ids=lambda p: p.name,
+)
 def test_every_notebook_runs_on_a_lake_and_its_answers_have_rows(path, spark, analysts_lake):
     shown = run_notebook(path, spark, {"lake": str(analysts_lake.path)}, show=lambda text: None)
     assert len(shown) >= 2

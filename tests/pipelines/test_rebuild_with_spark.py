@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from conf.tables import BATCHES
 from pipelines.hashing_key import key_path
 from pipelines.rebuild import read_again
@@ -20,6 +22,7 @@ from tests.pipelines.test_backfill import FIXED, cut, from_the_start, records
 from transforms.parse import RecordParser
 
 
+@pytest.mark.slow  # half a minute of a running query; the swap itself is in test_rebuild.py
 def test_a_running_query_is_swapped_under_and_goes_on(make_lake, tmp_path, monkeypatch):
     """A mapping was fixed, the stream started anew with it, and what it had read before is read again beside it."""
     batches = [[r for r in b if "id" in r] for b in cut(records(3), 4)]

@@ -192,6 +192,7 @@ def test_a_jobs_mistaken_arguments_are_one_line_and_fail_a_scheduled_task(
     assert stopped.value.code == 2
 
 
+@pytest.mark.slow  # Spark plans every view anew
 def test_cohorts_are_written_as_files_with_the_members_that_the_query_finds(
     spark, analysts_lake, tmp_path, capsys
 ):

@@ -71,7 +71,7 @@ asks = st.tuples(st.just("ask"), questions)
 replaces = st.tuples(st.just("replace"), questions, stored)
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(200))
 @given(stored, st.lists(st.one_of(asks, replaces), max_size=12))
 def test_any_sequence_of_questions_and_replacements_gives_what_memory_gives(rows, steps):
     """Seen to fail where a row that is kept already is let in again in its published form."""

@@ -51,6 +51,7 @@ def ask_duckdb(lake, query: str) -> tuple[list[str], list[str]]:
     return [c[0] for c in answer.description], sorted(repr([plain(v) for v in r]) for r in answer.fetchall())
 
 
+@pytest.mark.slow  # Spark plans every view anew
 def test_a_bi_client_gets_through_the_server_what_duckdb_gets(spark, analysts_lake):
     from impala.dbapi import connect
 

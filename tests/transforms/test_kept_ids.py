@@ -156,7 +156,7 @@ def in_batches(events: list[str], random, parts: int) -> World:
 
 # Seen to fail when a live id's first carriers outvote its present ones. That redirects stay where nobody moves is too
 # rare a case for it: the first test above fails when they are led home all the same.
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(EVENTS, st.randoms(use_true_random=False), st.integers(1, 8))
 def test_a_rebuild_under_the_same_policy_changes_nothing(events, random, parts):
     world = in_batches(events, random, parts)
@@ -181,7 +181,7 @@ OTHER_POLICIES = (
 )
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(EVENTS, st.randoms(use_true_random=False), st.integers(1, 8), st.sampled_from(OTHER_POLICIES))
 def test_under_another_policy_persons_are_those_of_a_fresh_lake_and_ids_stay_with_most_of_their_nodes(
     events, random, parts, policy

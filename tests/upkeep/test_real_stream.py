@@ -6,6 +6,8 @@ import json
 import threading
 from dataclasses import replace
 
+import pytest
+
 from conf.policy import load_policy
 from conf.settings import load_settings
 from conf.tables import BATCHES
@@ -19,6 +21,7 @@ from tests.engine import ENVIRONMENT
 from tests.upkeep.worlds import filled, records, seen
 
 
+@pytest.mark.slow  # waits for a schedule
 def test_beside_a_real_stream_asked_for_and_on_schedule(spark, tmp_path, monkeypatch):
     """The stream publishes batches the whole time; the command asks it for a pause, and its own schedule is due too."""
     monkeypatch.setattr(schedule, "LOOKS_EVERY_SECONDS", 0.2)

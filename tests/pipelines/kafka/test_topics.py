@@ -85,6 +85,7 @@ def test_the_same_events_by_topic_and_by_file_give_the_same_tables(make_lake, ka
     assert all(r["received_at"] for r in by_topic.rows(EVENTS))
 
 
+@pytest.mark.slow  # six streams on a broker
 def test_sources_come_and_go_and_checkpoints_are_lost_and_every_record_is_read_once(make_lake, kafka, once):
     world = make_lake()
     a, b = kafka.topic(3), kafka.topic(2)
