@@ -203,6 +203,7 @@ class Slow(Stream):
         return [sys.executable, "-c", f"import time; print({said!r}, flush=True); time.sleep(60)"]
 
 
+@pytest.mark.thorough  # waits for its cap
 def test_past_its_cap_a_stream_is_killed_and_what_it_did_before_counts(tmp_path: Path) -> None:
     files = [[b"1", b"2"], [b"3"], [b"4"]]
     run = naive.follow(Slow(tmp_path, "slow", tmp_path / "landing"), files, history=0, cap_seconds=2.0)

@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.generator import SOURCE_FORMATS, GeneratorError, GeneratorSummary, generate
 
-PERSONS, RECORDS, SEED = 1_500, 20_000, 11
+PERSONS, RECORDS, SEED = 1_000, 10_000, 11
 JUNK = {"null", "0", "anonymous", "undefined", "00000000-0000-0000-0000-000000000000"}
 LINKING = ("device_id", "cookie_id", "user_id", "email", "phone")
 GAP = 30 * 60

@@ -173,6 +173,7 @@ def test_a_commit_that_went_through_although_it_was_reported_as_failed_is_not_re
     assert lake.open(IDENTITY_LOG).count() == 2
 
 
+@pytest.mark.thorough  # more than ten commits
 def test_the_log_gets_checkpoints_and_loses_nothing(lake_dir: Path) -> None:
     lake = make_lake(lake_dir, IDENTITY_LOG)
     writer = DeltaRsWriter(lake)
