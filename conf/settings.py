@@ -46,6 +46,8 @@ class Settings:
         20_000_000  # events, nodes, edges and sessions: about 140 bytes of memory each
     )
     max_files_per_trigger: int = 8
+    # So much of the next batch's files is parsed while a batch is published, if the stream is behind. 0: nothing is.
+    parse_ahead_bytes: int = 256 * 2**20
     trigger_seconds: float = 0.2
     compact_every_seconds: float = 60.0  # gold.profiles the table is at most this old
     compact_from_hot_rows: int = 1_500_000  # a backlog is folded in every minute, and not every other batch

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 from pipelines.checkpoint import Checkpoint
+from pipelines.file_log import last_entry, listed
 from pipelines.sources import Source
 
 
@@ -20,7 +19,7 @@ def trouble_with_files(checkpoint: Checkpoint, inputs: Sequence[Source]) -> list
             continue
         read_until = _read_until(checkpoint.folder, number)
         changed, gone = set(), set()
-        for entry, path, modified_at in _listed(checkpoint.folder / "sources" / str(number)):
+        for entry, path, modified_at in listed(checkpoint.folder, number):
             try:
                 if path.stat().st_mtime_ns // 1_000_000 != modified_at and entry <= read_until:
                     changed.add(path.name)
@@ -43,25 +42,4 @@ def trouble_with_files(checkpoint: Checkpoint, inputs: Sequence[Source]) -> list
 def _read_until(folder: Path, number: int) -> int:
     """The last entry of a folder's list that a finished batch has read."""
     commits = [int(f.name) for f in (folder / "commits").glob("[0-9]*") if f.name.isdecimal()]
-    try:
-        ends = (folder / "offsets" / str(max(commits))).read_text(encoding="utf-8").splitlines()[2:]
-        return int(json.loads(ends[number])["logOffset"])
-    except (
-        ValueError,
-        OSError,
-        IndexError,
-        KeyError,
-        TypeError,
-    ):  # nothing yet; or "-", nothing from this folder
-        return -1
-
-
-def _listed(log: Path) -> Iterator[tuple[int, Path, int]]:
-    """Entry, path and time of modification (milliseconds) of every file on Spark's list of a folder."""
-    for entry in log.glob("[0-9]*"):
-        for line in entry.read_text(encoding="utf-8").splitlines()[1:]:
-            try:
-                file = json.loads(line)
-                yield file["batchId"], Path(unquote(urlparse(file["path"]).path)), file["timestamp"]
-            except (ValueError, KeyError, TypeError):  # Spark itself says what it thinks of such a line
-                continue
+    return last_entry(folder, number, max(commits, default=-1))

@@ -123,7 +123,7 @@ def ignored_names(source: Source) -> list[str]:
     if source.kind != "file":
         return []
     ignored = []
-    for name, path in _files(Path(source.location)):
+    for name, path in landed_files(source):
         too_large = False
         if format_of(name)[0] is not None:
             try:
@@ -135,8 +135,9 @@ def ignored_names(source: Source) -> list[str]:
     return sorted(ignored)
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Landed files and their names inside the folder, without those in flight."""
+def landed_files(source: Source) -> Iterator[tuple[str, Path]]:
+    """Files in a source's folder and their names inside it, of any extension, without those in flight."""
+    folder = Path(os.path.abspath(source.location))
     for where, _, files in os.walk(folder):
         for file in files:
             path = Path(where, file)
@@ -145,9 +146,20 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield name, path
 
 
+def read_files(spark: SparkSession, source: Source, files: Sequence[Path]) -> DataFrame:
+    """The rows that `read_stream` has for these files of a landing folder."""
+    return _landed(
+        spark.read.format("binaryFile")
+        .schema(_FILE_SCHEMA)
+        .option("pathGlobFilter", _glob())
+        .options(**_LOCAL_FILES)
+        .load([_escaped(str(file)) for file in files]),
+        source,
+    )
+
+
 def _read_folder(spark: SparkSession, source: Source, max_files_per_trigger: int) -> DataFrame:
-    folder = os.path.abspath(source.location)
-    files = (
+    return _landed(
         spark.readStream.format("binaryFile")
         .schema(_FILE_SCHEMA)
         .option("pathGlobFilter", _glob())
@@ -155,8 +167,13 @@ def _read_folder(spark: SparkSession, source: Source, max_files_per_trigger: int
         .option("maxFilesPerTrigger", max_files_per_trigger)
         .option("maxFileAge", _NEVER_TOO_OLD)
         .options(**_LOCAL_FILES)
-        .load(_escaped(folder))
+        .load(_escaped(os.path.abspath(source.location))),
+        source,
     )
+
+
+def _landed(files: DataFrame, source: Source) -> DataFrame:
+    folder = os.path.abspath(source.location)
     # Spark reports file:/folder/name with nothing encoded; what follows the folder is the file's name here.
     inside = F.substring(F.regexp_replace("path", _SCHEME, ""), len(folder.rstrip("/")) + 2, 1_000_000)
     return (

@@ -7,7 +7,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -33,9 +35,10 @@ from pipelines.kafka.address import is_topic
 from pipelines.kafka.offsets import offsets_of_record
 from pipelines.kafka.topics import topics_of
 from pipelines.lock import LakeLocked, lake_lock
+from pipelines.parse_ahead import ParseAhead
 from pipelines.read_files import trouble_with_files
 from pipelines.session import set_graph_checkpoints
-from pipelines.sources import Source, read_stream, require_different
+from pipelines.sources import Source, read_files, read_stream, require_different
 from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
 from pipelines.tables.fence import LakeChanged
@@ -148,6 +151,16 @@ def run_stream(
             offset_entry=checkpoint.offset_entry,
             require_lock=require_lock,
         )
+        ahead = ParseAhead(
+            inputs,
+            checkpoint.folder,
+            settings.max_files_per_trigger,
+            settings.parse_ahead_bytes,
+            partial(read_files, spark),
+            processor.parse,
+        )
+        if settings.parse_ahead_bytes:
+            processor.rows_of = ahead.rows
         processor.ready_state()
         frame = read_stream(spark, inputs, settings.max_files_per_trigger, topics)
         writer = (
@@ -160,7 +173,7 @@ def run_stream(
         )
         writer = writer.trigger(**trigger)
         patience = PATIENCE_ONCE_SECONDS if once else float("inf")
-        with own_upkeep(processor, settings, on_trouble):
+        with closing(ahead), own_upkeep(processor, settings, on_trouble):
             _through_outages(writer.start, processor, stop, patience if topics else 0, on_trouble)
         processor.compact()
         return StreamResult(totals["batches"], totals["received"])

@@ -61,16 +61,18 @@ class Attempt:
         self._running: list[Future[None]] = []
 
     def start(self, tables: Mapping[TableSpec, pa.Table]) -> None:
-        """Begin the next wave, once the one before is written. Tables of a wave are written side by side."""
+        """Begin the next wave, once the one before is written. Its tables are begun in the order of the contract, and
+        written side by side."""
         if self._wave >= len(WAVES) or not set(tables) <= set(WAVES[self._wave]):
             names = ", ".join(spec.full_name for spec in tables)
             raise ContractBroken(f"these tables are not those of wave {self._wave + 1} of a batch: {names}")
         self.finish()
+        in_order = [spec for spec in WAVES[self._wave] if spec in tables]
         self._wave += 1
         self._running = [
-            self._pool.submit(self._commit, spec, rows)
-            for spec, rows in tables.items()
-            if self.is_changed(spec, rows)
+            self._pool.submit(self._commit, spec, tables[spec])
+            for spec in in_order
+            if self.is_changed(spec, tables[spec])
         ]
 
     def is_changed(self, spec: TableSpec, rows: pa.Table) -> bool:

@@ -97,6 +97,8 @@ class BatchProcessor:
         offset_entry: Callable[[int], str | None] = lambda stream_batch_id: None,
         require_lock: Callable[[], None] = lambda: None,
     ) -> None:
+        # A stream that is behind has some of a batch's rows before the batch comes, and puts its own way here.
+        self.rows_of: Callable[[DataFrame, int], pa.Table] = lambda frame, stream_batch_id: self.parse(frame)
         self.offset_entry, self.require_lock = offset_entry, require_lock
         self.open_state = open_state
         self.lake, self.writer, self.parser, self.policy = lake, writer, parser, policy
@@ -124,7 +126,11 @@ class BatchProcessor:
 
     def __call__(self, frame: DataFrame, stream_batch_id: int) -> None:
         """Spark's foreachBatch entry. Raises to stop the line; what was written is completed by the next attempt."""
-        self.process(lambda: parsed_for_driver(frame, self.parser, self.known_origins), stream_batch_id)
+        self.process(lambda: self.rows_of(frame, stream_batch_id), stream_batch_id)
+
+    def parse(self, frame: DataFrame) -> pa.Table:
+        """The rows of a frame of records, in PARSED_SCHEMA."""
+        return parsed_for_driver(frame, self.parser, self.known_origins)
 
     def process(self, parsed: Callable[[], pa.Table], stream_batch_id: int) -> None:
         """Process one batch of records, in PARSED_SCHEMA, that `parsed` hands over."""

@@ -207,9 +207,14 @@ def _disk(args: argparse.Namespace, folder: Path, report: Report) -> None:
         )
         return
     command = [*disk.NAMESPACE, sys.executable, "-m", "tests.faults.disk", str(folder / "disk")]
-    with subprocess.Popen(
-        [*command, *(tables[::5] if args.quick else tables)], stdout=subprocess.PIPE
-    ) as child:
+    # delta-rs tells of every disk that was full; of interest where the child itself has failed.
+    said = folder / "disk.err"
+    with (
+        said.open("wb") as errors,
+        subprocess.Popen(
+            [*command, *(tables[::5] if args.quick else tables)], stdout=subprocess.PIPE, stderr=errors
+        ) as child,
+    ):
         assert child.stdout is not None
         for line in child.stdout:
             row = json.loads(line)
@@ -221,7 +226,8 @@ def _disk(args: argparse.Namespace, folder: Path, report: Report) -> None:
                 )
             )  # fmt: skip
     if child.returncode:
-        report.add(Result("disk", "-", "-", "-", "-", "-", "-", "failed", 0.0, ["the child has failed"]))
+        problem = "\n".join(["the child has failed", *said.read_text(errors="replace").splitlines()[-20:]])
+        report.add(Result("disk", "-", "-", "-", "-", "-", "-", "failed", 0.0, [problem]))
 
 
 def _real(args: argparse.Namespace, folder: Path, report: Report) -> None:

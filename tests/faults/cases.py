@@ -109,7 +109,7 @@ def _again(again: Mapping[str, Any] | None, first: Kill, dice: random.Random) ->
     pairs = [
         (p, t)
         for p, t in product(again["points"], tables or [None])
-        if t is not None or "tables" not in again or not p.startswith("append")
+        if t is not None or "tables" not in again or not p.startswith(("append", "fold"))
     ]
     pairs = list(dict.fromkeys((p, None if p.startswith("intent") else t) for p, t in pairs))
     if "draw" in again:

@@ -69,6 +69,17 @@ def test_tables_are_written_in_waves_each_in_the_batchs_transaction_and_the_publ
     assert {txn for _, txn in writer.calls} == {Txn("s", 4)}
 
 
+def test_a_waves_tables_are_begun_in_the_declared_order_however_they_are_handed_over() -> None:
+    """Seen to fail where they were begun as they came."""
+    writer = Recorder()
+    with ThreadPoolExecutor(1) as pool:
+        batch = attempt(writer, pool)
+        batch.start({spec: rows_of(spec, {}) for spec in reversed(RECEIVED)})
+        batch.start({spec: rows_of(spec, {}) for spec in reversed(DERIVED)})
+        batch.publish(rows_of(BATCHES, {}))
+    assert [name for name, _ in writer.calls] == [spec.full_name for spec in (*RECEIVED, *DERIVED, BATCHES)]
+
+
 @pytest.mark.parametrize(
     "steps",
     [
