@@ -126,8 +126,8 @@ class ParseAhead:
         return Ahead({source: frozenset(found) for source, found in files.items()}, rows)
 
     def _next(self, source: Source) -> list[File]:
-        """The files of a folder that the next batch has, as far as one can tell: the oldest that no batch has had. Of
-        those that landed in one millisecond Spark may take any first, so they are left out where not all fit."""
+        """The files of a folder that the next batch has, as far as one can tell: the oldest that no batch has had.
+        Those of one millisecond come in the order in which the folder lists them, to Spark too."""
         if source not in self._seen:
             self._seen[source] = {str(f.path) for f in listed(self._checkpoint, self._folders[source])}
         seen = self._seen[source]
@@ -137,9 +137,7 @@ class ParseAhead:
                 stat = path.stat()
                 if stat.st_size <= MAX_FILE_BYTES:
                     waiting.append(File(stat.st_mtime_ns // 1_000_000, str(path)))
-        waiting.sort()
-        chosen, left = waiting[: self._max_files], waiting[self._max_files :]
-        return [f for f in chosen if not left or f.modified_ms < left[0].modified_ms]
+        return sorted(waiting, key=lambda file: file.modified_ms)[: self._max_files]
 
 
 def _names(source: Source, files: Iterable[File]) -> Iterable[str]:
