@@ -316,6 +316,7 @@ def _uncommitted(table: Path, write: Callable[[], object]) -> bool:
         # What delta-rs leaves when it dies between writing the entry and giving it its name.
         entry = table / "_delta_log" / name
         entry.rename(entry.with_name(f"_commit_{uuid4()}.json.tmp"))
+        entry.with_suffix(".crc").unlink(missing_ok=True)  # Spark's checksum of the version, written after it
     return bool(new)
 
 
