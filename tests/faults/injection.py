@@ -316,7 +316,9 @@ def _uncommitted(table: Path, write: Callable[[], object]) -> bool:
         # What delta-rs leaves when it dies between writing the entry and giving it its name.
         entry = table / "_delta_log" / name
         entry.rename(entry.with_name(f"_commit_{uuid4()}.json.tmp"))
-        entry.with_suffix(".crc").unlink(missing_ok=True)  # Spark's checksum of the version, written after it
+        version = name.removesuffix(".json")  # what Spark writes with an entry and after it goes too
+        for left in (f"{version}.crc", f".{version}.crc.crc", f".{name}.crc"):
+            (entry.parent / left).unlink(missing_ok=True)
     return bool(new)
 
 
