@@ -59,21 +59,28 @@ def in_process(seed: int | None = None) -> list[Case]:
 
 def selection(cases: Sequence[Case], seed: int) -> list[Case]:
     """A part in which every value of every dimension occurs, and every point with everything that can go with it but
-    tables and places; of those, every table of a batch's commits."""
-    dice = random.Random(seed)
+    tables and places; of those, every table of a batch's commits. As few as one finds by taking the best next, the
+    short ones first."""
+    left = random.Random(seed).sample(list(cases), len(cases))
+    left.sort(key=lambda case: len(case.kills) + (case.kills[0].op not in ("stream 1", "decide")))
     covered: set[Any] = set()
-    chosen = []
-    for case in dice.sample(list(cases), len(cases)):
-        features = case.features
-        wanted = {*features.items()} | {
-            (features["point"], features[n]) for n in ("others", "signal", "then")
-        }
-        if features["point"].startswith("append"):
-            wanted.add(("append", features["table"]))
-        if not wanted <= covered:
-            covered |= wanted
-            chosen.append(case)
-    return sorted(chosen, key=list(cases).index)
+    chosen: list[Case] = []
+    while True:
+        best = max(left, key=lambda case: len(_combined(case) - covered))
+        if _combined(best) <= covered:
+            return sorted(chosen, key=list(cases).index)
+        covered |= _combined(best)
+        chosen.append(best)
+
+
+@cache
+def _combined(case: Case) -> frozenset[Any]:
+    """What a selection has to have of a case."""
+    features = case.features
+    combined = {*features.items()} | {(features["point"], features[n]) for n in ("others", "signal", "then")}
+    if features["point"].startswith("append"):
+        combined.add(("append", features["table"]))
+    return frozenset(combined)
 
 
 def each_point_once(cases: Sequence[Case], seed: int) -> list[Case]:
