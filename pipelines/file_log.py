@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlparse
+
+_BLOCK = 64 * 1024
 
 
 class ListedFile(NamedTuple):
@@ -20,7 +25,7 @@ class ListedFile(NamedTuple):
 def listed(checkpoint: Path, number: int) -> Iterator[ListedFile]:
     """Every file on the lists of source `number`; one may come twice, since lists are joined now and then."""
     for log in (checkpoint / "sources" / str(number)).glob("[0-9]*"):
-        yield from _lines(log)
+        yield from _files(log.read_text(encoding="utf-8").splitlines()[1:])
 
 
 def listed_for(checkpoint: Path, number: int, stream_batch_id: int) -> list[ListedFile]:
@@ -29,8 +34,11 @@ def listed_for(checkpoint: Path, number: int, stream_batch_id: int) -> list[List
     last = last_entry(checkpoint, number, stream_batch_id)
     folder = checkpoint / "sources" / str(number)
     logs = [folder / f"{entry}{ending}" for entry in range(first, last + 1) for ending in ("", ".compact")]
-    found = {f for log in logs if log.exists() for f in _lines(log)}
-    return sorted(f for f in found if first <= f.entry <= last)
+    found: set[ListedFile] = set()
+    for log in logs:
+        if log.exists():  # what is new is at the end, and a joined list has all of history before it
+            found.update(takewhile(lambda file: file.entry >= first, _files(_backwards(log))))
+    return sorted(file for file in found if file.entry <= last)
 
 
 def last_entry(checkpoint: Path, number: int, stream_batch_id: int) -> int:
@@ -42,11 +50,20 @@ def last_entry(checkpoint: Path, number: int, stream_batch_id: int) -> int:
         return -1
 
 
-def _lines(log: Path) -> Iterator[ListedFile]:
-    for line in log.read_text(encoding="utf-8").splitlines()[1:]:
-        try:
+def _files(lines: Iterable[str]) -> Iterator[ListedFile]:
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):  # Spark itself says what it thinks of such a line
             file = json.loads(line)
-            path = Path(unquote(urlparse(file["path"]).path))
-            yield ListedFile(file["batchId"], path, file["timestamp"])
-        except (ValueError, KeyError, TypeError):  # Spark itself says what it thinks of such a line
-            continue
+            yield ListedFile(file["batchId"], Path(unquote(urlparse(file["path"]).path)), file["timestamp"])
+
+
+def _backwards(log: Path) -> Iterator[str]:
+    """The lines of a list but for its first one, which is a version; the last one first."""
+    with log.open("rb") as file:
+        at, rest = file.seek(0, os.SEEK_END), b""
+        while at > 0:
+            size = min(at, _BLOCK)
+            at -= size
+            file.seek(at)
+            rest, *lines = (file.read(size) + rest).split(b"\n")
+            yield from (line.decode() for line in reversed(lines) if line)

@@ -9,7 +9,7 @@ there had been nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
@@ -63,6 +63,7 @@ class ParseAhead:
         self._checkpoint, self._max_files, self._max_bytes = checkpoint, max_files, max_bytes
         self._read, self._parse = read, parse
         self._seen: dict[Source, set[str]] = {}
+        self._waiting: dict[Source, list[File]] = {}
         self._misses = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="parse-ahead")
         self._running: Future[Ahead | None] | None = None
@@ -131,13 +132,19 @@ class ParseAhead:
         if source not in self._seen:
             self._seen[source] = {str(f.path) for f in listed(self._checkpoint, self._folders[source])}
         seen = self._seen[source]
-        waiting = []
-        for name, path in landed_files(source):
-            if str(path) not in seen and format_of(name)[0] is not None:
-                stat = path.stat()
-                if stat.st_size <= MAX_FILE_BYTES:
-                    waiting.append(File(stat.st_mtime_ns // 1_000_000, str(path)))
-        return sorted(waiting, key=lambda file: file.modified_ms)[: self._max_files]
+        waiting = [file for file in self._waiting.get(source, ()) if file.path not in seen]
+        if len(waiting) < self._max_files:  # as Spark does: a long list is not made anew for every batch
+            waiting = sorted(_unread(source, seen), key=lambda file: file.modified_ms)
+        self._waiting[source] = waiting
+        return waiting[: self._max_files]
+
+
+def _unread(source: Source, seen: set[str]) -> Iterator[File]:
+    for name, path in landed_files(source):
+        if str(path) not in seen and format_of(name)[0] is not None:
+            stat = path.stat()
+            if stat.st_size <= MAX_FILE_BYTES:
+                yield File(stat.st_mtime_ns // 1_000_000, str(path))
 
 
 def _names(source: Source, files: Iterable[File]) -> Iterable[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from conf.policy import load_policy
 from conf.source_mapping import load_mapping
+from pipelines import file_log
 from pipelines.file_log import last_entry, listed, listed_for
 from pipelines.parse_ahead import File, ParseAhead
 from pipelines.sources import Source, read_files, read_stream
@@ -33,7 +35,7 @@ class Stream:
         for source in self.sources:
             Path(source.location).mkdir()
         self.parser = RecordParser({"native": load_mapping("native")}, load_policy(), KEY)
-        self.parsed: list[int] = []  # rows of every frame that was parsed for a batch
+        self.parsed: list[tuple[str, int]] = []  # of every frame: parsed ahead or in its batch, and its rows
         self.batches: list[list[str]] = []  # files of every batch
         self.at_batch: dict[int, object] = {}
         self.settings = {"max_files": 2, "max_bytes": 2**20} | settings
@@ -60,7 +62,8 @@ class Stream:
 
         def parse_and_count(frame):
             rows = parse(frame)
-            self.parsed.append(rows.num_rows)
+            is_ahead = threading.current_thread().name.startswith("parse-ahead")
+            self.parsed.append(("ahead" if is_ahead else "batch", rows.num_rows))
             return rows
 
         ahead = ParseAhead(
@@ -99,7 +102,7 @@ def test_a_backlogs_batches_are_parsed_while_the_one_before_is_at_work(spark, tm
     )
     stream.run()
     assert [len(files) for files in stream.batches] == [2, 2, 2, 1]
-    assert stream.parsed == [2, 2, 2, 1]
+    assert stream.parsed == [("batch", 2), ("ahead", 2), ("ahead", 2), ("ahead", 1)]
     assert len({name for files in stream.batches for name in files}) == 7
 
 
@@ -111,14 +114,14 @@ def test_a_stream_that_goes_on_knows_what_it_has_read(spark, tmp_path):
     stream.land("d.jsonl", "e.jsonl", "f.jsonl", "g.jsonl", "h.jsonl")
     stream.run()
     assert stream.batches[2:] == [["d.jsonl", "e.jsonl"], ["f.jsonl", "g.jsonl"], ["h.jsonl"]]
-    assert stream.parsed == [2, 2, 1]
+    assert stream.parsed == [("batch", 2), ("ahead", 2), ("ahead", 1)]
 
 
 def test_nothing_is_parsed_ahead_of_a_stream_that_keeps_up(spark, tmp_path):
     stream = Stream(spark, tmp_path, max_files=8)
     stream.land("a.jsonl", "b.jsonl", "c.jsonl")
     stream.run()
-    assert stream.parsed == [3]
+    assert stream.parsed == [("batch", 3)]
 
 
 @pytest.mark.slow  # a query of its own
@@ -127,7 +130,7 @@ def test_files_of_one_moment_come_in_the_order_in_which_the_folder_lists_them(sp
     stream.land("a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl")
     stream.land(*(f"tie-{n}.jsonl" for n in range(6)), at=BEGIN + 60_000)
     stream.run()
-    assert stream.parsed == [3, 3, 3, 1]
+    assert stream.parsed == [("batch", 3), ("ahead", 3), ("ahead", 3), ("ahead", 1)]
 
 
 @pytest.mark.slow  # a query of its own
@@ -151,7 +154,8 @@ def test_where_a_guess_was_wrong_the_batch_is_parsed_as_it_is_and_after_two_ther
     monkeypatch.setattr(ParseAhead, "_next", lambda self, source: [guess])
     stream.run()
     assert [len(files) for files in stream.batches] == [2] * 5
-    assert len(stream.parsed) == 5 + 2
+    assert [how for how, _ in stream.parsed].count("ahead") == 2
+    assert [rows for how, rows in stream.parsed if how == "batch"] == [2] * 5
 
 
 def test_sources_are_told_apart_and_one_that_keeps_up_is_parsed_with_its_batch(spark, tmp_path):
@@ -170,7 +174,7 @@ def test_files_that_are_too_large_together_are_not_parsed_ahead(spark, tmp_path)
     stream = Stream(spark, tmp_path, max_bytes=100)
     stream.land("a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl")
     stream.run()
-    assert stream.parsed == [2, 2]
+    assert stream.parsed == [("batch", 2)] * 2
 
 
 def test_what_cannot_be_parsed_ahead_is_the_batchs_own_trouble(spark, tmp_path, monkeypatch):
@@ -178,7 +182,7 @@ def test_what_cannot_be_parsed_ahead_is_the_batchs_own_trouble(spark, tmp_path, 
     stream.land("a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl")
     monkeypatch.setattr(ParseAhead, "_next", lambda *_: 1 / 0)
     stream.run()
-    assert stream.parsed == [2, 2]
+    assert stream.parsed == [("batch", 2)] * 2
 
 
 class TestSparksLists:
@@ -201,6 +205,18 @@ class TestSparksLists:
         assert [(f.path.name, f.modified_ms) for f in listed_for(checkpoint, 0, 1)] == [("a b", 5), ("c", 6)]
         assert [f.path.name for f in listed_for(checkpoint, 0, 2)] == ["d"]
         assert {f.path.name for f in listed(checkpoint, 0)} == {"a b", "c", "d"}
+
+    def test_of_a_joined_list_only_the_end_is_read(self, checkpoint, monkeypatch):
+        log = checkpoint / "sources" / "0" / "1.compact"
+        old = '{"path":"file:///in/old%d","timestamp":1,"batchId":0}'
+        version, *lines = log.read_text().splitlines()
+        log.write_text("\n".join([version, *(old % n for n in range(500)), lines[-1]]))
+        (checkpoint / "offsets" / "0").write_text('v1\n{}\n{"logOffset":0}')
+        monkeypatch.setattr(file_log, "_BLOCK", 100)
+        lines = file_log._backwards(log)
+        monkeypatch.setattr(file_log, "_backwards", lambda _: lines)
+        assert [f.path.name for f in listed_for(checkpoint, 0, 1)] == ["c"]
+        assert sum(1 for _ in lines) == 499  # a line more than the batch has was read, and no other
 
     def test_a_batch_that_was_not_planned_has_none(self, checkpoint):
         assert last_entry(checkpoint, 0, 9) == last_entry(checkpoint, 7, 0) == -1
