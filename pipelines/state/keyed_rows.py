@@ -1,7 +1,7 @@
 """KeyedRows: an in-memory table that finds rows by integer keys in time that follows the keys, not the table.
 
-Rows live in a few immutable Arrow segments, each with a sorted copy of every indexed column. A batch adds one small
-segment and marks the rows that it replaces as dead; segments of similar size are merged, so their number stays
+Rows live in a few immutable Arrow segments, each with an index of its own for every indexed column. A batch adds one
+small segment and marks the rows that it replaces as dead; segments of similar size are merged, so their number stays
 logarithmic. Nothing here is a source of truth: it is rebuilt from the published tables.
 """
 
@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from pipelines.state.sorted_index import SortedIndex
 from transforms.grouped import in_schema
 from transforms.integers import distinct
 
@@ -25,8 +26,7 @@ _MERGE_FACTOR = 4
 @dataclass
 class _Segment:
     rows: pa.Table
-    sorted_keys: dict[str, np.ndarray]
-    order: dict[str, np.ndarray]
+    indexes: dict[str, SortedIndex]
     alive: np.ndarray
     dead_count: int = 0
 
@@ -80,13 +80,7 @@ class KeyedRows:
         values = distinct(values)
         found = []
         for number, segment in enumerate(self._segments):
-            keys, order = segment.sorted_keys[index], segment.order[index]
-            first = np.searchsorted(keys, values, "left")
-            count = np.searchsorted(keys, values, "right") - first
-            hit = count > 0
-            if not hit.any():
-                continue
-            rows = order[_ranges(first[hit], count[hit])]
+            rows = segment.indexes[index].find(values)
             rows = rows[segment.alive[rows]].astype(np.int64)
             found.append(rows | (number << _ROW_BITS))
         return np.concatenate(found) if found else np.empty(0, np.int64)
@@ -148,12 +142,8 @@ class KeyedRows:
 
     def _segment(self, rows: pa.Table) -> _Segment:
         rows = in_schema(rows.select(self.schema.names), self.schema).combine_chunks()
-        keys, order = {}, {}
-        for name in self.indexes:
-            column = numpy_of(rows.column(name))
-            by = np.argsort(column, kind="stable")
-            keys[name], order[name] = column[by], by.astype(np.int32)
-        return _Segment(rows, keys, order, np.ones(rows.num_rows, bool))
+        indexes = {name: SortedIndex(numpy_of(rows.column(name).chunk(0))) for name in self.indexes}
+        return _Segment(rows, indexes, np.ones(rows.num_rows, bool))
 
 
 def loaded(schema: pa.Schema, indexes: Iterable[str], rows: pa.Table) -> KeyedRows:
@@ -161,10 +151,3 @@ def loaded(schema: pa.Schema, indexes: Iterable[str], rows: pa.Table) -> KeyedRo
     held = KeyedRows(schema, indexes)
     held.load(rows)
     return held
-
-
-def _ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The concatenation of `first[i] … first[i] + count[i] - 1`."""
-    total = int(count.sum())
-    ends = np.cumsum(count)
-    return np.arange(total) - np.repeat(ends - count, count) + np.repeat(first, count)
