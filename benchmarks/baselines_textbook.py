@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from pyspark.sql import functions as F
 
 from pipelines.jars import resolve_jars
 from pipelines.java import find_java
+from pipelines.stop_signals import stop_signals
 
 NAMESPACES = ("user_id", "email", "phone", "device_id", "cookie_id")
 EVENT = (
@@ -201,8 +200,6 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("lake", type=Path)
     p.add_argument("--once", action="store_true")
     args = p.parse_args(argv)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     spark = session()
     spark.sparkContext.setLogLevel("ERROR")
     spark.sparkContext.setCheckpointDir(str(args.lake / "_graph"))
@@ -211,9 +208,10 @@ def main(argv: list[str] | None = None) -> int:
         Textbook(spark, args.lake).process
     )
     query = (writer.trigger(availableNow=True) if args.once else writer).start()
-    while query.isActive and not stop.wait(0.1):
-        pass
-    query.stop()
+    with stop_signals() as stop:
+        while query.isActive and not stop.wait(0.1):
+            pass
+        query.stop()
     spark.stop()
     return 0 if query.exception() is None else 1
 

@@ -23,9 +23,9 @@ from pyspark.sql import SparkSession
 from conf.jars import GRAPHFRAMES
 from conf.settings import load_settings
 from pipelines.cli.problems import Exit, reported
-from pipelines.cli.run import stop_signals
 from pipelines.jars import resolve_jars
 from pipelines.session import build_session
+from pipelines.stop_signals import stop_signals
 from pipelines.tables.lake import Lake, existing_lake
 from pipelines.tables.snapshot import Snapshot
 from pipelines.views import register_spark

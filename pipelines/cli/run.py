@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -20,6 +16,7 @@ from pipelines.batch.process import BatchReport
 from pipelines.cli.problems import Exit, reported
 from pipelines.session import build_session
 from pipelines.sources import ignored_names, parse_source
+from pipelines.stop_signals import stop_signals
 from pipelines.stream import run_stream
 
 
@@ -87,7 +84,7 @@ def stream(spark: SparkSession, settings: Settings, args: argparse.Namespace) ->
     progress = Progress(as_json=args.json)
     if not args.once:
         progress.say(f"streaming into {args.lake}; Ctrl-C stops cleanly")
-    with stop_signals() as stop:
+    with stop_signals() as stop:  # the running batch is finished and published, then the stream ends
         result = run_stream(
             spark,
             args.lake,
@@ -101,18 +98,6 @@ def stream(spark: SparkSession, settings: Settings, args: argparse.Namespace) ->
         )
     progress.done(result.batch_count, result.received_count, args.lake)
     return 0
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set: the running batch is finished and published, then the stream ends."""
-    stop = threading.Event()
-    before = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Progress:

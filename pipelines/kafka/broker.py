@@ -24,6 +24,7 @@ from conf.jars import BROKER_JARS
 from pipelines.jars import JarsUnavailable, resolve_jars
 from pipelines.java import JavaMissing, find_java
 from pipelines.kafka.gateway import kafka_gateway
+from pipelines.stop_signals import stop_signals
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
@@ -164,14 +165,16 @@ def main(argv: list[str] | None = None) -> int:
     if _accepts(args.port):
         print(f"port {args.port} is in use; choose another: make kafka ARGS='--port 9192'", file=sys.stderr)
         return 2
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    with stop_signals() as stop:
+        return _serve(args.port, topic, int(partitions or 1), stop)
+
+
+def _serve(port: int, topic: str, partitions: int, stop: threading.Event) -> int:
     folder = Path(tempfile.mkdtemp(prefix="stitchlake-kafka-"))
-    broker = Broker(folder, args.port)
+    broker = Broker(folder, port)
     try:
         broker.start()
-        _make_topic(broker.address, topic, int(partitions or 1))
+        _make_topic(broker.address, topic, partitions)
         print(
             f"Kafka is at {broker.address} with topic {topic}. In another terminal:\n"
             f"  .venv/bin/python -m pipelines.kafka.produce --to {broker.address}/{topic} FILE.jsonl…\n"
