@@ -58,9 +58,8 @@ def in_process(seed: int | None = None) -> list[Case]:
 
 
 def selection(cases: Sequence[Case], seed: int) -> list[Case]:
-    """A part in which every value of every dimension occurs, and every point with everything that can go with it but
-    tables and places; of those, every table of a batch's commits. As few as one finds by taking the best next, the
-    short ones first."""
+    """A part in which every value of every dimension occurs, and every table of a batch's commits. As few as one finds
+    by taking the best next, the short ones first."""
     left = random.Random(seed).sample(list(cases), len(cases))
     left.sort(key=lambda case: len(case.kills) + (case.kills[0].op not in ("stream 1", "decide")))
     covered: set[Any] = set()
@@ -77,7 +76,7 @@ def selection(cases: Sequence[Case], seed: int) -> list[Case]:
 def _combined(case: Case) -> frozenset[Any]:
     """What a selection has to have of a case."""
     features = case.features
-    combined = {*features.items()} | {(features["point"], features[n]) for n in ("others", "signal", "then")}
+    combined = {*features.items()}
     if features["point"].startswith("append"):
         combined.add(("append", features["table"]))
     return frozenset(combined)
