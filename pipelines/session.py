@@ -99,6 +99,12 @@ SETTINGS = (
         "saves 75 ms a batch; its renames are atomic on a local disk, and the offsets of record are in ops.batches",
         Scope.MACHINE,  # on an object store the default is the safe one
     ),
+    Setting(
+        "spark.sql.streaming.fileSource.log.cleanupDelay",
+        "1m",
+        "a checkpoint's lists of files are joined every ten batches; by default the single ones stay ten minutes",
+        Scope.MACHINE,  # the delay is for stores that show a new file late
+    ),
     # this machine
     Setting("spark.driver.bindAddress", "127.0.0.1", "nothing listens on the network", Scope.MACHINE),
     Setting("spark.driver.host", "127.0.0.1", "works without a network and behind a VPN", Scope.MACHINE),
