@@ -94,6 +94,12 @@ SETTINGS = (
     ),
     Setting("spark.python.worker.reuse", "true", "starting a Python worker takes longer than most batches"),
     Setting(
+        "spark.python.daemon.module",
+        "pipelines.worker_daemon",
+        "saves 0.3 s a task: a worker does not read archives of modules anew each time",
+        Scope.MACHINE,  # elsewhere the packages may reach workers only after their daemon has started
+    ),
+    Setting(
         "spark.sql.streaming.checkpointFileManagerClass",
         "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager",
         "saves 75 ms a batch; its renames are atomic on a local disk, and the offsets of record are in ops.batches",

@@ -173,9 +173,10 @@ def run_stream(
         )
         writer = writer.trigger(**trigger)
         patience = PATIENCE_ONCE_SECONDS if once else float("inf")
-        with closing(ahead), own_upkeep(processor, settings, on_trouble):
-            _through_outages(writer.start, processor, stop, patience if topics else 0, on_trouble)
-        processor.compact()
+        with closing(processor):
+            with closing(ahead), own_upkeep(processor, settings, on_trouble):
+                _through_outages(writer.start, processor, stop, patience if topics else 0, on_trouble)
+            processor.compact()
         return StreamResult(totals["batches"], totals["received"])
 
 
@@ -221,9 +222,9 @@ def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threadin
             except BaseException:
                 query.stop()
                 raise
+        processor.compact_if_due()
     if query.isActive:
-        with processor.between_batches():
-            processor.end()
+        processor.end()
         query.stop()
     is_refusal = processor.has_ended and processor.failure is None  # of a batch that came too late
     if (problem := query.exception()) is not None and not is_refusal:

@@ -15,9 +15,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
 
-from conf.table_spec import DELETED
+from conf.table_spec import DELETED, TableSpec
 from conf.tables import BATCHES, EVENTS, IDENTITY_LOG, PROFILES
+from pipelines.tables.data_files import files_with_more
 from pipelines.tables.lake import Lake
 from pipelines.tables.live_rows import UPDATED
 from pipelines.tables.snapshot import Snapshot
@@ -71,18 +74,26 @@ class GoldReader(threading.Thread):
     def _look(self) -> int:
         """See every batch that has been published since; returns the version of ops.batches."""
         table = self.lake.open(BATCHES)
-        rows = table.to_pyarrow_dataset().to_table(
-            columns=["batch_id", "kind", "table_versions"], filter=pc.field("batch_id") > self._last
-        )
-        for row in sorted(rows.to_pylist(), key=lambda r: r["batch_id"]):
-            self._last = row["batch_id"]
+        batches = self._rows(BATCHES, table, "batch_id", self._last, ["batch_id", "kind", "table_versions"])
+        for row in sorted(batches.to_pylist(), key=lambda r: r["batch_id"]):
             if row["kind"] == "batch":
-                version = dict(row["table_versions"])[PROFILES.hot.full_name]
-                hot = self.lake.open(PROFILES.hot, version).to_pyarrow_dataset()
-                is_new = (pc.field(UPDATED) == row["batch_id"]) & ~pc.field(DELETED)
-                persons = hot.to_table(columns=["canonical_id", "last_seen_at"], filter=is_new)
+                hot = self.lake.open(PROFILES.hot, dict(row["table_versions"])[PROFILES.hot.full_name])
+                seen = ["canonical_id", "last_seen_at", DELETED]
+                rows = self._rows(PROFILES.hot, hot, UPDATED, self._last, seen)
+                persons = rows.filter(pc.invert(rows[DELETED])).drop_columns([DELETED])
                 self.sights.append(Sight(row["batch_id"], time.time(), persons))
+            self._last = row["batch_id"]
         return table.version()
+
+    def _rows(
+        self, spec: TableSpec, table: DeltaTable, column: str, than: int, columns: list[str]
+    ) -> pa.Table:
+        """The rows in which `column` is greater than that, read from the files that may have any."""
+        folder = self.lake.table_path(spec)
+        files = [str(folder / path) for path in files_with_more(table, column, than)]
+        if not files:
+            return spec.arrow.empty_table().select(columns)
+        return ds.dataset(files, schema=spec.arrow).to_table(columns=columns, filter=pc.field(column) > than)
 
 
 @dataclass(frozen=True)

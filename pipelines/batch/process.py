@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,16 +22,10 @@ from pyspark.sql import DataFrame
 from conf.policy import Policy
 from conf.settings import Settings
 from conf.table_spec import TableSpec
-from conf.tables import (
-    ALL,
-    BATCHES,
-    BRONZE_EVENTS,
-    EVENTS,
-    QUARANTINE,
-    UPSERTED,
-)
+from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
 from pipelines.batch import rows
 from pipelines.batch.activity import Active, cut_activity, fold_activity
+from pipelines.batch.compacting import Compacting
 from pipelines.batch.contract import Attempt
 from pipelines.batch.derived import derived_rows
 from pipelines.batch.earlier import PublishedEvents, kinds_after, last_published_of
@@ -45,7 +40,6 @@ from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from pipelines.state.open_state import OpenState
 from pipelines.state.table_state import TableState
-from pipelines.tables.compaction import compact_files, compact_hot
 from pipelines.tables.fence import require_as_left
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
@@ -111,9 +105,8 @@ class BatchProcessor:
         self.topic_ids = topic_ids or {}
         self.state: LakeState | None = None
         self.failure: Exception | None = None
-        self._one_at_a_time, self._has_ended = threading.Lock(), False
-        self._compacted_at = time.monotonic()
-        self._hot_rows = 0
+        self._one_at_a_time, self._has_ended = threading.RLock(), False
+        self._compacting = Compacting(lake, writer, settings)
         self._last_batch_id = 0
         self._done_stream_batch_id = -1
         self._earlier = PublishedEvents(lake)
@@ -138,9 +131,9 @@ class BatchProcessor:
             if self._has_ended:
                 raise StreamEnded("the stream has ended; the next one begins with this batch")
             try:
+                self._require_compacted()
                 self._process(parsed, stream_batch_id)
-                if self._is_compaction_due():
-                    self._compact()
+                self._begin_compaction()
             except Exception as e:
                 self.failure = e
                 raise
@@ -150,16 +143,28 @@ class BatchProcessor:
         """The last published batch that this processor knows of."""
         return self._last_batch_id
 
-    def between_batches(self) -> threading.Lock:
-        """Held as a context manager: no batch runs meanwhile."""
-        return self._one_at_a_time
+    @contextmanager
+    def between_batches(self) -> Iterator[None]:
+        """No batch runs meanwhile, and no compaction."""
+        while True:
+            self._compacting.wait()
+            with self._one_at_a_time:
+                if not self._compacting.is_running:
+                    yield
+                    return
 
     def end(self) -> None:
-        """Refuse every batch from now on. For whoever holds `between_batches`.
+        """Refuse every batch from now on, once the running one is published.
 
-        Spark waits for a batch that has come when it is told to stop, so nobody may hold that lock then.
+        Spark waits for a batch that has come when it is told to stop, so nobody may keep batches from running then.
         """
-        self._has_ended = True
+        with self._one_at_a_time:
+            self._has_ended = True
+
+    def close(self) -> None:
+        """Wait for what is running beside the batches. Nothing is done after that."""
+        self._compacting.wait()
+        self._pool.shutdown()
 
     @property
     def has_ended(self) -> bool:
@@ -207,7 +212,7 @@ class BatchProcessor:
             derived = derived_rows(identified, active, state, intent)
             attempt.start(derived)
             attempt.finish()
-        self._hot_rows += sum(table.num_rows for spec, table in derived.items() if spec.is_hot)
+        self._compacting.count(sum(table.num_rows for spec, table in derived.items() if spec.is_hot))
         state.event_keys.replace(np.empty(0, np.int64), found.keys)
         offsets = self.offsets_after(received, self._offsets)
         with steps("publish"):
@@ -300,31 +305,55 @@ class BatchProcessor:
 
         Not while a batch is half-written: this would publish what there is of it.
         """
-        with self._one_at_a_time:
-            self.ready_state()
-            if self._last_batch_id and not pending_intent(self.lake.path / INTENT, self._last_batch_id):
+        with self.between_batches():
+            if self._is_whole():
                 self._compact()
 
-    def _is_compaction_due(self) -> bool:
-        old = time.monotonic() - self._compacted_at > self.settings.compact_every_seconds
-        return self._hot_rows > 0 and (old or self._hot_rows > self.settings.compact_from_hot_rows)
+    def compact_if_due(self) -> None:
+        """For a stream that has nothing to read; while there are batches, they see to it."""
+        if self._compacting.is_due and self._one_at_a_time.acquire(blocking=False):
+            try:
+                if self.failure is None:
+                    self._begin_compaction()
+            except Exception as e:
+                self._compacting.failure = e  # the next batch says so
+            finally:
+                self._one_at_a_time.release()
+
+    def _begin_compaction(self) -> None:
+        if self._compacting.is_due and not self._compacting.is_running:
+            require_as_left(self.lake, self._versions)  # it folds in whatever is in the hot parts
+            self._compacting.begin(self._last_batch_id, self._end_compaction)
+
+    def _end_compaction(self, upto_batch_id: int, steps: Steps) -> None:
+        """Of one that ran beside the batches."""
+        with self._one_at_a_time:
+            if self._is_whole():
+                self._publish_compaction(upto_batch_id, steps)
+
+    def _require_compacted(self) -> None:
+        """What has gone wrong beside the batches stops them."""
+        failure, self._compacting.failure = self._compacting.failure, None
+        if failure is not None:
+            raise failure
+
+    def _is_whole(self) -> bool:
+        """Whether something is published, and no batch half-written."""
+        self.ready_state()
+        return bool(self._last_batch_id) and not pending_intent(self.lake.path / INTENT, self._last_batch_id)
 
     def _compact(self) -> None:
+        require_as_left(self.lake, self._versions)
+        steps = self._compacting.fold(self._last_batch_id, self._pool.map)
+        self._publish_compaction(self._last_batch_id, steps)
+
+    def _publish_compaction(self, upto_batch_id: int, steps: Steps) -> None:
         """Base first, then hot: readers of both see the same rows at every moment. Repeating it is harmless."""
         batch_id = self._last_batch_id + 1
         txn = Txn(f"{self.stream}:compaction", batch_id)
-        steps = Steps()
-        left = require_as_left(self.lake, self._versions)  # it folds in whatever is in the hot parts
-        with steps("compact"):
-            list(
-                self._pool.map(
-                    lambda spec: compact_hot(self.lake, spec, self._last_batch_id, self.writer), UPSERTED
-                )
-            )
-        with steps("compact_files"):
-            for spec in ALL:
-                compact_files(self.lake, spec)
-        self._versions = require_as_left(self.lake, left)
+        with steps("forget"):
+            self._compacting.forget(upto_batch_id, self._pool.map)
+        self._versions = require_as_left(self.lake, self._versions)
         # Held against what is published, not against what this process found: a compaction that was killed just before
         # its row has moved the versions already, and nothing would be left to do and nothing published.
         if _but_batches(self._versions) != _but_batches(self._published_versions):
@@ -336,7 +365,6 @@ class BatchProcessor:
             attempt.publish(compaction_row(publication))
             self._last_batch_id = batch_id
             self._published_versions = dict(publication.table_versions)
-        self._compacted_at, self._hot_rows = time.monotonic(), 0
 
     # -- what a batch of another kind does otherwise ---------------------------------------------------------------
 

@@ -54,12 +54,21 @@ def compact_hot(lake: Lake, spec: TableSpec, upto_batch_id: int, writer: TableWr
 
     The order matters: hot rows go only when the base has them, so a reader sees the same rows at every moment.
     """
+    base_version = fold_hot(lake, spec, upto_batch_id, writer)
+    return Compacted(base_version, forget_folded(lake, spec, upto_batch_id, writer))
+
+
+def fold_hot(lake: Lake, spec: TableSpec, upto_batch_id: int, writer: TableWriter) -> int:
+    """The first half of `compact_hot`; the base's version. Later batches may write hot rows meanwhile."""
     if spec.write != "upsert":
         raise SpecError(f"{spec.full_name} is not upserted and has no hot part")
-    if lake.open(spec.hot).count() == 0:
-        return Compacted(lake.version(spec), lake.version(spec.hot))
-    base_version = writer.fold(spec, upto_batch_id)
-    return Compacted(base_version, writer.forget_hot(spec, upto_batch_id))
+    return writer.fold(spec, upto_batch_id) if lake.open(spec.hot).count() else lake.version(spec)
+
+
+def forget_folded(lake: Lake, spec: TableSpec, upto_batch_id: int, writer: TableWriter) -> int:
+    """The second half, where no batch is writing; the hot part's version."""
+    is_empty = lake.open(spec.hot).count() == 0
+    return lake.version(spec.hot) if is_empty else writer.forget_hot(spec, upto_batch_id)
 
 
 def compact_files(

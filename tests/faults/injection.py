@@ -142,6 +142,7 @@ def injected(faults: Faults) -> Iterator[None]:
             replacement = make(getattr(target, name))
             stack.enter_context(mock.patch.object(target, name, replacement))
 
+        import pipelines.batch.compacting as compacting
         import pipelines.batch.process as process
         import pipelines.rebuild.attempt as attempt
         import pipelines.rebuild.rebuild as rebuild
@@ -152,7 +153,7 @@ def injected(faults: Faults) -> Iterator[None]:
             for name in ("append", "fold", "forget_hot"):
                 put(writer, name, lambda call, name=name: around.write(call, name.removesuffix("_hot")))
         put(process, "record_intent", around.intent)
-        for module in (process, rebuild, pause):
+        for module in (compacting, rebuild, pause):
             put(module, "compact_files", around.optimize)
         put(rebuild, "replace_rows", around.replacement)
         put(upkeep, "vacuum", around.vacuum)

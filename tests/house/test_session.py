@@ -68,6 +68,21 @@ def test_functions_on_arrow_run_in_this_interpreter(spark) -> None:
     assert {row[0] for row in spark.range(4).select(where("id")).collect()} == {sys.executable}
 
 
+def test_workers_import_from_no_archive(spark) -> None:
+    """Seen to fail with Spark's own daemon: two zips and a jar, read anew for every task."""
+
+    def places(batches):
+        import sys
+
+        import pyarrow as pa
+
+        for _ in batches:
+            yield pa.record_batch([pa.array(sys.path)], names=["place"])
+
+    rows = spark.range(1).mapInArrow(places, "place string").collect()
+    assert [row.place for row in rows if Path(row.place).is_file()] == []
+
+
 def test_instants_are_utc(spark) -> None:
     assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
     assert spark.sql("SELECT string(timestamp_micros(0))").first()[0] == "1970-01-01 00:00:00"
