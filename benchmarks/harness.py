@@ -7,9 +7,11 @@ import contextlib
 import os
 import platform
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -110,6 +112,7 @@ def conditions(scale: Scale, load_before: float) -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load_before": round(load_before, 2),
         "load_after": round(os.getloadavg()[0], 2),
+        "loop_ms": round(_loop_ms(), 1),
         "on": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
         "java": _java_version(),
@@ -122,6 +125,17 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
+
+
+def _loop_ms() -> float:
+    """What a million turns of an empty loop take: machines that are shared are not as fast at all times."""
+    seconds = []
+    for _ in range(9):
+        started = time.perf_counter()
+        for _ in range(1_000_000):
+            pass
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds) * 1e3
 
 
 def _java_version() -> str:
