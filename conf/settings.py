@@ -49,7 +49,7 @@ class Settings:
     # So much of the next batch's files is parsed while a batch is published, if the stream is behind. 0: nothing is.
     parse_ahead_bytes: int = 256 * 2**20
     trigger_seconds: float = 0.2
-    # gold.profiles the table is about this old at most; after a compaction that took long, four times as long is rest.
+    # gold.profiles the table is about this old at most; a compaction is followed by four times its own length of rest.
     compact_every_seconds: float = 60.0
     compact_from_hot_rows: int = 1_500_000  # a backlog is folded in every minute, and not every other batch
     upkeep_every_hours: float = 1.0  # a running stream's own upkeep; 0: never, somebody else sees to it

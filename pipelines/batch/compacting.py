@@ -23,7 +23,8 @@ from pipelines.tables.lake import Lake
 from pipelines.tables.writer import TableWriter
 
 # A lake that takes minutes to fold is not folded all the time: its readers have the hot parts, its batches a core.
-REST_PER_SECOND = 4.0
+# Seconds of rest for each second that the last one took, while hot rows are few and while they are many.
+REST, SHORT_REST = 4.0, 1.0
 Each = Callable[[Callable[[TableSpec], int], tuple[TableSpec, ...]], Iterable[int]]
 
 
@@ -33,7 +34,7 @@ class Compacting:
     def __init__(self, lake: Lake, writer: TableWriter, settings: Settings) -> None:
         self._lake, self._writer, self._settings = lake, writer, settings
         self._rows = 0
-        self._due_at = time.monotonic() + settings.compact_every_seconds
+        self._may_from, self._due_at = 0.0, time.monotonic() + settings.compact_every_seconds
         self._is_idle = threading.Event()
         self._is_idle.set()
         self.failure: BaseException | None = None
@@ -44,8 +45,8 @@ class Compacting:
 
     @property
     def is_due(self) -> bool:
-        is_old = time.monotonic() > self._due_at
-        return self._rows > 0 and (is_old or self._rows > self._settings.compact_from_hot_rows)
+        now, are_many = time.monotonic(), self._rows > self._settings.compact_from_hot_rows
+        return self._rows > 0 and now > (self._may_from if are_many else self._due_at)
 
     @property
     def is_running(self) -> bool:
@@ -94,5 +95,6 @@ class Compacting:
         list(each(lambda spec: forget_folded(self._lake, spec, upto_batch_id, self._writer), UPSERTED))
 
     def _rest_after(self, seconds: float) -> None:
-        rest = max(self._settings.compact_every_seconds, seconds * REST_PER_SECOND)
-        self._due_at = time.monotonic() + rest
+        now = time.monotonic()
+        self._may_from = now + seconds * SHORT_REST
+        self._due_at = now + max(self._settings.compact_every_seconds, seconds * REST)

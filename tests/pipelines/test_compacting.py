@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from conf.settings import load_settings
 from conf.table_spec import TableSpec
 from conf.tables import BATCHES, PROFILES, SESSIONS, UPSERTED
+from pipelines.batch.compacting import Compacting
 from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
@@ -63,6 +65,7 @@ class Gates(DirectLake):
         self.gated = self.writer = Gated(self.lake)
         processor = super().new_processor()
         processor.writer = processor._compacting._writer = self.gated
+        processor._compacting._rest_after = lambda seconds: None
         return processor
 
     def gates(self) -> Iterator[str]:
@@ -240,3 +243,24 @@ def test_without_batches_it_comes_when_it_is_due(tmp_path: Path) -> None:
     world.processor._compacting._due_at = 0.0
     world.processor.compact_if_due()
     assert not world.processor._compacting.is_running  # nothing has been written since
+
+
+def test_one_that_takes_long_is_followed_by_a_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(load_settings(), compact_every_seconds=60.0, compact_from_hot_rows=1_000)
+    lake, clock = Lake(tmp_path), [100.0]
+    monkeypatch.setattr("pipelines.batch.compacting.time.monotonic", lambda: clock[0])
+    compacting = Compacting(lake, DeltaRsWriter(lake), settings)
+
+    def due_after(seconds: float, rows: int) -> float:
+        """When the next one is due after one that took so long, and so many rows were written since."""
+        compacting._rest_after(seconds)
+        compacting._rows, ended, waited = rows, clock[0], 0.0
+        while not compacting.is_due:
+            clock[0] += 0.5
+            waited = clock[0] - ended
+        return waited
+
+    assert due_after(2.0, 10) == pytest.approx(60.5)
+    assert due_after(2.0, 1_001) == pytest.approx(2.5)
+    assert due_after(100.0, 10) == pytest.approx(400.5)
+    assert due_after(100.0, 1_001) == pytest.approx(100.5)
