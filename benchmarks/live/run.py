@@ -17,7 +17,7 @@ from benchmarks.live.reader import Freshness, GoldReader, freshness_of
 from benchmarks.live.stream import Stream
 from benchmarks.live.world import arrive, make_world
 from benchmarks.measured import percentile
-from conf.tables import EVENTS
+from conf.tables import BATCHES, EVENTS
 from pipelines.tables.snapshot import Snapshot
 
 # Small files land five times a second, so a batch must be allowed more of them than the eight that suit large ones.
@@ -117,7 +117,7 @@ def run_live(
     lost = sum(p.produced_count for p in (producer, *others)) - _live_count(snapshot, sights[0].batch_id)
     unseen = exact_events(snapshot, world.truth, sights[0].batch_id) - set(freshness.event_id.tolist())
     assert not unseen, f"{len(unseen):,} events of people who are certain were never in sight"
-    return LiveRun(producer, freshness, snapshot, reports, _catching_up(reports, world.history_count), lost)
+    return LiveRun(producer, freshness, snapshot, reports, _catching_up(snapshot, world.history_count), lost)
 
 
 def _live_count(snapshot: Snapshot, from_batch: int) -> int:
@@ -125,13 +125,15 @@ def _live_count(snapshot: Snapshot, from_batch: int) -> int:
     return int((batches >= from_batch).sum())
 
 
-def _catching_up(reports: Sequence[Mapping[str, Any]], history_count: int) -> float:
-    """Events a second of history, by the time that its batches took; without the first one, which warms up."""
-    done, batches = 0, []
-    for report in reports:
-        if done >= history_count:
-            break
-        done += report["received"]
-        batches.append(report)
-    counted = batches[1:] or batches
-    return sum(b["received"] for b in counted) / sum(b["seconds"] for b in counted)
+def _catching_up(snapshot: Snapshot, history_count: int) -> float:
+    """Events of history a second, from the first batch that is published to the last: by the clock, for a batch may be
+    parsed while the one before it is published. Of one batch alone, from its start."""
+    columns = ["batch_id", "received_count", "started_at", "published_at"]
+    batches = snapshot.arrow(BATCHES, columns).to_pandas().sort_values("batch_id")
+    batches = batches[batches["received_count"] > 0]
+    batches = batches[batches["received_count"].cumsum() <= history_count]
+    first, last = batches.iloc[0], batches.iloc[-1]
+    if len(batches) == 1:
+        return history_count / (last["published_at"] - first["started_at"]).total_seconds()
+    seconds = (last["published_at"] - first["published_at"]).total_seconds()
+    return int(batches["received_count"].iloc[1:].sum()) / seconds

@@ -21,7 +21,7 @@ from transforms.instants import instant
 
 EVENTS_PER_PERSON = 12
 TIME = re.compile(rb'"timestamp":("[^"]*"|[0-9.eE+-]+)')
-_ID = re.compile(rb'"event_id":"([^"]*)"')
+_ID = re.compile(rb'"event_id":"([^"\n]*)"')  # within its line: one that was cut off has no end
 
 
 class LiveEvent:

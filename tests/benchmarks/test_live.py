@@ -6,10 +6,12 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from benchmarks.hub import hub_event
@@ -104,6 +106,15 @@ def test_live_events_are_new_valid_and_as_of_the_time_they_are_made(world):
     ids = Counter(e["event_id"] for e in events)
     assert max(ids.values()) == 1
     assert not any(b'"%s"' % e.encode() in line for e in list(ids)[:20] for line in known)
+
+
+def test_a_record_that_was_cut_off_within_its_id_hides_no_other(tmp_path):
+    """Seen to fail: the next line's event was taken for new, and a spike of 690,000 events had lost one."""
+    history, later = tmp_path / "history.jsonl", tmp_path / "later.jsonl"
+    history.write_bytes(b'{"event_id":"cut\n{"event_id":"known","timestamp":1}\n')
+    later.write_bytes(b'{"event_id":"known","timestamp":1}\n{"event_id":"new","timestamp":2}\n')
+    truth = SimpleNamespace(events=pa.table({"event_id": ["known", "new"]}))
+    assert list(first_copies([history], [later], truth)) == [b'{"event_id":"new","timestamp":2}']
 
 
 @pytest.mark.thorough
