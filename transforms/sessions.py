@@ -19,13 +19,22 @@ from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.tables.silver import SESSIONS
 from transforms.grouped import LATEST, Flags, Longs, changes, conformed, in_schema, longs, nullable, previous
 from transforms.integers import is_in, union
-from transforms.spans import EVENT_COLUMNS, FROM_EVENT, NO_USER, Pools, Units, measures, span_array, units_of
+from transforms.spans import (
+    EVENT_COLUMNS,
+    FROM_EVENT,
+    NO_USER,
+    Pools,
+    Units,
+    measures,
+    span_counts,
+    stored_spans,
+    units_of,
+)
 
 _AT = pa.timestamp("us", tz="UTC")
 _EMPTY = blake2b(digest_size=8)
@@ -175,7 +184,7 @@ def _assemble(
     starts, signs_in = np.zeros(len(order), np.bool_), np.zeros(len(order), np.bool_)
     starts[is_head], signs_in[is_head] = _cuts(units.take(order[is_head]), gap_us)
 
-    is_changed = _changed(units.session[order], starts, longs(pc.list_value_length(existing["spans"])))
+    is_changed = _changed(units.session[order], starts, span_counts(existing))
     gone = union(units.session[order][is_changed], units.session[broken])
     order, is_head = order[is_changed], is_head[is_changed]
     starts, signs_in = starts[is_changed], signs_in[is_changed]
@@ -190,8 +199,7 @@ def _assemble(
     session_of_span = np.cumsum(starts[span_starts]) - 1
     session_of_unit = np.where(span_of_unit >= 0, np.append(session_of_span, -1)[span_of_unit], -1)
 
-    span_values = span_array(spans, pools, pools.platforms_of(span_of_unit, len(span_starts)))
-    span_ends = pa.array(np.append(session_starts, len(span_starts)), pa.int32())
+    platforms_of_spans = pools.platforms_of(span_of_unit, len(span_starts))
     shared = measures(sessions, pools)
     ids = session_ids(sessions.anchor, sessions.start_at, shared["start_event_id"])
     has_user = sessions.user != NO_USER
@@ -204,7 +212,7 @@ def _assemble(
         "owner_node_id": pa.array(np.where(has_user, sessions.user, sessions.anchor)),
         "is_anonymous": pa.array(~has_user),
         "platforms": pools.platforms_of(session_of_unit, len(session_starts)),
-        "spans": pa.ListArray.from_arrays(span_ends, span_values, type=SESSIONS.arrow.field("spans").type),
+        "spans": stored_spans(spans, pools, platforms_of_spans, session_starts),
         "updated_batch_id": pa.array(np.full(len(ids), batch_id, np.int64)),
     }
     upserts = pa.Table.from_arrays([columns[n] for n in SESSIONS.names], schema=SESSIONS.arrow)

@@ -4,6 +4,8 @@
     session     └───────────────┬───────────┘
     spans       └─ span 1 ─────┘└─ span 2 ──┘            every aggregate is a merge of the spans'
 
+Most sessions are one span, and then its aggregates are the session's: it is not stored a second time.
+
 Units of one anchor never overlap, except for events that fall inside a span and change nothing in it but its sums.
 """
 
@@ -35,13 +37,13 @@ EVENT_COLUMNS = (
     "tenant", "event_id", "event_type", "event_at", "platform", "user_node_id", "anchor_node_id",
     "touch_source", "touch_medium", "touch_campaign", "touch_referrer",
 )  # fmt: skip
-SESSION_COLUMNS = ("tenant", "session_id", "anchor_node_id", "spans")
 NO_USER = 0  # a node_id is never 0
 FROM_EVENT = -1
 _NO_FIRST_TOUCH, _NO_LAST_TOUCH = LATEST, -1
 _INSTANT = SESSIONS.arrow.field("start_at").type
 _PLATFORMS = SESSIONS.arrow.field("platforms").type
 _SPAN = SESSIONS.arrow.field("spans").type.value_type
+SESSION_COLUMNS = ("tenant", "session_id", "anchor_node_id", "spans", *(f.name for f in _SPAN))
 _TOUCH = SESSIONS.arrow.field("first_touch").type
 
 
@@ -136,11 +138,9 @@ def units_of(events: pa.Table, sessions: pa.Table) -> tuple[Units, Pools]:
     events = conformed(events, EVENTS.arrow, EVENT_COLUMNS)
     sessions = conformed(sessions, SESSIONS.arrow, SESSION_COLUMNS)
     n = events.num_rows
-    spans = whole(sessions["spans"])
-    session = np.repeat(np.arange(sessions.num_rows), longs(pc.list_value_length(spans)))
-    flat = spans.flatten()
-    span = dict(zip((f.name for f in _SPAN), flat.flatten(), strict=True))
-    m = len(flat)
+    session, spans = _spans_of(sessions)
+    span = dict(zip((f.name for f in _SPAN), spans.flatten(), strict=True))
+    m = len(spans)
 
     at = longs(events["event_at"])
     event_type = whole(events["event_type"])
@@ -204,6 +204,37 @@ def units_of(events: pa.Table, sessions: pa.Table) -> tuple[Units, Pools]:
     return units, pools
 
 
+def span_counts(sessions: pa.Table) -> Longs:
+    """How many spans each session has, itself included where it is the only one."""
+    return np.maximum(longs(pc.list_value_length(whole(sessions["spans"]))), 1)
+
+
+def _spans_of(sessions: pa.Table) -> tuple[Longs, pa.Array]:
+    """(row of its session, span) of every span."""
+    lists = whole(sessions["spans"])
+    stored = longs(pc.list_value_length(lists))
+    whole_ones = np.flatnonzero(stored == 0)
+    columns = [whole(sessions[f.name]).take(pa.array(whole_ones)) for f in _SPAN]
+    session = np.concatenate((np.repeat(np.arange(len(stored)), stored), whole_ones))
+    spans = [lists.flatten(), pa.StructArray.from_arrays(columns, fields=list(_SPAN))]
+    return session, pa.concat_arrays(spans)
+
+
+def stored_spans(spans: Units, pools: Pools, platforms: pa.Array, session_starts: Longs) -> pa.Array:
+    """The list of each session's spans; `session_starts`: the first span of each."""
+    count = np.diff(np.append(session_starts, len(platforms)))
+    rows = np.flatnonzero(np.repeat(count > 1, count))
+    ends = pa.array(np.append(0, np.cumsum(np.where(count > 1, count, 0))), pa.int32())
+    taken = spans.take(rows)
+    columns = {
+        "user_node_id": nullable(taken.user, pa.int64(), NO_USER),
+        "platforms": platforms.take(pa.array(rows)),
+        **measures(taken, pools),
+    }
+    values = pa.StructArray.from_arrays([columns[f.name] for f in _SPAN], fields=list(_SPAN))
+    return pa.ListArray.from_arrays(ends, values, type=SESSIONS.arrow.field("spans").type)
+
+
 def _event_touches(events: pa.Table) -> tuple[Longs, pa.Array]:
     """Rows of the events that have a campaign or a referrer, and these as touches."""
     columns = [whole(events[f"touch_{name}"]) for name in ("source", "medium", "campaign", "referrer")]
@@ -217,16 +248,6 @@ def _span_touches(touches: pa.Array) -> tuple[Longs, pa.Array]:
     """Rows that have a touch, and these touches."""
     rows = np.flatnonzero(flags(touches.is_valid()))
     return rows, touches.take(pa.array(rows))
-
-
-def span_array(spans: Units, pools: Pools, platforms: pa.Array) -> pa.Array:
-    """Merged units as the structs that a session row carries."""
-    columns = {
-        "user_node_id": nullable(spans.user, pa.int64(), NO_USER),
-        "platforms": platforms,
-        **measures(spans, pools),
-    }
-    return pa.StructArray.from_arrays([columns[f.name] for f in _SPAN], fields=list(_SPAN))
 
 
 def measures(units: Units, pools: Pools) -> dict[str, pa.Array]:

@@ -147,7 +147,8 @@ SESSIONS = TableSpec(
         ColumnSpec(
             "spans",
             f"array<{SPAN}>",
-            "the session's parts that no late event can separate: an anonymous beginning, and the rest",
+            "the session's parts that no late event can separate: an anonymous beginning, and the rest; none where the "
+            "session is all one part",
         ),
         c.UPDATED_BATCH_ID,
     ),

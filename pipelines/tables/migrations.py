@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from deltalake import CommitProperties, Transaction
 
 from conf.table_spec import TableSpec
-from conf.tables import BATCHES, EVENTS, QUARANTINE
+from conf.tables import BATCHES, EVENTS, QUARANTINE, SESSIONS
 from pipelines.tables.delta_rs_writer import AFTER_COMMIT, PARQUET
 from pipelines.tables.fence import OWN_COMMIT
 from pipelines.tables.lake import Lake
@@ -37,11 +37,22 @@ def places_in_records(lake: Lake) -> None:
     _fill(lake, 2, BATCHES, "record_count", "received_count")
 
 
+def sessions_of_one_span(lake: Lake) -> None:
+    """Format 3 keeps no spans of a session that is all one, for they say what the session says. Before, it kept them."""
+    for spec in (SESSIONS, SESSIONS.hot):
+        _update(lake, 3, spec, "spans", "array_pop_front(spans)", "array_length(spans) = 1")
+
+
 def _fill(lake: Lake, to_format: int, spec: TableSpec, column: str, value: str) -> None:
-    """Give `column` the SQL expression `value` where it has none. The commit says that it is this program's."""
+    """Give `column` the SQL expression `value` where it has none."""
+    _update(lake, to_format, spec, column, value, f"{column} IS NULL")
+
+
+def _update(lake: Lake, to_format: int, spec: TableSpec, column: str, value: str, where: str) -> None:
+    """Give `column` the SQL expression `value`. The commit says that it is this program's."""
     lake.open(spec).update(
         updates={column: value},
-        predicate=f"{column} IS NULL",
+        predicate=where,
         writer_properties=PARQUET,
         commit_properties=CommitProperties(
             custom_metadata=OWN_COMMIT,
@@ -51,4 +62,7 @@ def _fill(lake: Lake, to_format: int, spec: TableSpec, column: str, value: str) 
     )
 
 
-IN_ORDER = (Migration(2, "places_in_records", places_in_records),)
+IN_ORDER = (
+    Migration(2, "places_in_records", places_in_records),
+    Migration(3, "sessions_of_one_span", sessions_of_one_span),
+)

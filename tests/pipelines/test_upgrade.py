@@ -23,6 +23,7 @@ from conf.tables import (
     MIGRATIONS,
     PROFILES,
     QUARANTINE,
+    SESSIONS,
 )
 from pipelines import upgrade
 from pipelines.batch.intent import INTENT, Intent, IntentConflict, record_intent
@@ -40,6 +41,7 @@ from tests.pipelines.old_lake import part, tree
 
 pytestmark = pytest.mark.thorough  # whole lakes; left to the whole run
 
+ALL_MIGRATIONS = [(1, 2, "places_in_records"), (2, 3, "sessions_of_one_span")]
 OLD_STREAM = "0123456789abcdef0123456789abcdef"
 
 
@@ -61,7 +63,9 @@ def ids(lake: Lake, spec: TableSpec, column: str) -> set[int]:
 def test_the_old_lake_and_a_new_one_end_alike(old: Lake, tmp_path: Path) -> None:
     """Fails without the migration (silver.quarantine's keys), and failed while the offsets of record were looked for
     with a filter that finds every row of a file without the column."""
-    assert upgraded(old) == [f"the lake {old.path} is brought to format 2 (places_in_records) …"]
+    assert upgraded(old) == [
+        f"the lake {old.path} is brought to format {number} ({name}) …" for _, number, name in ALL_MIGRATIONS
+    ]
     assert upgraded(old) == []
     before = ids(old, PROFILES, "canonical_id")
     new = DriverLake(tmp_path / "new")
@@ -75,9 +79,10 @@ def test_the_old_lake_and_a_new_one_end_alike(old: Lake, tmp_path: Path) -> None
         world.processor.compact()
     assert differences(state_of(old), state_of(new.lake)) == []
     assert before <= ids(old, PROFILES, "canonical_id") | ids(old, IDENTITY_REDIRECTS, "retired_canonical_id")
-    assert recorded(old) == [(1, 2, "places_in_records")]
+    assert recorded(old) == ALL_MIGRATIONS
     batches = published(old).arrow(BATCHES).sort_by("batch_id").to_pylist()
-    assert [b["kind"] for b in batches[:5]] == ["batch", "batch", "compaction", "batch", "migration"]
+    kinds = ["batch", "batch", "compaction", "batch", "migration", "migration"]
+    assert [b["kind"] for b in batches[:6]] == kinds
     assert all(b["record_count"] == b["received_count"] for b in batches)
 
 
@@ -89,10 +94,12 @@ def test_a_migration_changes_what_it_says_and_nothing_else(old: Lake) -> None:
     now = state_of(old) | {BATCHES: published(old).arrow(BATCHES)}
     now[BATCHES] = now[BATCHES].filter(pc.field("kind") != "migration")
     for spec in ALL:
-        names = [n for n in spec.names if n not in ("record_position", "record_count")]
+        names = [n for n in spec.names if n not in ("record_position", "record_count", "spans")]
         assert _sorted(now[spec], names) == _sorted(was[spec], names), spec.full_name
     assert now[QUARANTINE]["record_position"].to_pylist() == [0] * now[QUARANTINE].num_rows
     assert now[EVENTS]["record_position"].to_pylist() == [0] * now[EVENTS].num_rows
+    assert was[SESSIONS]["spans"].to_pylist() != now[SESSIONS]["spans"].to_pylist()
+    assert all(len(spans) != 1 for spans in now[SESSIONS]["spans"].to_pylist())
     # A batch that the old program has published is still known to every table.
     assert transactions == {
         spec: old.open(spec).transaction_version(OLD_STREAM) for spec in with_hot_parts(ALL)
@@ -116,7 +123,7 @@ class Killed(BaseException):
     """Nothing catches it, as nothing catches SIGKILL."""
 
 
-STEPS = ("create_missing", "fill 1", "fill 2", "fill 3", "_publish", "_record")
+STEPS = ("create_missing", *(f"update {n}" for n in range(1, 6)), "_publish", "_record")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -125,8 +132,8 @@ def test_an_upgrade_killed_anywhere_is_completed_by_the_next_start(
 ) -> None:
     """Killed just before each step. Fails where a migration is put on record before it is applied or published."""
     with monkeypatch.context() as killing:
-        if step.startswith("fill"):
-            _kill(killing, migrations, "_fill", int(step[-1]))
+        if step.startswith("update"):
+            _kill(killing, migrations, "_update", int(step[-1]))
         elif step == "create_missing":
             _kill(killing, Lake, step)
         else:
@@ -135,10 +142,10 @@ def test_an_upgrade_killed_anywhere_is_completed_by_the_next_start(
             upgraded(old)
     assert published(old).arrow(EVENTS).num_rows == fresh[EVENTS].num_rows  # what readers see meanwhile
     upgraded(old)
-    assert recorded(old) == [(1, 2, "places_in_records")]
+    assert recorded(old) == ALL_MIGRATIONS
     batches = published(old).arrow(BATCHES)
-    assert sorted(batches["batch_id"].to_pylist()) == [1, 2, 3, 4, 5]
-    assert batches["kind"].to_pylist().count("migration") == 1
+    assert sorted(batches["batch_id"].to_pylist()) == [1, 2, 3, 4, 5, 6]
+    assert batches["kind"].to_pylist().count("migration") == len(ALL_MIGRATIONS)
     assert differences(state_of(old), fresh) == []
 
 
@@ -160,7 +167,7 @@ def test_readers_take_an_older_lake_as_it_is_and_write_nothing(
     lake, files = ["--lake", str(old.path)], tree(old)
     assert main(["status", *lake]) == 0
     shown = capsys.readouterr().out
-    assert "format 1; the next `stitchlake run` brings it to 2" in shown
+    assert f"format 1; the next `stitchlake run` brings it to {FORMAT}" in shown
     assert "records       132" in shown
     assert main(["status", "--json", *lake]) == 0
     assert json.loads(capsys.readouterr().out)["format"] == 1
@@ -236,7 +243,7 @@ def test_a_batch_that_the_old_program_has_begun_is_left_for_it_to_complete(old: 
     shutil.rmtree(checkpoint.parent)  # the way out that the message names
     upgraded(old)
     assert "half" not in old.open(EVENTS).to_pyarrow_table()["event_id"].to_pylist()
-    assert published(old).batch_id == 5
+    assert published(old).batch_id == 4 + len(ALL_MIGRATIONS)
     assert old.format() == FORMAT
 
 

@@ -114,7 +114,7 @@ def expected(events: list[Row]) -> list[Row]:
             "anchor_node_id": anchor,
             "owner_node_id": row["user_node_id"] or anchor,
             "is_anonymous": row["user_node_id"] is None,
-            "spans": [summary(part) for part in parts],
+            "spans": [summary(part) for part in parts] if len(parts) > 1 else [],
         }
         rows.append(row)
     return rows
