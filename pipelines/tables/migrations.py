@@ -38,7 +38,7 @@ def places_in_records(lake: Lake) -> None:
 
 
 def sessions_of_one_span(lake: Lake) -> None:
-    """Format 3 keeps no spans of a session that is all one, for they say what the session says. Before, it kept them."""
+    """Format 3 keeps no spans of a session that is all one: they say what the session says. Before, it kept them."""
     for spec in (SESSIONS, SESSIONS.hot):
         _update(lake, 3, spec, "spans", "array_pop_front(spans)", "array_length(spans) = 1")
 
