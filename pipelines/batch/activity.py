@@ -19,7 +19,7 @@ from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.evidence import NO_EVIDENCE
 from transforms.identity.joined import joined_values
 from transforms.identity.nodes import Nodes
-from transforms.integers import distinct, is_in, union
+from transforms.integers import distinct, is_in, union, without
 from transforms.ownership import owned_changes
 from transforms.profiles import fold_profiles
 from transforms.session_reach import apart, closure
@@ -30,6 +30,16 @@ from transforms.spans import EVENT_COLUMNS
 FetchEvents = Callable[[pa.Table], pa.Table]
 _FAR_APART_US = 24 * 3600 * 1_000_000
 FOLDED = [n for n in SESSIONS.names if n not in ("spans", "updated_batch_id")]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The sessions that events touch, cut, and all published sessions of their anchors, with their positions."""
+
+    anchors: np.ndarray
+    positions: np.ndarray
+    before: pa.Table
+    result: CutResult
 
 
 @dataclass(frozen=True)
@@ -45,25 +55,31 @@ class Active:
 
 def cut_activity(
     valid: pa.Table, state: LakeState, policy: Policy, intent: Intent, fetch_events: FetchEvents
-) -> CutResult:
+) -> Cut:
     """Cut the sessions that `valid` events touch. Reads published sessions alone, so it may run beside the identity
     step."""
     gap_us = session_gap_us(policy)
     anchors = distinct(numpy_of(valid["anchor_node_id"]))
-    before = state.sessions.take(np.sort(state.sessions.find("anchor_node_id", anchors)))
+    positions, before = _sessions_at(anchors, state)
     near = closure(before, valid, gap_us)
-    cut = cut_sessions(valid, near, gap_us, intent.batch_id)
-    if not cut.expansions.num_rows:
-        return cut
-    schema = valid.select(EVENT_COLUMNS).schema
-    fetched = [fetch_events(windows) for windows in apart(cut.expansions, _FAR_APART_US)]
-    expanded = pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
-    return cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
+    result = cut_sessions(valid, near, gap_us, intent.batch_id)
+    if result.expansions.num_rows:
+        schema = valid.select(EVENT_COLUMNS).schema
+        fetched = [fetch_events(windows) for windows in apart(result.expansions, _FAR_APART_US)]
+        expanded = pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
+        result = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
+    return Cut(anchors, positions, before, result)
+
+
+def _sessions_at(anchors: np.ndarray, state: LakeState) -> tuple[np.ndarray, pa.Table]:
+    """(positions, rows) of all sessions of `anchors`."""
+    positions = np.sort(state.sessions.find("anchor_node_id", anchors))
+    return positions, state.sessions.take(positions)
 
 
 def fold_activity(
     valid: pa.Table,
-    cut: CutResult,
+    cut: Cut,
     touched_persons: np.ndarray,
     vanished: np.ndarray,
     minted_count: int,
@@ -79,26 +95,32 @@ def fold_activity(
     though nothing happened in them.
     """
     seen_at = state.sessions.rows("owner_node_id", rejoined, ["anchor_node_id"])["anchor_node_id"]
-    anchors = union(numpy_of(valid["anchor_node_id"]), decided_anchors, numpy_of(seen_at))
-    positions = np.sort(state.sessions.find("anchor_node_id", anchors))
-    before = state.sessions.take(positions)
+    others = without(union(decided_anchors, numpy_of(seen_at)), cut.anchors)
+    anchors, positions, before = union(cut.anchors, others), cut.positions, cut.before
+    if len(others):
+        more, rows_there = _sessions_at(others, state)
+        positions, before = np.concatenate([positions, more]), pa.concat_tables([before, rows_there])
 
     assigned = state.identity.decisions.assignments_of(anchors)
     users = union(numpy_of(before["user_node_id"]), numpy_of(valid["user_node_id"]))
     users_now = state.identity.nodes(users)
     joined = joined_values(users_now, users_now, NO_EVIDENCE, state.identity, policy)
-    upserts = owned_changes(before, cut, policy, intent.batch_id, assigned, joined)
-    replaced = is_in(numpy_of(before["session_id"]), union(cut.removed, numpy_of(upserts["session_id"])))
+    upserts = owned_changes(before, cut.result, policy, intent.batch_id, assigned, joined)
+    removed = cut.result.removed
+    replaced = is_in(numpy_of(before["session_id"]), union(removed, numpy_of(upserts["session_id"])))
     state.sessions.replace(positions[replaced], upserts)
 
-    unclaimed, gone = _unclaimed_nodes(anchors, minted_count, state, intent)
-    old_owners, new_owners = numpy_of(before["owner_node_id"])[replaced], numpy_of(upserts["owner_node_id"])
+    owners, new_owners = numpy_of(before["owner_node_id"]), numpy_of(upserts["owner_node_id"])
+    old_owners = owners[replaced]
+    unclaimed, gone = _unclaimed_nodes(
+        anchors, union(owners[~replaced], new_owners), minted_count, state, intent
+    )
     owner_nodes = state.identity.nodes(union(old_owners, new_owners))
     persons = distinct(np.concatenate([touched_persons, owner_nodes.canonical]))
     profiles = _fold(persons, state, policy, intent)
     vanished = union(vanished, gone.canonical)
     return Active(
-        sessions=rows.hot_rows(SESSIONS, upserts, {"session_id": cut.removed}, intent.batch_id),
+        sessions=rows.hot_rows(SESSIONS, upserts, {"session_id": removed}, intent.batch_id),
         profiles=rows.hot_rows(PROFILES, profiles, {"canonical_id": vanished}, intent.batch_id),
         unclaimed=unclaimed,
         unclaimed_gone=gone.id,
@@ -107,11 +129,11 @@ def fold_activity(
 
 
 def _unclaimed_nodes(
-    anchors: np.ndarray, minted_count: int, state: LakeState, intent: Intent
+    anchors: np.ndarray, owners: np.ndarray, minted_count: int, state: LakeState, intent: Intent
 ) -> tuple[Nodes, Nodes]:
-    """(new, gone) unclaimed nodes of `anchors`: each is nobody's, so each is a person of its own while it owns a
-    session. New ones take the ids after those that the resolver minted in this batch."""
-    owners = numpy_of(state.sessions.rows("anchor_node_id", anchors, ["owner_node_id"])["owner_node_id"])
+    """(new, gone) unclaimed nodes of `anchors`, whose sessions have these `owners`: each is nobody's, so each is a
+    person of its own while it owns a session. New ones take the ids after those that the resolver minted in this
+    batch."""
     wanted = distinct(owners[owners < 0])
     there = state.identity.nodes(-anchors)
     fresh = wanted[~there.has(wanted)]

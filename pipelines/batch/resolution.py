@@ -112,9 +112,6 @@ def identify(
     state.identity.apply(resolution, edges, refused, lifted)
 
     nodes, canonical = resolution.nodes, resolution.ids
-    successors = state.identity.nodes_of_persons(canonical.successor)
-    by = np.argsort(successors.canonical, kind="stable")
-    person_at = places_in(successors.canonical[by], canonical.successor)
     touched = np.concatenate([nodes.canonical, resolution.was[~is_in(resolution.was, resolution.vanished)]])
     return Identified(
         identifiers=identifier_rows,
@@ -123,7 +120,7 @@ def identify(
         redirects=rows.redirect_rows(
             canonical.retired,
             canonical.successor,
-            state.tenants.decode(successors.tenant[by][person_at]),
+            state.tenants.decode(_tenants_of(canonical.successor, nodes, state)),
             intent.batch_id,
         ),
         reopened=canonical.reopened,
@@ -136,6 +133,14 @@ def identify(
         decisions=decisions_to_rows(change.rows, intent.batch_id),
         decided_anchors=change.anchors,
     )
+
+
+def _tenants_of(persons: np.ndarray, changed: Nodes, state: LakeState) -> np.ndarray:
+    """The tenant of each of `persons`, nearly all of which have got one of the `changed` nodes."""
+    others = state.identity.nodes_of_persons(without(persons, changed.canonical))
+    known = np.concatenate([changed.canonical, others.canonical])
+    ids, first = distinct_first(known)
+    return np.concatenate([changed.tenant, others.tenant])[first][places_in(ids, persons)]
 
 
 @dataclass(frozen=True)

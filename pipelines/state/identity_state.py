@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipelines.state.decision_state import DecisionState
 from pipelines.state.keyed_rows import KeyedRows, Rows, loaded, numpy_of
+from pipelines.state.recent_nodes import RecentNodes
 from transforms.identity.apart import Sides
 from transforms.identity.cluster import Refusals
 from transforms.identity.evidence import OBSERVED_CODE, Evidence, concat_evidence, merge_evidence
@@ -37,7 +38,7 @@ REFUSALS = pa.schema([(f.name, _LONG) for f in fields(Refusals)])
 # Pairs that an `alias` event asked to be one: few, and asked for on their own.
 WISHES = pa.schema([("left", _LONG), ("right", _LONG), ("pair", _LONG)])
 NODE_INDEXES = ("id", "canonical", "component", "host")
-EDGE_INDEXES = ("pair", "left", "right")
+EDGE_INDEXES = ("left", "right", "pair")
 REDIRECT_INDEXES = ("retired", "successor")
 REFUSAL_INDEXES = ("left", "right")
 
@@ -60,9 +61,11 @@ class IdentityState:
         # Where edges are kept elsewhere, wishes are found among them.
         self._wishes = KeyedRows(WISHES, EDGE_INDEXES) if edges is None else None
         self.decisions = DecisionState()
+        self._recent = RecentNodes()
 
     def load(self, nodes: Nodes, edges: Evidence, redirects: pa.Table, refusals: Refusals) -> None:
         """Forget everything and hold all of a published graph in memory."""
+        self._recent.forget()
         self._nodes = loaded(NODES, NODE_INDEXES, node_table(nodes))
         self._edges = loaded(EDGES, EDGE_INDEXES, edge_table(edges))
         self._wishes = loaded(WISHES, EDGE_INDEXES, _wish_table(edges))
@@ -74,7 +77,7 @@ class IdentityState:
         return sum(map(len, (self._nodes, self._edges, self._redirects, self._refusals)))
 
     def nodes(self, ids: np.ndarray) -> Nodes:
-        return _nodes(self._nodes.rows("id", ids))
+        return self._recent.of(ids, lambda fresh: _nodes(self._nodes.rows("id", fresh)))
 
     def nodes_of_components(self, components: np.ndarray) -> Nodes:
         return _nodes(self._nodes.rows("component", components))
@@ -141,9 +144,15 @@ class IdentityState:
 
     def put_nodes(self, nodes: Nodes) -> None:
         self._nodes.replace(self._nodes.find("id", nodes.id), node_table(nodes))
+        self._recent.put(nodes)
 
     def drop_nodes(self, ids: np.ndarray) -> None:
         self._nodes.replace(self._nodes.find("id", ids), NODES.empty_table())
+        self._recent.drop(ids)
+
+    def settle(self) -> None:
+        """The batch is over: what it asked for need not be at hand any more."""
+        self._recent.forget()
 
     def _positions_of(self, refusals: Refusals) -> np.ndarray:
         at = np.sort(self._refusals.find("left", refusals.left))
@@ -155,7 +164,7 @@ class IdentityState:
 
 def _nodes(rows: pa.Table) -> Nodes:
     columns = [numpy_of(c) for c in rows.columns]
-    order = np.argsort(columns[0], kind="stable")
+    order = np.argsort(columns[0])
     return Nodes(*(c[order] for c in columns))
 
 

@@ -1,8 +1,9 @@
 """KeyedRows: an in-memory table that finds rows by integer keys in time that follows the keys, not the table.
 
-Rows live in a few immutable Arrow segments, each with an index of its own for every indexed column. A batch adds one
-small segment and marks the rows that it replaces as dead; segments of similar size are merged, so their number stays
-logarithmic. Nothing here is a source of truth: it is rebuilt from the published tables.
+Rows live in a few immutable Arrow segments, each with an index of its own for every indexed column and in the order of
+the first of these: what is found by it lies side by side. A batch adds one small segment and marks the rows that it
+replaces as dead; segments of similar size are merged, so their number stays logarithmic. Nothing here is a source of
+truth: it is rebuilt from the published tables.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from pipelines.state.sorted_index import SortedIndex
 from transforms.grouped import in_schema
-from transforms.integers import distinct
+from transforms.integers import distinct, is_ascending
 
 _ROW_BITS = 40
 _ROW_MASK = (1 << _ROW_BITS) - 1
@@ -57,7 +58,10 @@ class Rows(Protocol):
 
 
 class KeyedRows:
-    """Rows of `schema`, findable by every column in `indexes` (int64). Positions are valid until the next `replace`."""
+    """Rows of `schema`, findable by every column in `indexes` (int64), soonest by the first of them.
+
+    Positions are valid until the next `replace`.
+    """
 
     def __init__(self, schema: pa.Schema, indexes: Iterable[str]) -> None:
         self.schema = schema
@@ -93,13 +97,14 @@ class KeyedRows:
     def take(self, positions: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The rows at `positions`, in segment order (not in the order given)."""
         names = columns or self.schema.names
-        schema = pa.schema([self.schema.field(n) for n in names])
         parts = []
         numbers = positions >> _ROW_BITS
         for number in distinct(numbers):
             rows = positions[numbers == number] & _ROW_MASK
             parts.append(self._segments[number].rows.select(names).take(pa.array(rows)))
-        return pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()
+        if not parts:
+            return pa.schema([self.schema.field(n) for n in names]).empty_table()
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts).combine_chunks()
 
     def rows(self, index: str, values: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The live rows whose `index` column is one of `values`."""
@@ -142,6 +147,9 @@ class KeyedRows:
 
     def _segment(self, rows: pa.Table) -> _Segment:
         rows = in_schema(rows.select(self.schema.names), self.schema).combine_chunks()
+        by = numpy_of(rows.column(self.indexes[0]))
+        if not is_ascending(by):
+            rows = rows.take(pa.array(np.argsort(by))).combine_chunks()
         indexes = {name: SortedIndex(numpy_of(rows.column(name).chunk(0))) for name in self.indexes}
         return _Segment(rows, indexes, np.ones(rows.num_rows, bool))
 

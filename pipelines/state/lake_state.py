@@ -123,6 +123,7 @@ class LakeState:
 
     def settle(self) -> None:
         """The batch is published: this state is the lake's again, unless it has become too large to be kept."""
+        self.identity.settle()
         self.is_dirty = self.row_limit is not None and len(self) > self.row_limit
 
     # -- rows of the tables, as they are held in memory ------------------------------------------------------------
