@@ -1,0 +1,47 @@
+"""RecentNodes: the nodes that a batch has asked for, since each of its steps asks for most of them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from transforms.identity.nodes import Nodes, new_nodes, union_of
+from transforms.integers import found, is_in, union, without
+
+_NO_IDS = np.empty(0, np.int64)
+_NO_NODES = new_nodes(_NO_IDS, np.empty(0, np.int16), np.empty(0, np.int16), _NO_IDS)
+_MOST = 1 << 20
+
+
+class RecentNodes:
+    """What was found of the ids that were asked for; `put` and `drop` keep it the truth. For one thread."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def forget(self) -> None:
+        self._asked, self._found = _NO_IDS, _NO_NODES
+
+    def of(self, ids: np.ndarray, fetch: Callable[[np.ndarray], Nodes]) -> Nodes:
+        """The nodes of `ids`, sorted by id; those not asked for before are fetched."""
+        fresh = without(ids, self._asked)
+        if len(fresh):
+            if len(self) + len(fresh) > _MOST:
+                self.forget()
+                fresh = without(ids, _NO_IDS)
+            self._asked, self._found = union(self._asked, fresh), union_of(self._found, fetch(fresh))
+        places, is_there = found(self._found.id, union(ids))
+        return self._found.select(places[is_there])
+
+    def put(self, nodes: Nodes) -> None:
+        """These nodes are as they are given, from now on."""
+        self._asked, self._found = union(self._asked, nodes.id), union_of(nodes, self._found)
+
+    def drop(self, ids: np.ndarray) -> None:
+        """These nodes are no more."""
+        self._asked = union(self._asked, ids)
+        self._found = self._found.select(~is_in(self._found.id, ids))
