@@ -1,4 +1,4 @@
-"""The activity step of a batch: sessions of the touched anchors cut and owned, touched persons' profiles folded."""
+"""The activity of a batch: sessions of the touched anchors cut and owned, touched persons' profiles folded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from conf.policy import Policy
 from conf.tables import PROFILES, SESSIONS
 from pipelines.batch import rows
 from pipelines.batch.intent import Intent
+from pipelines.batch.resolution import Identified
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from transforms.grouped import in_schema
@@ -43,14 +44,15 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Active:
-    """The step's outcome: hot rows of sessions and profiles, and identity rows of unclaimed nodes."""
+class Owned:
+    """Whose the sessions are: hot rows of sessions, identity rows of unclaimed nodes, and the persons whose profiles
+    have changed or are no more."""
 
     sessions: pa.Table
-    profiles: pa.Table
     unclaimed: Nodes
     unclaimed_gone: np.ndarray
-    person_count: int
+    persons: np.ndarray
+    vanished: np.ndarray
 
 
 def cut_activity(
@@ -77,25 +79,22 @@ def _sessions_at(anchors: np.ndarray, state: LakeState) -> tuple[np.ndarray, pa.
     return positions, state.sessions.take(positions)
 
 
-def fold_activity(
+def own_sessions(
     valid: pa.Table,
     cut: Cut,
-    touched_persons: np.ndarray,
-    vanished: np.ndarray,
-    minted_count: int,
+    identified: Identified,
     state: LakeState,
     policy: Policy,
     intent: Intent,
-    decided_anchors: np.ndarray,
-    rejoined: np.ndarray,
-) -> Active:
-    """Say whose the sessions of `cut` are, then fold every touched person. Changes the state.
+) -> Owned:
+    """Say whose the sessions of `cut` are. Changes the state.
 
-    Sessions of `decided_anchors`, and of anchors that `rejoined` users were seen at, may have another owner now,
-    though nothing happened in them.
+    Sessions of decided anchors, and of anchors that users with another value than before were seen at, may have
+    another owner now, though nothing happened in them.
     """
-    seen_at = state.sessions.rows("owner_node_id", rejoined, ["anchor_node_id"])["anchor_node_id"]
-    others = without(union(decided_anchors, numpy_of(seen_at)), cut.anchors)
+    resolution = identified.resolution
+    seen_at = state.sessions.rows("owner_node_id", resolution.rejoined, ["anchor_node_id"])["anchor_node_id"]
+    others = without(union(identified.decided_anchors, numpy_of(seen_at)), cut.anchors)
     anchors, positions, before = union(cut.anchors, others), cut.positions, cut.before
     if len(others):
         more, rows_there = _sessions_at(others, state)
@@ -111,21 +110,23 @@ def fold_activity(
     state.sessions.replace(positions[replaced], upserts)
 
     owners, new_owners = numpy_of(before["owner_node_id"]), numpy_of(upserts["owner_node_id"])
-    old_owners = owners[replaced]
     unclaimed, gone = _unclaimed_nodes(
-        anchors, union(owners[~replaced], new_owners), minted_count, state, intent
+        anchors, union(owners[~replaced], new_owners), resolution.minted_count, state, intent
     )
-    owner_nodes = state.identity.nodes(union(old_owners, new_owners))
-    persons = distinct(np.concatenate([touched_persons, owner_nodes.canonical]))
-    profiles = _fold(persons, state, policy, intent)
-    vanished = union(vanished, gone.canonical)
-    return Active(
+    owner_nodes = state.identity.nodes(union(owners[replaced], new_owners))
+    return Owned(
         sessions=rows.hot_rows(SESSIONS, upserts, {"session_id": removed}, intent.batch_id),
-        profiles=rows.hot_rows(PROFILES, profiles, {"canonical_id": vanished}, intent.batch_id),
         unclaimed=unclaimed,
         unclaimed_gone=gone.id,
-        person_count=len(persons),
+        persons=union(identified.touched_persons, owner_nodes.canonical),
+        vanished=union(resolution.vanished, gone.canonical),
     )
+
+
+def fold_persons(owned: Owned, state: LakeState, policy: Policy, intent: Intent) -> pa.Table:
+    """Hot rows of the profiles: every changed person folded anew, and those that are no more."""
+    profiles = _fold(owned.persons, state, policy, intent)
+    return rows.hot_rows(PROFILES, profiles, {"canonical_id": owned.vanished}, intent.batch_id)
 
 
 def _unclaimed_nodes(

@@ -4,7 +4,7 @@
    chance, no row order.
 2. It reads every table as of the last published batch, and writes absolute values, never increments.
 3. Its intent is on disk before its first write (`pipelines/batch/intent.py`); a retry takes its rules from there.
-4. It writes in waves, in a fixed order; every table at most once, in one commit.
+4. It begins its writes in waves, in a fixed order; every table at most once, in one commit.
 5. Every commit carries the transaction (stream, stream batch). A table that has seen it writes nothing again.
 6. Every commit is the next one of its table, or nobody but this lake changed rows meanwhile (`tables/fence.py`).
 7. The row in ops.batches comes last, with the version of every table. It alone makes the batch visible.
@@ -15,23 +15,42 @@ An `Attempt` holds 4 to 7, for both writer engines. docs/exactly-once.md says wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from typing import Final
 
 import pyarrow as pa
 
 from conf.table_spec import TableSpec
-from conf.tables import BATCHES, BRONZE_CORRECTIONS, BRONZE_EVENTS, EVENTS, QUARANTINE, WRITE_ORDER
+from conf.tables import (
+    BATCHES,
+    BRONZE_CORRECTIONS,
+    BRONZE_EVENTS,
+    EVENTS,
+    IDENTIFIERS,
+    IDENTITY_DECISIONS,
+    IDENTITY_EDGES,
+    IDENTITY_LOG,
+    IDENTITY_MAP,
+    IDENTITY_REDIRECTS,
+    PROFILES,
+    QUARANTINE,
+    REJECTED_EDGES,
+    SESSIONS,
+)
 from pipelines.tables.fence import LakeChanged, require_own
 from pipelines.tables.lake import Lake
 from pipelines.tables.writer import TableWriter, Txn
 
-# What was received; then what follows from it, upserted tables by their hot parts; then the row that publishes.
+# What was received; what its identifiers say; whose everything is; the profiles that follow. Upserted tables are
+# written by their hot parts. Then comes the row that publishes.
 RECEIVED: Final = (BRONZE_EVENTS, BRONZE_CORRECTIONS, QUARANTINE, EVENTS)
-DERIVED: Final = tuple(
-    spec.hot if spec.write == "upsert" else spec for spec in WRITE_ORDER if spec not in (*RECEIVED, BATCHES)
+LINKED: Final = (
+    *(IDENTIFIERS, IDENTITY_DECISIONS.hot, IDENTITY_EDGES.hot),
+    *(IDENTITY_REDIRECTS.hot, REJECTED_EDGES.hot),
 )
-WAVES: Final = (RECEIVED, DERIVED)
+OWNED: Final = (IDENTITY_MAP.hot, IDENTITY_LOG, SESSIONS.hot)
+FOLDED: Final = (PROFILES.hot,)
+WAVES: Final = (RECEIVED, LINKED, OWNED, FOLDED)
 
 
 class ContractBroken(RuntimeError):
@@ -61,15 +80,14 @@ class Attempt:
         self._running: list[Future[None]] = []
 
     def start(self, tables: Mapping[TableSpec, pa.Table]) -> None:
-        """Begin the next wave, once the one before is written. Its tables are begun in the order of the contract, and
-        written side by side."""
+        """Begin the next wave. Its tables are begun in the order of the contract, and written side by side, while the
+        batch works out the next one."""
         if self._wave >= len(WAVES) or not set(tables) <= set(WAVES[self._wave]):
             names = ", ".join(spec.full_name for spec in tables)
             raise ContractBroken(f"these tables are not those of wave {self._wave + 1} of a batch: {names}")
-        self.finish()
         in_order = [spec for spec in WAVES[self._wave] if spec in tables]
         self._wave += 1
-        self._running = [
+        self._running += [
             self._pool.submit(self._commit, spec, tables[spec])
             for spec in in_order
             if self.is_changed(spec, tables[spec])
@@ -80,9 +98,14 @@ class Attempt:
         return rows.num_rows > 0
 
     def finish(self) -> None:
-        """Wait for what was begun."""
+        """Wait for what was begun; whatever went wrong is raised once nothing is being written any more."""
+        self.let_go()
         for running in self._running:
             running.result()
+
+    def let_go(self) -> None:
+        """Wait for what was begun, however it ends."""
+        wait(self._running)
 
     def publish(self, row: pa.Table) -> None:
         """Commit the row of ops.batches, after everything else. An empty batch has nothing else."""

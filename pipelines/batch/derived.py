@@ -13,40 +13,43 @@ from conf.tables import (
     IDENTITY_LOG,
     IDENTITY_MAP,
     IDENTITY_REDIRECTS,
-    PROFILES,
     REJECTED_EDGES,
     SESSIONS,
 )
 from pipelines.batch import rows
-from pipelines.batch.activity import Active
+from pipelines.batch.activity import Owned
 from pipelines.batch.intent import Intent
 from pipelines.batch.resolution import Identified
 from pipelines.state.lake_state import LakeState
 
 
-def derived_rows(
-    identified: Identified, active: Active, state: LakeState, intent: Intent
-) -> dict[TableSpec, pa.Table]:
-    """The second wave of a batch's writes."""
-    batch_id = intent.batch_id
-    map_upserts = pa.concat_tables([identified.map_upserts, rows.map_rows(active.unclaimed, state, batch_id)])
-    new = np.full(len(active.unclaimed), "new", object)
-    nobody = np.zeros(len(active.unclaimed), np.int64)
-    log = rows.log_rows(active.unclaimed, nobody, new, intent.batch_at, state, batch_id)
+def linked_rows(identified: Identified, intent: Intent) -> dict[TableSpec, pa.Table]:
+    """What a batch's identifiers say: the second wave of its writes."""
     lifted = {"left_node_id": identified.lifted_left, "right_node_id": identified.lifted_right}
     hot: list[tuple[TableSpec, pa.Table, rows.Columns]] = [
         (IDENTITY_DECISIONS, identified.decisions, _no_keys(IDENTITY_DECISIONS)),
         (IDENTITY_EDGES, identified.edges, _no_keys(IDENTITY_EDGES)),
-        (IDENTITY_MAP, map_upserts, {"node_id": active.unclaimed_gone}),
         (IDENTITY_REDIRECTS, identified.redirects, {"retired_canonical_id": identified.reopened}),
         (REJECTED_EDGES, identified.refused, lifted),
     ]
     return {
         IDENTIFIERS: identified.identifiers,
+        **{spec.hot: rows.hot_rows(spec, upserts, gone, intent.batch_id) for spec, upserts, gone in hot},
+    }
+
+
+def owned_rows(
+    identified: Identified, owned: Owned, state: LakeState, intent: Intent
+) -> dict[TableSpec, pa.Table]:
+    """Whose nodes and sessions are: the third wave."""
+    batch_id, unclaimed = intent.batch_id, owned.unclaimed
+    nobody, new = np.zeros(len(unclaimed), np.int64), np.full(len(unclaimed), "new", object)
+    upserts = pa.concat_tables([identified.map_upserts, rows.map_rows(unclaimed, state, batch_id)])
+    log = rows.log_rows(unclaimed, nobody, new, intent.batch_at, state, batch_id)
+    return {
+        IDENTITY_MAP.hot: rows.hot_rows(IDENTITY_MAP, upserts, {"node_id": owned.unclaimed_gone}, batch_id),
         IDENTITY_LOG: pa.concat_tables([identified.log, log]),
-        **{spec.hot: rows.hot_rows(spec, upserts, gone, batch_id) for spec, upserts, gone in hot},
-        SESSIONS.hot: active.sessions,
-        PROFILES.hot: active.profiles,
+        SESSIONS.hot: owned.sessions,
     }
 
 

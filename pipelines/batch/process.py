@@ -22,12 +22,12 @@ from pyspark.sql import DataFrame
 from conf.policy import Policy
 from conf.settings import Settings
 from conf.table_spec import TableSpec
-from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
+from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, PROFILES, QUARANTINE
 from pipelines.batch import rows
-from pipelines.batch.activity import Active, cut_activity, fold_activity
+from pipelines.batch.activity import Owned, cut_activity, fold_persons, own_sessions
 from pipelines.batch.compacting import Compacting
 from pipelines.batch.contract import Attempt
-from pipelines.batch.derived import derived_rows
+from pipelines.batch.derived import linked_rows, owned_rows
 from pipelines.batch.earlier import PublishedEvents, kinds_after, last_published_of
 from pipelines.batch.intent import INTENT, Intent, own_transactions, pending_intent, record_intent
 from pipelines.batch.judged import by_origin, decisions_of, judged
@@ -107,6 +107,7 @@ class BatchProcessor:
         self.failure: Exception | None = None
         self._one_at_a_time, self._has_ended = threading.RLock(), False
         self._compacting = Compacting(lake, writer, settings)
+        self._attempt: Attempt | None = None
         self._last_batch_id = 0
         self._done_stream_batch_id = -1
         self._earlier = PublishedEvents(lake)
@@ -136,6 +137,8 @@ class BatchProcessor:
                 self._begin_compaction()
             except Exception as e:
                 self.failure = e
+                if self._attempt is not None:
+                    self._attempt.let_go()  # the next one must not meet what this one is still writing
                 raise
 
     @property
@@ -195,23 +198,17 @@ class BatchProcessor:
         with steps("identity"):
             decided = decisions_of(found.control, intent.batch_id)
             identified = identify(received, valid, decided, state, self.policy, self.components, intent)
+            linked = linked_rows(identified, intent)
+            attempt.start(linked)
         with steps("activity"):
-            active = fold_activity(
-                valid,
-                cut(),
-                identified.touched_persons,
-                identified.resolution.vanished,
-                identified.resolution.minted_count,
-                state,
-                self.policy,
-                intent,
-                identified.decided_anchors,
-                identified.resolution.rejoined,
-            )
+            owned = own_sessions(valid, cut(), identified, state, self.policy, intent)
+            owners = owned_rows(identified, owned, state, intent)
+            attempt.start(owners)
+            profiles = {PROFILES.hot: fold_persons(owned, state, self.policy, intent)}
         with steps("write"):
-            derived = derived_rows(identified, active, state, intent)
-            attempt.start(derived)
+            attempt.start(profiles)
             attempt.finish()
+        derived = linked | owners | profiles
         self._compacting.count(sum(table.num_rows for spec, table in derived.items() if spec.is_hot))
         state.event_keys.replace(np.empty(0, np.int64), found.keys)
         offsets = self.offsets_after(received, self._offsets)
@@ -219,7 +216,7 @@ class BatchProcessor:
             publication = self._publication(
                 self.kind, intent.batch_id, intent.batch_at, steps, offsets, stream_batch_id
             )
-            row = self.row(publication, stream_batch_id, received, standing, identified, active)
+            row = self.row(publication, stream_batch_id, received, standing, identified, owned)
             self.require_lock()
             attempt.publish(row)
         state.settle()
@@ -231,7 +228,7 @@ class BatchProcessor:
                 int(standing.valid.sum()),
                 int(standing.quarantined.sum()),
                 int(standing.duplicate.sum()),
-                active.person_count,
+                len(owned.persons),
                 time.perf_counter() - started,
                 steps.seconds,
             )
@@ -246,10 +243,12 @@ class BatchProcessor:
         self.require_lock()
         proposed = self._intent(received, stream_batch_id)
         intent = record_intent(self.lake.path / INTENT, proposed)
-        txn = Txn(self.stream, stream_batch_id)
-        return intent, self.attempt(
-            self.lake, self.writer, txn, self._versions, self._pool, is_repeated=intent is not proposed
+        txn, is_repeated = Txn(self.stream, stream_batch_id), intent is not proposed
+        attempt = self.attempt(
+            self.lake, self.writer, txn, self._versions, self._pool, is_repeated=is_repeated
         )
+        self._attempt = attempt
+        return intent, attempt
 
     def _publish_nothing(self, received: pa.Table, stream_batch_id: int, steps: Steps) -> None:
         """A batch without a record is published like any other: what a checkpoint has counted and the lake has not
@@ -396,10 +395,10 @@ class BatchProcessor:
         received: pa.Table,
         standing: Standing,
         identified: Identified,
-        active: Active,
+        owned: Owned,
     ) -> pa.Table:
         """The row of ops.batches."""
-        return batch_row(publication, stream_batch_id, received, standing, identified, active)
+        return batch_row(publication, stream_batch_id, received, standing, identified, owned)
 
     # -- parts -----------------------------------------------------------------------------------------------------
 

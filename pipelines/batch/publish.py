@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from conf.tables import BATCHES
 from pipelines.batch import rows
-from pipelines.batch.activity import Active
+from pipelines.batch.activity import Owned
 from pipelines.batch.resolution import Identified
 from pipelines.fingerprint import code_fingerprint
 from pipelines.tables.snapshot import UPKEEP
@@ -77,7 +77,7 @@ def batch_row(
     received: pa.Table,
     standing: Standing,
     identified: Identified,
-    active: Active,
+    owned: Owned,
 ) -> pa.Table:
     columns: rows.Columns = {
         "stream_batch_id": np.array([stream_batch_id]),
@@ -88,7 +88,7 @@ def batch_row(
         "duplicate_count": np.array([standing.duplicate.sum()]),
         "inputs": pa.array([_inputs(received)]),
     }
-    return _row(publication, columns, _metrics(publication, received, standing, identified, active))
+    return _row(publication, columns, _metrics(publication, received, standing, identified, owned))
 
 
 def replay_row(
@@ -97,7 +97,7 @@ def replay_row(
     received: pa.Table,
     standing: Standing,
     identified: Identified,
-    active: Active,
+    owned: Owned,
     replaced_count: int,
     corrected_count: int,
 ) -> pa.Table:
@@ -115,11 +115,11 @@ def replay_row(
         "duplicate_count": np.array([standing.duplicate.sum()]),
         "inputs": pa.array([_inputs(received)]),
     }
-    return _row(publication, columns, _metrics(publication, received, standing, identified, active))
+    return _row(publication, columns, _metrics(publication, received, standing, identified, owned))
 
 
 def _metrics(
-    publication: Publication, received: pa.Table, standing: Standing, identified: Identified, active: Active
+    publication: Publication, received: pa.Table, standing: Standing, identified: Identified, owned: Owned
 ) -> dict[str, int]:
     causes = pc.value_counts(pa.array(identified.resolution.cause, pa.string())).to_pylist()
     instants = received.select(["event_at", "received_at"])
@@ -128,8 +128,8 @@ def _metrics(
         **_counted("reason", received["reasons"]),
         **{f"nodes_{row['values']}": row["counts"] for row in causes if row["values"]},
         "solved_node_count": identified.resolution.solved_node_count,
-        "touched_person_count": active.person_count,
-        "changed_session_count": active.sessions.num_rows,
+        "touched_person_count": len(owned.persons),
+        "changed_session_count": owned.sessions.num_rows,
         "conflicting_duplicate_count": int(standing.conflicting.sum()),
         **punctuality(instants.filter(pa.array(standing.valid)), publication.started_at),
     }

@@ -12,7 +12,7 @@ import pyarrow as pa
 from conf.table_spec import TableSpec
 from conf.tables import BRONZE_CORRECTIONS, EVENTS, QUARANTINE
 from pipelines.batch import rows
-from pipelines.batch.activity import Active
+from pipelines.batch.activity import Owned
 from pipelines.batch.contract import Attempt
 from pipelines.batch.process import BatchProcessor
 from pipelines.batch.publish import Publication, replay_row
@@ -94,11 +94,11 @@ class ReplayBatch(BatchProcessor):
         received: pa.Table,
         standing: Standing,
         identified: Identified,
-        active: Active,
+        owned: Owned,
     ) -> pa.Table:
         replaced, corrected = self._reread.replaced.num_rows, self._reread.corrections.num_rows
         return replay_row(
-            publication, stream_batch_id, received, standing, identified, active, replaced, corrected
+            publication, stream_batch_id, received, standing, identified, owned, replaced, corrected
         )
 
 

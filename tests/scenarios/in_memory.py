@@ -15,7 +15,7 @@ from conf.policy import Policy
 from conf.source_mapping import load_mapping
 from conf.tables import EVENTS, SESSIONS
 from pipelines.batch import rows
-from pipelines.batch.activity import cut_activity, fold_activity
+from pipelines.batch.activity import cut_activity, fold_persons, own_sessions
 from pipelines.batch.intent import Intent
 from pipelines.batch.resolution import identify
 from pipelines.state.keyed_rows import numpy_of
@@ -54,23 +54,14 @@ class World:
         self.refused += received.filter(pa.array(standing.refused)).to_pylist()
         intent = Intent("s", self.batch_id, self.batch_id, self.batch_id, {}, "", "", "", "")
         identified = identify(received, valid, [], self.state, self.policy, driver_components, intent)
-        active = fold_activity(
-            valid,
-            # More events than are asked for do no harm.
-            cut_activity(valid, self.state, self.policy, intent, lambda _: self.events),
-            identified.touched_persons,
-            identified.resolution.vanished,
-            identified.resolution.minted_count,
-            self.state,
-            self.policy,
-            intent,
-            identified.decided_anchors,
-            identified.resolution.rejoined,
-        )
+        # More events than are asked for do no harm.
+        cut = cut_activity(valid, self.state, self.policy, intent, lambda _: self.events)
+        owned = own_sessions(valid, cut, identified, self.state, self.policy, intent)
+        profiles = fold_persons(owned, self.state, self.policy, intent)
         self.state.event_keys.replace(np.empty(0, np.int64), valid.select(["event_key", "content_digest"]))
         self.events = pa.concat_tables([self.events, rows.event_rows(valid, self.batch_id)])
         self.identifiers.append(identified.identifiers)
-        for row in active.profiles.to_pylist():
+        for row in profiles.to_pylist():
             self.profiles.pop(row["canonical_id"], None)
             if not row["is_deleted"]:
                 self.profiles[row["canonical_id"]] = row
