@@ -28,6 +28,7 @@ _SCALARS: dict[str, pa.DataType] = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
+_ONE_EACH = ("_id", "_key", "_hash", "_digest")
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 DELETED = "is_deleted"
 
@@ -143,6 +144,16 @@ class TableSpec:
     @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)
+
+    @cached_property
+    def unlike(self) -> tuple[str, ...]:
+        """Columns of which nearly every row has a value of its own: ids and hashes. A dictionary of them is larger
+        than they are."""
+        return tuple(
+            c.name
+            for c in self.columns
+            if c.type == "long" and c.name.endswith(_ONE_EACH) and not c.name.endswith("batch_id")
+        )
 
     def with_role(self, role: Role) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns if c.role == role)

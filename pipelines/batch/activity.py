@@ -20,7 +20,7 @@ from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.evidence import NO_EVIDENCE
 from transforms.identity.joined import joined_values
 from transforms.identity.nodes import Nodes
-from transforms.integers import distinct, is_in, union, without
+from transforms.integers import distinct, is_in, places_in, union, without
 from transforms.ownership import owned_changes
 from transforms.profiles import fold_profiles
 from transforms.session_reach import apart, closure
@@ -166,10 +166,11 @@ def _unclaimed_nodes(
 
 
 def _fold(persons: np.ndarray, state: LakeState, policy: Policy, intent: Intent) -> pa.Table:
-    nodes = state.identity.nodes_of_persons(persons)
+    nodes = state.identity.members_of(persons)
     sessions = state.sessions.rows("owner_node_id", nodes.id, FOLDED)
-    owner = numpy_of(sessions["owner_node_id"])
-    sessions = sessions.append_column("canonical_id", pa.array(nodes.canonical[nodes.at(owner)]))
+    by_id = np.argsort(nodes.id)
+    owner = by_id[places_in(nodes.id[by_id], numpy_of(sessions["owner_node_id"]))]
+    sessions = sessions.append_column("canonical_id", pa.array(nodes.canonical[owner]))
     facts = pa.table(
         {
             "canonical_id": nodes.canonical,

@@ -137,7 +137,7 @@ def identify(
 
 def _tenants_of(persons: np.ndarray, changed: Nodes, state: LakeState) -> np.ndarray:
     """The tenant of each of `persons`, nearly all of which have got one of the `changed` nodes."""
-    others = state.identity.nodes_of_persons(without(persons, changed.canonical))
+    others = state.identity.members_of(without(persons, changed.canonical))
     known = np.concatenate([changed.canonical, others.canonical])
     ids, first = distinct_first(known)
     return np.concatenate([changed.tenant, others.tenant])[first][places_in(ids, persons)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,16 @@ REDIRECT_INDEXES = ("retired", "successor")
 REFUSAL_INDEXES = ("left", "right")
 
 
+@dataclass(frozen=True)
+class Members:
+    """Nodes with the persons they belong to, one row per node, in any order."""
+
+    id: np.ndarray
+    tenant: np.ndarray
+    namespace: np.ndarray
+    canonical: np.ndarray
+
+
 class IdentityState:
     """Implements `IdentityLookup`; `apply` takes in what a published batch changed."""
 
@@ -80,10 +90,14 @@ class IdentityState:
         return self._recent.of(ids, lambda fresh: _nodes(self._nodes.rows("id", fresh)))
 
     def nodes_of_components(self, components: np.ndarray) -> Nodes:
-        return _nodes(self._nodes.rows("component", components))
+        return self._recent.of_components(
+            components, lambda fresh: _nodes(self._nodes.rows("component", fresh))
+        )
 
-    def nodes_of_persons(self, canonical_ids: np.ndarray) -> Nodes:
-        return _nodes(self._nodes.rows("canonical", canonical_ids))
+    def members_of(self, canonical_ids: np.ndarray) -> Members:
+        """The nodes of these persons."""
+        rows = self._nodes.rows("canonical", canonical_ids, [f.name for f in fields(Members)])
+        return Members(*(numpy_of(c) for c in rows.columns))
 
     def nodes_hosted_by(self, ids: np.ndarray) -> Nodes:
         return _nodes(self._nodes.rows("host", ids[ids > 0]))

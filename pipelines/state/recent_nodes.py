@@ -24,7 +24,7 @@ class RecentNodes:
         return len(self._asked)
 
     def forget(self) -> None:
-        self._asked, self._found = _NO_IDS, _NO_NODES
+        self._asked, self._found, self._components = _NO_IDS, _NO_NODES, _NO_IDS
 
     def of(self, ids: np.ndarray, fetch: Callable[[np.ndarray], Nodes]) -> Nodes:
         """The nodes of `ids`, sorted by id; those not asked for before are fetched."""
@@ -36,6 +36,19 @@ class RecentNodes:
             self._asked, self._found = union(self._asked, fresh), union_of(self._found, fetch(fresh))
         places, is_there = found(self._found.id, union(ids))
         return self._found.select(places[is_there])
+
+    def of_components(self, components: np.ndarray, fetch: Callable[[np.ndarray], Nodes]) -> Nodes:
+        """The nodes of `components`, sorted by id; of those not asked for before they are fetched."""
+        fresh = without(components, self._components)
+        if len(fresh):
+            nodes = fetch(fresh)
+            if len(self) + len(nodes) > _MOST:
+                self.forget()
+                return nodes if len(fresh) == len(components) else fetch(components)
+            self._components = union(self._components, fresh)
+            # What is here already may have been written by this batch.
+            self._asked, self._found = union(self._asked, nodes.id), union_of(self._found, nodes)
+        return self._found.select(is_in(self._found.component, components))
 
     def put(self, nodes: Nodes) -> None:
         """These nodes are as they are given, from now on."""

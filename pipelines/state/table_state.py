@@ -208,7 +208,7 @@ class TableState(LakeState):
                 partial(self._redirects.ask, {"successor": persons}),
             )
             edges = self.identity.edges_of(no_hubs)
-            members = self.identity.nodes_of_persons(persons).id
+            members = self.identity.members_of(persons).id
             there = self.sessions.rows("anchor_node_id", anchors, ["owner_node_id", "user_node_id"])
             owners = np.concatenate([numpy_of(there[c]) for c in there.column_names])
             near = distinct(np.concatenate([edges.left, edges.right, seen.host, owners]))

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -57,7 +58,13 @@ def write_files(
                 if writer is not None:
                     writer.close()
                 files.append(folder / f"part-{uuid.uuid4()}.zstd.parquet")
-                writer = pq.ParquetWriter(files[-1], spec.arrow, compression="zstd", compression_level=1)
+                writer = pq.ParquetWriter(
+                    files[-1],
+                    spec.arrow,
+                    compression="zstd",
+                    compression_level=1,
+                    use_dictionary=_with_dictionary(spec),
+                )
                 count = 0
             writer.write_table(part.cast(spec.arrow))
             count += part.num_rows
@@ -67,6 +74,30 @@ def write_files(
         remove_files(files)
         raise
     return files
+
+
+@cache
+def _with_dictionary(spec: TableSpec) -> list[str]:
+    """The columns in a file, nested ones by their paths, of which values repeat."""
+    return [
+        path
+        for field in spec.arrow
+        if field.name not in spec.unlike
+        for path in _leaves(field.name, field.type)
+    ]
+
+
+def _leaves(path: str, type_: pa.DataType) -> Iterator[str]:
+    if pa.types.is_list(type_):
+        yield from _leaves(f"{path}.list.element", type_.value_type)
+    elif pa.types.is_map(type_):
+        yield from _leaves(f"{path}.key_value.key", type_.key_type)
+        yield from _leaves(f"{path}.key_value.value", type_.item_type)
+    elif pa.types.is_struct(type_):
+        for field in type_:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    else:
+        yield path
 
 
 def remove_files(files: Iterable[Path]) -> None:

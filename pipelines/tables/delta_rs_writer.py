@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from threading import Lock
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import (
+    ColumnProperties,
     CommitProperties,
     DeltaTable,
     PostCommitHookProperties,
@@ -21,35 +25,81 @@ from deltalake.exceptions import CommitFailedError
 
 from conf.table_spec import TableSpec
 from pipelines.tables.base_rewrite import fold_into_base
+from pipelines.tables.blind_append import append_next, is_plain
 from pipelines.tables.data_files import OWN, batches_in, exchange, file_sizes
+from pipelines.tables.fence import log_entry
 from pipelines.tables.lake import Lake
 from pipelines.tables.live_rows import UPDATED, newest_rows
 from pipelines.tables.writer import Txn, conform
 
-PARQUET = WriterProperties(compression="ZSTD", compression_level=1)
 # Old log entries are removed by upkeep, not by whichever commit comes along: a reader may be pinned to a version.
 AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
-# An open table gathers the log in pieces, and every commit reads all of them: 25 ms at first, 120 ms after 200.
-# Opening it anew, from a checkpoint, costs 10 ms and puts an end to that.
-COMMITS_PER_OPENING = 25
+# Readers go through the log from the last checkpoint on. One costs 20 ms, and more the more files have come and gone:
+# it is made the more seldom then, after so many commits while it takes no more than so many seconds.
+COMMITS_PER_CHECKPOINT, CHECKPOINT_SECONDS = 50, 0.05
 ATTEMPTS = 6
 
 
+@cache
+def parquet_of(spec: TableSpec) -> WriterProperties:
+    """How files of the table are written."""
+    return WriterProperties(
+        compression="ZSTD",
+        compression_level=1,
+        column_properties={name: ColumnProperties(dictionary_enabled=False) for name in spec.unlike},
+    )
+
+
 @dataclass
-class _Opened:
-    """One table, kept open between commits; one thread at a time."""
+class _Left:
+    """How this writer left one table; one thread at a time."""
 
-    path: str
+    folder: Path
     lock: Lock = field(default_factory=Lock)
-    table: DeltaTable | None = None
-    commits: int = 0
+    table: DeltaTable | None = None  # as it was last read
+    version: int = -1
+    is_plain: bool = False
+    seen: dict[str, int] = field(default_factory=dict)  # the last transaction of an app
+    commits: int = 0  # since the last checkpoint of ours
+    most_commits: int = 0
 
-    def latest(self) -> DeltaTable:
-        if self.table is None or self.commits >= COMMITS_PER_OPENING:
-            self.table, self.commits = DeltaTable(self.path), 0
+    def __post_init__(self) -> None:
+        # Not all tables in the same batch.
+        self.most_commits = 1 + crc32(str(self.folder).encode()) % COMMITS_PER_CHECKPOINT
+
+    def read(self) -> DeltaTable:
+        """The table as it is now."""
+        if self.table is None:
+            self.table = DeltaTable(str(self.folder))
         else:
             self.table.update_incremental()
+        self.version, self.is_plain = self.table.version(), is_plain(self.table)
+        self.seen.clear()
         return self.table
+
+    def is_as_left(self) -> bool:
+        """Whether nobody else has changed the table since it was last read."""
+        return self.table is not None and not log_entry(self.folder, self.version + 1).exists()
+
+    def has_seen(self, txn: Txn) -> bool:
+        assert self.table is not None
+        if txn.app_id not in self.seen:
+            version = self.table.transaction_version(txn.app_id)
+            self.seen[txn.app_id] = -1 if version is None else version
+        return self.seen[txn.app_id] >= txn.version
+
+    def has_appended(self, txn: Txn) -> None:
+        self.version += 1
+        self.seen[txn.app_id] = txn.version
+        self.commits += 1
+        if self.commits < self.most_commits:
+            return
+        started = time.perf_counter()
+        self.table = None
+        self.read().create_checkpoint()
+        took = time.perf_counter() - started
+        self.commits = 0
+        self.most_commits = int(COMMITS_PER_CHECKPOINT * max(1.0, took / CHECKPOINT_SECONDS))
 
 
 class DeltaRsWriter:
@@ -57,21 +107,32 @@ class DeltaRsWriter:
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
-        self._opened: dict[str, _Opened] = {}
+        self._tables: dict[str, _Left] = {}
 
     def append(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
         rows = conform(spec, rows)
+        left = self._left(spec)
+        with left.lock:
+            while True:
+                if not left.is_as_left():
+                    left.read()
+                if not left.is_plain:
+                    break
+                if not rows.num_rows or left.has_seen(txn):
+                    return left.version
+                if append_next(left.folder, spec, rows, txn, left.version + 1):
+                    left.has_appended(txn)
+                    return left.version
 
         def commit(table: DeltaTable) -> None:
             # delta-rs writes a transaction that it has seen once more; Spark does not.
-            seen = table.transaction_version(txn.app_id)
-            if not rows.num_rows or (seen is not None and seen >= txn.version):
+            if not rows.num_rows or left.has_seen(txn):
                 return
             write_deltalake(
                 table,
                 rows,
                 mode="append",
-                writer_properties=PARQUET,
+                writer_properties=parquet_of(spec),
                 commit_properties=CommitProperties(app_transactions=[Transaction(txn.app_id, txn.version)]),
                 post_commithook_properties=AFTER_COMMIT,
             )
@@ -98,7 +159,7 @@ class DeltaRsWriter:
                 # Only a file that somebody has joined from several batches has rows that stay.
                 table.delete(
                     f"{UPDATED} <= {upto_batch_id}",
-                    writer_properties=PARQUET,
+                    writer_properties=parquet_of(spec.hot),
                     commit_properties=OWN,
                     post_commithook_properties=AFTER_COMMIT,
                 )
@@ -114,24 +175,23 @@ class DeltaRsWriter:
 
         return self._committed(spec.hot, commit)
 
+    def _left(self, spec: TableSpec) -> _Left:
+        return self._tables.setdefault(spec.full_name, _Left(self._lake.table_path(spec)))
+
     def _committed(self, spec: TableSpec, commit: Callable[[DeltaTable], None]) -> int:
         """The table's version after `commit`, which is called again on the newest state when upkeep came between."""
-        opened = self._opened.setdefault(spec.full_name, _Opened(str(self._lake.table_path(spec))))
-        with opened.lock:
+        left = self._left(spec)
+        with left.lock:
             for attempt in range(ATTEMPTS):
                 try:
-                    table = opened.latest()
-                    before = table.version()
-                    commit(table)
-                    table.update_incremental()
-                    opened.commits += table.version() > before
-                    return table.version()
+                    commit(left.read())
+                    return left.read().version()
                 except CommitFailedError:
-                    opened.table = None
+                    left.table = None
                     if attempt == ATTEMPTS - 1:
                         raise
                     time.sleep(0.02 * 2**attempt)
                 except BaseException:
-                    opened.table = None  # whatever it holds, it is not known to be the table's state
+                    left.table = None  # whatever it holds, it is not known to be the table's state
                     raise
         raise AssertionError("unreachable")

@@ -108,10 +108,10 @@ def _is_foreign(spec: TableSpec, commit: Commit, own: Collection[Txn]) -> bool:
 
 def latest_version(lake: Lake, spec: TableSpec, known: int = -1) -> int:
     """The table's version, -1 where there is none. From a version that it `known`ly had on, without listing its log."""
-    log = _log(lake, spec)
-    if known < 0 or _entry(log, known).exists():
+    folder = lake.table_path(spec)
+    if known < 0 or log_entry(folder, known).exists():
         version = known
-        while _entry(log, version + 1).exists():
+        while log_entry(folder, version + 1).exists():
             version += 1
         if version >= 0:
             return version
@@ -121,7 +121,7 @@ def latest_version(lake: Lake, spec: TableSpec, known: int = -1) -> int:
 def commits(lake: Lake, spec: TableSpec, after: int, upto: int) -> Iterator[Commit]:
     """The log entries after a version, up to another one."""
     for version in range(after + 1, upto + 1):
-        yield read_commit(_entry(_log(lake, spec), version), version)
+        yield read_commit(log_entry(lake.table_path(spec), version), version)
 
 
 def read_commit(entry: Path, version: int) -> Commit:
@@ -151,9 +151,6 @@ def _number(text: object) -> int | None:
     return int(text) if isinstance(text, str) and text.isdecimal() else None
 
 
-def _log(lake: Lake, spec: TableSpec) -> Path:
-    return lake.table_path(spec) / "_delta_log"
-
-
-def _entry(log: Path, version: int) -> Path:
-    return log / f"{version:020d}.json"
+def log_entry(folder: Path, version: int) -> Path:
+    """Where the log of the table in `folder` says what a version changed."""
+    return folder / "_delta_log" / f"{version:020d}.json"

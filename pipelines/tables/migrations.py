@@ -16,7 +16,7 @@ from deltalake import CommitProperties, Transaction
 
 from conf.table_spec import TableSpec
 from conf.tables import BATCHES, EVENTS, QUARANTINE, SESSIONS
-from pipelines.tables.delta_rs_writer import AFTER_COMMIT, PARQUET
+from pipelines.tables.delta_rs_writer import AFTER_COMMIT, parquet_of
 from pipelines.tables.fence import OWN_COMMIT
 from pipelines.tables.lake import Lake
 
@@ -53,7 +53,7 @@ def _update(lake: Lake, to_format: int, spec: TableSpec, column: str, value: str
     lake.open(spec).update(
         updates={column: value},
         predicate=where,
-        writer_properties=PARQUET,
+        writer_properties=parquet_of(spec),
         commit_properties=CommitProperties(
             custom_metadata=OWN_COMMIT,
             app_transactions=[Transaction(f"migration:{to_format}:{column}", 0)],

@@ -12,7 +12,7 @@ from deltalake import CommitProperties, Transaction, write_deltalake
 from conf.table_spec import TableSpec
 from pipelines.tables.base_rewrite import ROWS_PER_READ
 from pipelines.tables.data_files import add_action, exchange, file_sizes, remove_files, write_files
-from pipelines.tables.delta_rs_writer import AFTER_COMMIT, PARQUET
+from pipelines.tables.delta_rs_writer import AFTER_COMMIT, parquet_of
 from pipelines.tables.lake import Lake
 from pipelines.tables.live_rows import same_keys
 from pipelines.tables.writer import Txn, conform
@@ -28,7 +28,7 @@ def replace_rows(lake: Lake, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
             table,
             rows,
             mode="overwrite",
-            writer_properties=PARQUET,
+            writer_properties=parquet_of(spec),
             commit_properties=CommitProperties(app_transactions=[Transaction(txn.app_id, txn.version)]),
             post_commithook_properties=AFTER_COMMIT,
         )

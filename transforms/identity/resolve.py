@@ -90,7 +90,10 @@ def resolve(
     `batch_at` (microseconds) is the batch's time; `components` the engine that solves the contracted graph. `decided`:
     the nodes, all of them in `seen`, of manual decisions that came into force or were undone; `lookup` knows them.
     """
-    touched = union_of(lookup.nodes(seen.id), seen)
+    known = lookup.nodes(seen.id)
+    # Of all of these something will be asked; most of their neighbours are among them.
+    lookup.nodes_of_components(distinct(known.component[known.component > 0]))
+    touched = union_of(known, seen)
     wished = _wished(seen, evidence, decided, lookup, policy)
     around, pairs, altered = _cut_shared(touched, evidence, wished, decided, lookup, policy)
     stored = _read_touched(touched, around, altered, pairs, lookup)
