@@ -21,7 +21,7 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from conf.table_spec import TableSpec
 from pipelines.tables.base_rewrite import fold_into_base
@@ -30,7 +30,7 @@ from pipelines.tables.data_files import OWN, batches_in, exchange, file_sizes
 from pipelines.tables.fence import log_entry
 from pipelines.tables.lake import Lake
 from pipelines.tables.live_rows import UPDATED, newest_rows
-from pipelines.tables.writer import Txn, conform
+from pipelines.tables.writer import RowsRefused, Txn, conform
 
 # Old log entries are removed by upkeep, not by whichever commit comes along: a reader may be pinned to a version.
 AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
@@ -128,14 +128,25 @@ class DeltaRsWriter:
             # delta-rs writes a transaction that it has seen once more; Spark does not.
             if not rows.num_rows or left.has_seen(txn):
                 return
-            write_deltalake(
-                table,
-                rows,
-                mode="append",
-                writer_properties=parquet_of(spec),
-                commit_properties=CommitProperties(app_transactions=[Transaction(txn.app_id, txn.version)]),
-                post_commithook_properties=AFTER_COMMIT,
-            )
+            try:
+                write_deltalake(
+                    table,
+                    rows,
+                    mode="append",
+                    writer_properties=parquet_of(spec),
+                    commit_properties=CommitProperties(
+                        app_transactions=[Transaction(txn.app_id, txn.version)]
+                    ),
+                    post_commithook_properties=AFTER_COMMIT,
+                )
+            except DeltaError as e:
+                if "Invalid data" not in str(e):
+                    raise
+                # Its own words would show the rows.
+                raise RowsRefused(
+                    f"{spec.full_name}: rows break a constraint that somebody has put on the table; drop it, or put it "
+                    "on a copy"
+                ) from None
 
         return self._committed(spec, commit)
 
