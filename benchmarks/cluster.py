@@ -44,7 +44,7 @@ class Plan:
 
 PLANS: dict[Scale, Plan] = {
     "quick": Plan(200, 2),
-    "usual": Plan(20_000, 4),
+    "usual": Plan(20_000, 3),
     "large": Plan(100_000, 5),
 }
 
