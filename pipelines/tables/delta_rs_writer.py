@@ -78,8 +78,15 @@ class _Left:
         return self.table
 
     def is_as_left(self) -> bool:
-        """Whether nobody else has changed the table since it was last read."""
-        return self.table is not None and not log_entry(self.folder, self.version + 1).exists()
+        """Whether nobody else has changed the table since it was last read.
+
+        Upkeep removes log entries behind a checkpoint, the oldest first: without ours, the next one may be gone too.
+        """
+        return (
+            self.table is not None
+            and log_entry(self.folder, self.version).exists()
+            and not log_entry(self.folder, self.version + 1).exists()
+        )
 
     def has_seen(self, txn: Txn) -> bool:
         assert self.table is not None
