@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
@@ -48,32 +49,32 @@ def write_files(
 ) -> list[Path]:
     """Parquet files of `parts`, none of which is empty; on failure none is left."""
     files: list[Path] = []
-    writer: pq.ParquetWriter | None = None
-    count = 0
     try:
-        for part in parts:
-            if not part.num_rows:
-                continue
-            if writer is None or (rows_per_file is not None and count >= rows_per_file):
-                if writer is not None:
-                    writer.close()
-                files.append(folder / f"part-{uuid.uuid4()}.zstd.parquet")
-                writer = pq.ParquetWriter(
-                    files[-1],
-                    spec.arrow,
-                    compression="zstd",
-                    compression_level=1,
-                    use_dictionary=_with_dictionary(spec),
-                )
-                count = 0
-            writer.write_table(part.cast(spec.arrow))
-            count += part.num_rows
-        if writer is not None:
-            writer.close()
+        with ExitStack() as open_file:
+            writer: pq.ParquetWriter | None = None
+            count = 0
+            for part in parts:
+                if not part.num_rows:
+                    continue
+                if writer is None or (rows_per_file is not None and count >= rows_per_file):
+                    open_file.close()
+                    files.append(folder / f"part-{uuid.uuid4()}.zstd.parquet")
+                    # A writer that opens the file itself keeps it open where the disk is full.
+                    sink = open_file.enter_context(pa.OSFile(str(files[-1]), "wb"))
+                    writer = open_file.enter_context(_writer(sink, spec))
+                    count = 0
+                writer.write_table(part.cast(spec.arrow))
+                count += part.num_rows
     except BaseException:
         remove_files(files)
         raise
     return files
+
+
+def _writer(sink: pa.NativeFile, spec: TableSpec) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        sink, spec.arrow, compression="zstd", compression_level=1, use_dictionary=_with_dictionary(spec)
+    )
 
 
 @cache
