@@ -24,6 +24,7 @@ from conf.tables import (
 from pipelines.batch.contract import LINKED, OWNED, RECEIVED, WAVES, Attempt, ContractBroken
 from pipelines.batch.intent import INTENT, IntentConflict
 from pipelines.lock import LakeLocked, lake_lock
+from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.lake import with_hot_parts
 from pipelines.tables.snapshot import published
 from pipelines.tables.writer import Txn
@@ -154,6 +155,32 @@ def go(batch: Attempt, steps: list) -> None:
             batch.publish(rows_of(BATCHES, {}))
         else:
             batch.start({spec: rows_of(spec, {}) for spec in step})
+
+
+@on_a_lake
+def test_a_batch_that_breaks_off_leaves_no_write_behind_that_the_next_one_could_meet(
+    world: DirectLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail where a batch was over as soon as a step of it had failed."""
+    running: list[str] = []
+    append = DeltaRsWriter.append
+
+    def slow(writer: DeltaRsWriter, spec: TableSpec, *args) -> int:
+        running.append(spec.full_name)
+        time.sleep(0.2)
+        version = append(writer, spec, *args)
+        running.remove(spec.full_name)
+        return version
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DeltaRsWriter, "append", slow)
+        patched.setattr("pipelines.batch.process.own_sessions", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            world.feed(events("a"), name="1.jsonl")
+        assert not running
+    world.processor = world.new_processor()
+    world.feed(events("a"), name="1.jsonl")
+    assert published(world.lake).arrow(EVENTS)["event_id"].to_pylist() == ["a"]
 
 
 def feed_nothing(world: DirectLake) -> None:

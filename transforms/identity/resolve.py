@@ -91,7 +91,7 @@ def resolve(
     the nodes, all of them in `seen`, of manual decisions that came into force or were undone; `lookup` knows them.
     """
     known = lookup.nodes(seen.id)
-    # Of all of these something will be asked; most of their neighbours are among them.
+    # Read ahead: all of these are asked for below, and most neighbours of the seen nodes are among them.
     lookup.nodes_of_components(distinct(known.component[known.component > 0]))
     touched = union_of(known, seen)
     wished = _wished(seen, evidence, decided, lookup, policy)
