@@ -19,7 +19,7 @@ from benchmarks.harness import put_failure, results_of, rows_of
 from benchmarks.measured import SCALES, Scale
 from benchmarks.questions import QUESTIONS
 from benchmarks.record import record
-from benchmarks.table import FAILED, as_text
+from benchmarks.table import FAILED, as_text, unasked
 
 # A question that takes so much longer than expected is stuck.
 PATIENCE_TIMES, PATIENCE_MINUTES = 3, 5
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\n[{n + 1}/{len(names)}] {name}, about {left:.0f} minutes left", flush=True)
         _ask(name, args.scale)
     rows = [row for name in names for row in rows_of(name, args.scale)]
-    print(f"\n{len(names)} questions in {(time.monotonic() - started) / 60:.1f} minutes\n\n{as_text(rows)}")
+    table = as_text(rows, () if args.only else unasked(rows))
+    print(f"\n{len(names)} questions in {(time.monotonic() - started) / 60:.1f} minutes\n\n{table}")
     return 1 if any(row["verdict"] == FAILED for row in rows) else 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.harness import rows_of
 from benchmarks.questions import QUESTIONS
-from benchmarks.table import as_markdown
+from benchmarks.table import as_markdown, unasked
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -28,7 +28,7 @@ def main() -> int:
         print("no results on record: `make bench` makes them", file=sys.stderr)
         return 1
     page = README.read_text(encoding="utf-8")
-    README.write_text(with_table(page, as_markdown(rows)), encoding="utf-8")
+    README.write_text(with_table(page, as_markdown(rows, unasked(rows))), encoding="utf-8")
     return 0
 
 

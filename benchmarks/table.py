@@ -10,12 +10,16 @@ from benchmarks.targets import TARGETS
 
 HEADINGS = ("what", "target (stretch)", "figure", "verdict", "beside it, same run")
 NOT_JUDGED = "not judged"
+NOT_ASKED = "not asked"
 FAILED = "failed"
 _WIDTH = 150
 Row = Mapping[str, Any]
 
 
-def cells(row: Row) -> tuple[str, str, str, str, str]:
+Cells = tuple[str, str, str, str, str]
+
+
+def cells(row: Row) -> Cells:
     """One recorded row under HEADINGS."""
     target = TARGETS.get(row["name"])
     what = target.what if target else str(row["name"])
@@ -25,6 +29,17 @@ def cells(row: Row) -> tuple[str, str, str, str, str]:
     )
     said = [text for text in (beside, row.get("note", "")) if text]
     return what, bound, figure(row), row["verdict"], "; ".join(said) or "–"
+
+
+def unasked(rows: Sequence[Row]) -> list[Cells]:
+    """A line for every target that none of `rows` is about: the largest sizes are asked by themselves."""
+    told = {row["name"] for row in rows}
+    failed = {question_of(row) for row in rows if row["verdict"] == FAILED}
+    return [
+        (target.what, f"{target.text()} {target.unit}", "–", NOT_ASKED, "`make bench-large` asks")
+        for name, target in TARGETS.items()
+        if name not in told and name.partition(".")[0] not in failed
+    ]
 
 
 def figure(row: Row) -> str:
@@ -66,9 +81,9 @@ def question_of(row: Row) -> str:
     return str(row["name"]).partition(".")[0]
 
 
-def as_text(rows: Sequence[Row]) -> str:
-    """For a terminal: columns as wide as they need to be, conditions below."""
-    lines = [HEADINGS, *(cells(row) for row in rows)]
+def as_text(rows: Sequence[Row], more: Sequence[Cells] = ()) -> str:
+    """For a terminal: columns as wide as they need to be, `more` lines, conditions below."""
+    lines = [HEADINGS, *(cells(row) for row in rows), *more]
     widths = [max(len(line[n]) for line in lines) for n in range(len(HEADINGS) - 1)]
     table = [
         "  ".join([*(text.ljust(w) for text, w in zip(line, widths, strict=False)), line[-1]])
@@ -81,9 +96,9 @@ def as_text(rows: Sequence[Row]) -> str:
     return "\n".join([*table, "", "conditions", *wrapped])
 
 
-def as_markdown(rows: Sequence[Row]) -> str:
+def as_markdown(rows: Sequence[Row], more: Sequence[Cells] = ()) -> str:
     """For a page: the same table, conditions as a list below."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *(cells(row) for row in rows)]
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *(cells(row) for row in rows), *more]
     table = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
     shared, own = conditions_of(rows)
     below = [f"- {name}: {said(own[name])}" for name in own if own[name]]
