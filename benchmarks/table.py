@@ -14,8 +14,6 @@ NOT_ASKED = "not asked"
 FAILED = "failed"
 _WIDTH = 150
 Row = Mapping[str, Any]
-
-
 Cells = tuple[str, str, str, str, str]
 
 

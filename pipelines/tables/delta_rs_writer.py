@@ -1,4 +1,7 @@
-"""Writes Arrow rows through delta-rs: no JVM, milliseconds a commit. The single-machine engine."""
+"""Writes Arrow rows without a JVM, milliseconds a commit: the single-machine engine.
+
+Appends to tables as this lake makes them are blind (`blind_append.py`). All else goes through delta-rs.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ ATTEMPTS = 6
 
 @cache
 def parquet_of(spec: TableSpec) -> WriterProperties:
-    """How files of the table are written."""
+    """How delta-rs writes files of the table."""
     return WriterProperties(
         compression="ZSTD",
         compression_level=1,
