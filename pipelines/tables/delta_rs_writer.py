@@ -67,8 +67,9 @@ class _Left:
     most_commits: int = 0
 
     def __post_init__(self) -> None:
-        # Not all tables in the same batch.
-        self.most_commits = 1 + crc32(str(self.folder).encode()) % COMMITS_PER_CHECKPOINT
+        # Not all tables in the same batch; of every lake in the same ones.
+        name = f"{self.folder.parent.name}/{self.folder.name}"
+        self.most_commits = 1 + crc32(name.encode()) % COMMITS_PER_CHECKPOINT
 
     def read(self) -> DeltaTable:
         """The table as it is now."""
