@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from conf.policy import Policy
@@ -17,8 +16,6 @@ MAX_EVENTS = 10_000  # of one record; an envelope of 16 MiB could hold five mill
 
 Found = tuple[Any, ...]  # the values of FIELDS, then of BAGS: identifiers, actor, properties, context
 Loads = Callable[[str], Any]
-
-_NOTHING: dict[str, Any] = {}
 
 
 class Extractor:
@@ -49,12 +46,11 @@ class Extractor:
         self._nested = _nested(mapping.identifiers, mapping.actor)
         self._nested_of = {id(r): _nested(r.identifiers, r.actor) for r in mapping.rules}
         self.is_utc = mapping.is_utc
-        plain = self._plain_names()
-        self.only_event = None if plain is None else partial(_picked, plain, self._known)
+        self.plain_names = self._plain_names()
 
     def _plain_names(self) -> tuple[str, ...] | None:
-        """The top-level fields of a mapping that does nothing but pick them, as the native one does. They are read
-        without a walk, by `only_event`."""
+        """The top-level fields of a mapping that does nothing but pick them, as the native one does: `PlainEvents`
+        reads most of its records."""
         bags = [
             b.objects[0][0] if not b.fields and len(b.objects) == 1 == len(b.objects[0]) else None
             for b in self._bags
@@ -133,29 +129,6 @@ class Extractor:
                 found[at] = renames.get(found[at].strip().lower(), renames.get(ANY_OTHER, found[at]))
             if found[at] is None or found[at] == "":
                 found[at] = self._mapping.defaults.get(name)
-
-
-def _picked(names: tuple[str, ...], known: frozenset[str], record: dict[str, Any]) -> Found | None:
-    """The one event of a record that has nothing but `known` fields, with objects where there should be some.
-
-    None for any other record: whoever reads those takes longer.
-    """
-    if not known.issuperset(record):
-        return None
-    get = record.get
-    a, b, c, d, e, f, g, identifiers, actor, properties, context = names
-    subject, acting, free, around = get(identifiers), get(actor), get(properties), get(context)
-    if (
-        type(subject) is not dict
-        or (acting is not None and type(acting) is not dict)
-        or (free is not None and type(free) is not dict)
-        or (around is not None and type(around) is not dict)
-    ):
-        return None
-    return (
-        *(get(a), get(b), get(c), get(d), get(e), get(f), get(g)),
-        *(subject, acting, free or _NOTHING, around or _NOTHING),
-    )
 
 
 def _holds(rule: Rule, record: dict[str, Any], envelope: dict[str, Any]) -> bool:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from transforms.framing_csv import csv_records
@@ -25,13 +25,15 @@ _CSV_GROWTH = 64  # how many times its file's size CSV records with their header
 
 _BOM = b"\xef\xbb\xbf"
 _SLICE = re.compile(r"^(.*)\.rows(\d+)(\.[^/]+)$", re.DOTALL)
+_LINES_AT_ONCE = 1000
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 # Numbers stay text: nobody reads them here, and turning 5,000 digits into an integer would raise.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
-Reader = Callable[[bytes], Iterator[tuple[int, bytes]]]
+Numbered = tuple[Sequence[int], list[bytes]]  # records by their numbers; at least one
+Reader = Callable[[bytes], Iterator[Numbered]]
 
 
 class Frame(NamedTuple):
@@ -59,8 +61,22 @@ def format_of(name: str) -> tuple[str | None, bool]:
     return (extension if dot and extension in FORMATS else None), is_gzipped
 
 
+class Frames(NamedTuple):
+    """Records of a file that follow each other, column by column."""
+
+    ordinals: list[int]
+    payload_format: str
+    payloads: list[bytes]
+
+
 def frame(name: str, content: bytes) -> Iterator[Frame]:
     """The records of a file. Ordinals of a slice go on where the slice starts in its origin."""
+    for ordinals, payload_format, payloads in frames(name, content):
+        yield from map(Frame, ordinals, repeat(payload_format), payloads)
+
+
+def frames(name: str, content: bytes) -> Iterator[Frames]:
+    """The same, many at a time where nothing has to be looked for but the ends of lines."""
     if not content:
         return
     ordinal = origin_of(name)[1]
@@ -71,20 +87,25 @@ def frame(name: str, content: bytes) -> Iterator[Frame]:
     readers: dict[str | None, Reader] = {
         None: _unknown,
         "json": _json_document,
-        "csv": partial(_csv, is_whole=is_whole),
-        "parquet": parquet_rows,
+        "csv": lambda body: _singly(_csv(body, is_whole)),
+        "parquet": lambda body: _singly(parquet_rows(body)),
     }
     reader = readers.get(extension, _lines)
     payload_format = "csv" if extension == "csv" else "json"
     after = ordinal
     try:
-        for number, payload in reader(body):
-            after = ordinal + number + 1
-            yield Frame(ordinal + number, payload_format, payload)
+        for numbers, payloads in reader(body):
+            after = ordinal + numbers[-1] + 1
+            yield Frames([ordinal + number for number in numbers], payload_format, payloads)
     except Damaged:
         is_whole = False
     if not is_whole:
-        yield Frame(after, "unreadable", content[:UNREADABLE_LIMIT])
+        yield Frames([after], "unreadable", [content[:UNREADABLE_LIMIT]])
+
+
+def _singly(records: Iterable[tuple[int, bytes]]) -> Iterator[Numbered]:
+    for number, payload in records:
+        yield [number], [payload]
 
 
 def _csv(body: bytes, is_whole: bool) -> Iterator[tuple[int, bytes]]:
@@ -98,7 +119,7 @@ def _csv(body: bytes, is_whole: bool) -> Iterator[tuple[int, bytes]]:
         yield number, payload
 
 
-def _unknown(body: bytes) -> Iterator[tuple[int, bytes]]:
+def _unknown(body: bytes) -> Iterator[Numbered]:
     raise Damaged
     yield  # a generator like its siblings
 
@@ -139,28 +160,36 @@ def _gunzip_bites(member_bytes: bytes, limit: int) -> bytes:
     return b"".join(parts)[:limit]
 
 
-def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+def _lines(body: bytes) -> Iterator[Numbered]:
     """Lines by their number; blank ones are counted but are no records."""
+    lines = body.split(b"\n")
     has_returns = b"\r" in body
-    for number, line in enumerate(body.split(b"\n")):
-        if has_returns and line[-1:] == b"\r":
-            line = line[:-1]
-        if line and not line.isspace():
-            yield number, line
+    for first in range(0, len(lines), _LINES_AT_ONCE):
+        some = lines[first : first + _LINES_AT_ONCE]
+        numbers: Sequence[int] = range(first, first + len(some))
+        if has_returns:
+            some = [line.removesuffix(b"\r") for line in some]
+        if not all(some) or any(map(bytes.isspace, some)):
+            numbers = [
+                number for number, line in zip(numbers, some, strict=True) if line and not line.isspace()
+            ]
+            some = [line for line in some if line and not line.isspace()]
+        if some:
+            yield numbers, some
 
 
-def _json_document(body: bytes) -> Iterator[tuple[int, bytes]]:
+def _json_document(body: bytes) -> Iterator[Numbered]:
     """A `.json` file: an array of records, records spread over lines, or one record a line."""
     start = _skip(body, 0)
     if body[start : start + 1] == b"[":
-        yield from _array(body, start + 1)
+        yield from _singly(_array(body, start + 1))
         return
     if body[start : start + 1] == b"{":
         # Structure is ASCII, so Latin-1 text has the bytes' own positions, and costs one byte a character.
         text = body.decode("latin-1")
         end = _end_of_value(body, text, start)
         if end is not None and (_skip(body, end) == len(body) or b"\n" in body[start:end]):
-            yield from _values(body, text, start)
+            yield from _singly(_values(body, text, start))
             return
     yield from _lines(body)
 

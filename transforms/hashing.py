@@ -8,9 +8,13 @@ things.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import blake2b, sha256
+
+import numpy as np
+
+from transforms.integers import Longs
 
 _CACHE_SIZE = 200_000
 _MASK = (1 << 63) - 1
@@ -53,6 +57,16 @@ def digest(content: bytes) -> int:
     return number
 
 
+def digests(contents: Iterable[bytes]) -> Longs:
+    """The `digest` of each."""
+    found = []
+    for content in contents:
+        started = _EMPTY.copy()
+        started.update(content)
+        found.append(started.digest())
+    return np.frombuffer(b"".join(found), ">i8").astype(np.int64)
+
+
 def tie_hash(tenant: str, namespace: str, value: str) -> int:
     """What ends a tie between identifiers of equal standing: unkeyed, so that every lake ends it in the
     same way."""
@@ -63,6 +77,15 @@ def event_key(tenant: str, event_id: str) -> int:
     """(tenant, event_id) as a number, for look-ups."""
     # encode(), spelled out, for it runs once an event.
     return digest(f"{len(tenant)}:{tenant}{len(event_id)}:{event_id}".encode("utf-8", "surrogatepass"))
+
+
+def event_keys(tenants: Iterable[str], event_ids: Iterable[str]) -> Longs:
+    """The `event_key` of each."""
+    encoded = [
+        f"{len(tenant)}:{tenant}{len(event_id)}:{event_id}".encode("utf-8", "surrogatepass")
+        for tenant, event_id in zip(tenants, event_ids, strict=True)
+    ]
+    return digests(encoded)
 
 
 _nodes: dict[tuple[bytes, str, str, str], int] = {}

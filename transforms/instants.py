@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+
+import numpy as np
+
+from transforms.integers import Flags, Longs
 
 NO_TIMESTAMP = "no_timestamp"
 OUT_OF_RANGE = "timestamp_out_of_range"
@@ -20,6 +25,11 @@ _FIRST_MICROS, _LAST_MICROS = _FIRST * 1_000_000, _LAST * 1_000_000
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _SPACED_OFFSET = re.compile(r"(?<=[0-9])\s+(?=[+-][0-9]{2}:?[0-9]{2}$)")
 _DAY = re.compile(r"[0-9]{8}")
+
+# How nearly all instants are written: to the second, with milli- or with microseconds.
+_SHAPE = b"0000-00-00T00:00:00.000000"
+_SECONDS_END = 19
+_COMMON_LENGTHS = frozenset((20, 24, 27))
 
 # (microseconds, None or a flag) or (None, the reason)
 Instant = tuple[int | None, str | None]
@@ -40,6 +50,49 @@ def instant(value: Any) -> Instant:
     if kind is int or kind is float or kind is Decimal:
         return _from_number(value)
     return None, NO_TIMESTAMP
+
+
+def instants(values: Sequence[Any], is_utc: bool) -> tuple[Longs, Flags]:
+    """(microseconds of each value, whether it is an instant that needs no flag). `is_utc`: so is what has no offset."""
+    micros, is_good = np.zeros(len(values), np.int64), np.zeros(len(values), bool)
+    lengths = [len(value) if type(value) is str else 0 for value in values]
+    for length in set(lengths) & _COMMON_LENGTHS:
+        at = [place for place, found in enumerate(lengths) if found == length]
+        micros[at], is_good[at] = _from_common([values[place] for place in at], length)
+    for place in np.flatnonzero(~is_good).tolist():
+        found, note = instant(values[place]) if values[place] is not None else (None, NO_TIMESTAMP)
+        if found is not None and (note is None or (is_utc and note == ASSUMED_UTC)):
+            micros[place], is_good[place] = found, True
+    return micros, is_good
+
+
+def _from_common(texts: list[str], length: int) -> tuple[Longs, Flags]:
+    """Texts of one length, all at once: those that are written like 2026-01-31T23:59:59.000Z, and which these are."""
+    text = "".join(texts)
+    if not text.isascii():
+        return np.zeros(len(texts), np.int64), np.zeros(len(texts), bool)
+    rows = np.frombuffer(text.encode(), np.uint8).reshape(-1, length)
+    shape = np.frombuffer(_SHAPE[: length - 1] + b"Z", np.uint8)
+    is_mark = shape != ord("0")
+    digits = rows - ord("0")  # without a sign: what comes before the digits is far beyond them
+    is_good = (rows[:, is_mark] == shape[is_mark]).all(axis=1) & (digits[:, ~is_mark] <= 9).all(axis=1)
+
+    def number(first: int, last: int) -> Longs:
+        found = np.zeros(len(rows), np.int64)
+        for place in range(first, last):
+            found = found * 10 + digits[:, place]
+        return found
+
+    year, month, day = number(0, 4), number(5, 7), number(8, 10)
+    hour, minute, second = number(11, 13), number(14, 16), number(17, 19)
+    is_good &= (month >= 1) & (month <= 12) & (hour <= 23) & (minute <= 59) & (second <= 59)
+    months = np.where(is_good, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
+    first_day, next_first = (m.astype("datetime64[D]").astype(np.int64) for m in (months, months + 1))
+    is_good &= (day >= 1) & (day <= next_first - first_day)
+    seconds = (((first_day + day - 1) * 24 + hour) * 60 + minute) * 60 + second
+    fraction = number(_SECONDS_END + 1, length - 1) * 10 ** (6 - max(0, length - _SECONDS_END - 2))
+    micros = seconds * 1_000_000 + fraction
+    return micros, is_good & (micros >= _FIRST_MICROS) & (micros <= _LAST_MICROS)
 
 
 def _from_datetime(moment: datetime) -> Instant:

@@ -15,6 +15,7 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -23,11 +24,13 @@ from conf.source_mapping import SourceMapping
 from transforms.canonical_json import canonical
 from transforms.control import CONTROL, read_decision
 from transforms.extract import ENVELOPE_TOO_LARGE, Extractor, Found
+from transforms.free_parts import take_ip
 from transforms.hashing import digest, encode, event_key
 from transforms.instants import ASSUMED_UTC, NO_TIMESTAMP, instant
 from transforms.normalize import number_text
-from transforms.parsed_schema import Places, Records, to_batch
+from transforms.parsed_schema import Made, Places, Records, made_of, to_batch
 from transforms.payload import PayloadReader, Refused, loads_exactly
+from transforms.plain_events import DEFAULT_TENANT, MAX_ID_LENGTH, PlainEvents
 from transforms.subject import (
     NO_IDENTIFIER,
     TOO_MANY,
@@ -43,9 +46,9 @@ from transforms.touch import touch
 UNPARSEABLE = "unparseable"
 UNUSABLE_TENANT = "unusable_tenant"
 
-DEFAULT_TENANT = "default"
-MAX_ID_LENGTH = 512
+# Rows become Arrow some thousands at a time: what is let go at once stays in the processor's cache.
 _ROWS_AT_ONCE = 1000
+_PLAIN_AT_ONCE = 4000
 _COPIED_RECORDS = (
     4  # so many times max_record_bytes may what surrounds the events of an envelope be, once for each
 )
@@ -79,6 +82,11 @@ class RecordParser:
         self._payloads = PayloadReader(max_record_bytes)
         self._identifiers = IdentifierReader(policy, key)
         self._extractors = {name: Extractor(mapping, policy) for name, mapping in self.mappings.items()}
+        self._plain = {
+            name: PlainEvents(extractor.plain_names, extractor.is_utc, policy, self._identifiers)
+            for name, extractor in self._extractors.items()
+            if extractor.plain_names is not None
+        }
 
     def __repr__(self) -> str:
         return f"RecordParser(mappings={sorted(self.mappings)}, policy={self.policy.fingerprint})"
@@ -98,52 +106,78 @@ class RecordParser:
     def _parse(self, records: Records) -> pa.RecordBatch:
         seen: set[int] = set()
         parts: list[pa.RecordBatch] = []
+        start, count = 0, len(records.payload)
+        while start < count or not parts:
+            plain = self._plain_of(records, start)
+            end = start + (_ROWS_AT_ONCE if plain is None else _PLAIN_AT_ONCE)
+            taken = records.slice(start, end)
+            if plain is None:
+                rows, places = self._rows_of(taken)
+                parts.append(to_batch(taken, made_of(rows, seen), places))
+            else:
+                parts.append(to_batch(taken, self._made_of_plain(plain, taken, seen), None))
+            start = end
+        return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+    def _plain_of(self, records: Records, start: int) -> PlainEvents | None:
+        """What reads the next records together, if they are of one mapping that is plain."""
+        end = start + _PLAIN_AT_ONCE
+        mappings, formats, feeds = (
+            set(column[start:end]) for column in (records.mapping, records.payload_format, records.feed)
+        )
+        if len(mappings) != 1 or formats != {"json"} or CONTROL in feeds:
+            return None
+        return self._plain.get(mappings.pop())
+
+    def _made_of_plain(self, plain: PlainEvents, records: Records, seen: set[int]) -> Made:
+        """Columns of rows, one a record: of plain records together, of the others one by one."""
+        try:
+            places, is_plain, made = plain.made(
+                records.payload, records.transport_at, self.max_record_bytes, seen
+            )
+        except Exception:  # which record it was, and what becomes of it, is found one by one
+            places, is_plain, made = np.empty(0, np.int64), np.empty(0, bool), {}
+        count = len(records.payload)
+        row_of = np.full(count, -1, np.int64)
+        row_of[places[is_plain]] = np.flatnonzero(is_plain)
+        others = np.flatnonzero(row_of < 0)
+        if not len(others) and made:
+            return made
+        rows, _ = self._rows_of(records.chosen(others.tolist()))
+        rest = made_of(rows, seen)
+        row_of[others] = len(places) + np.arange(len(others))
+        taken = pa.array(row_of)
+        return {
+            name: (pa.concat_arrays([made[name], rest[name]]) if made else rest[name]).take(taken)
+            for name in rest
+        }
+
+    def _rows_of(self, records: Records) -> tuple[list[tuple[Any, ...]], Places | None]:
+        """Rows in the order of MADE, record by record; and where they come from, unless each record has made one."""
         rows: list[tuple[Any, ...]] = []
         places: Places | None = None
-        start = 0
-        last = len(records.payload) - 1
-        read, extractors, row_of = self._payloads.read, self._extractors, self._row
         for at, (source, mapping, feed, origin, ordinal, payload_format, payload, transport_at) in enumerate(
             zip(*records[:_READ], strict=True)
         ):
-            new: list[tuple[Any, ...]] | None = None
             elements: list[bytes | None] = _ALONE
             try:
                 if feed == CONTROL:
                     new = [self._decision(payload_format, payload, transport_at)]
                 else:
                     place = (source, origin, ordinal)
-                    record = read(payload_format, payload)
-                    extractor = extractors[mapping]
-                    found = None if extractor.only_event is None else extractor.only_event(record)
-                    if found is not None and places is None:  # nearly all records: a row, without detours
-                        try:
-                            rows.append(row_of(found, place, transport_at, extractor.is_utc))
-                        except Imprecise:
-                            new, _ = self._record(mapping, payload_format, payload, place, transport_at)
-                    else:
-                        new, elements = self._record(
-                            mapping, payload_format, payload, place, transport_at, record
-                        )
+                    new, elements = self._record(mapping, payload_format, payload, place, transport_at)
             except Refused as refused:
                 new = [_refusal([str(refused)], transport_at)]
             except Exception:  # one record must not stop the batch, nor its contents reach a log
                 new = [_refusal([UNPARSEABLE], transport_at)]
-            if new is not None:
-                if places is None and len(new) != 1:  # an envelope: from here on rows are not records
-                    places = Places(list(range(len(rows))), [0] * len(rows), [None] * len(rows))
-                rows += new
-                if places is not None:
-                    places.record.extend([at - start] * len(new))
-                    places.position.extend(range(len(new)))
-                    places.element.extend(elements)
-            # Rows become Arrow a thousand at a time: Python objects that are let go at once stay in the cache.
-            if len(rows) >= _ROWS_AT_ONCE or at == last:
-                parts.append(to_batch(records.slice(start, at + 1), rows, places, seen))
-                rows, places, start = [], None, at + 1
-        if not parts:
-            return to_batch(records, rows, None, seen)
-        return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+            if places is None and len(new) != 1:  # an envelope: from here on rows are not records
+                places = Places(list(range(len(rows))), [0] * len(rows), [None] * len(rows))
+            rows += new
+            if places is not None:
+                places.record.extend([at] * len(new))
+                places.position.extend(range(len(new)))
+                places.element.extend(elements)
+        return rows, places
 
     def _record(
         self,
@@ -152,13 +186,10 @@ class RecordParser:
         payload: bytes | None,
         place: tuple[Any, ...],
         transport_at: int | None,
-        record: dict[str, Any] | None = None,
     ) -> tuple[list[tuple[Any, ...]], list[bytes | None]]:
-        """The rows of one record, and of each the text of its event where the record has several. `record`: what was
-        read of it, if nobody has changed it since."""
+        """The rows of one record, and of each the text of its event where the record has several."""
         extractor = self._extractors[mapping]
-        if record is None:
-            record = self._payloads.read(payload_format, payload)
+        record = self._payloads.read(payload_format, payload)
         elements = extractor.elements(record, orjson.loads)
         siblings = elements if isinstance(elements, list) and len(elements) > 1 else None
         if siblings and len(siblings) * len(canonical(extractor.around(record))) > self._max_copied:
@@ -268,10 +299,7 @@ class RecordParser:
                 received_at = transport_at
                 flags.append("unusable_received_at")
 
-        ip = None
-        if "ip" in context or "ip_address" in context:
-            ip = context.pop("ip", None) or context.get("ip_address")
-            context.pop("ip_address", None)
+        ip = take_ip(context)
         reader = self._identifiers
         acting: list[Node] = []
         try:

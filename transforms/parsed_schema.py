@@ -13,6 +13,8 @@ from conf.table_spec import arrow_type
 from conf.tables import BRONZE_EVENTS, EVENTS
 from transforms.subject import Node
 
+Made = dict[str, pa.Array]  # columns of rows, by the names in MADE
+
 _TYPES = {c.name: c.type for c in (*BRONZE_EVENTS.columns, *EVENTS.columns)}
 _REUSED_FIRST = (
     "tenant",
@@ -72,6 +74,9 @@ class Records(NamedTuple):
     def slice(self, start: int, end: int) -> Records:
         return Records(*[column[start:end] for column in self])  # type: ignore[arg-type]
 
+    def chosen(self, places: list[int]) -> Records:
+        return Records(*[[column[at] for at in places] if column else column for column in self])  # type: ignore[arg-type]
+
 
 CARRIED = ("record_key", "headers")
 
@@ -93,37 +98,36 @@ class Places(NamedTuple):
     element: list[bytes | None]
 
 
-def to_batch(
-    records: Records, rows: list[tuple[Any, ...]], places: Places | None, seen: set[int]
-) -> pa.RecordBatch:
-    """Rows in the order of MADE as Arrow. `places`: None if the place of each row is that of its record.
+def made_of(rows: list[tuple[Any, ...]], seen: set[int]) -> Made:
+    """Rows in the order of MADE, as columns. Nodes in `seen` are not told again; it learns the new ones."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(MADE)
+    made = dict(zip(MADE, columns, strict=True))
+    return {
+        name: _identifiers(values, seen) if name == "identifiers" else pa.array(values, kind_of(name))
+        for name, values in made.items()
+    }
 
-    Nodes in `seen` are not told again; it learns the new ones.
-    """
-    made = dict(zip(MADE, zip(*rows, strict=True) if rows else ((),) * len(MADE), strict=True))
-    columns: dict[str, pa.Array] = {}
+
+def to_batch(records: Records, made: Made, places: Places | None) -> pa.RecordBatch:
+    """Rows with the records that they were made of. `places`: None if the place of each row is that of its record."""
+    columns, count = dict(made), len(made["tenant"])
     for name in (n for n in Records._fields if n != "transport_at"):
         values = getattr(records, name)
         if name in CARRIED and not values:
-            columns[name] = pa.nulls(len(rows), _kind(name))
+            columns[name] = pa.nulls(count, kind_of(name))
             continue
         if name == "payload" and places is not None:
             taken = zip(places.record, places.position, strict=True)
             values = [None if position else values[at] for at, position in taken]
         elif places is not None:
             values = [values[at] for at in places.record]
-        columns[name] = pa.array(values, _kind(name))
+        columns[name] = pa.array(values, kind_of(name))
     if places is None:
-        columns["record_position"] = pa.array(np.zeros(len(rows), np.int64))
-        columns["element"] = pa.nulls(len(rows), pa.binary())
+        columns["record_position"] = pa.array(np.zeros(count, np.int64))
+        columns["element"] = pa.nulls(count, pa.binary())
     else:
         columns["record_position"] = pa.array(places.position, pa.int64())
         columns["element"] = pa.array(places.element, pa.binary())
-    for name, values in made.items():
-        if name == "identifiers":
-            columns[name] = _identifiers(values, seen, _kind(name))
-        else:
-            columns[name] = pa.array(values, _kind(name))
     columns["event_date"] = columns["event_at"].cast(pa.date32())
     is_refused = columns["anchor_node_id"].is_null().to_numpy(zero_copy_only=False)
     has_user = columns["user_node_id"].is_valid().to_numpy(zero_copy_only=False)
@@ -131,13 +135,30 @@ def to_batch(
     return pa.RecordBatch.from_arrays([columns[name] for name in PARSED_SCHEMA.names], schema=PARSED_SCHEMA)
 
 
-def _kind(name: str) -> pa.DataType:
+def kind_of(name: str) -> pa.DataType:
     return PARSED_SCHEMA.field(name).type
 
 
-def _identifiers(rows: tuple[Any, ...], seen: set[int], kind: pa.ListType) -> pa.Array:
-    """Per row the nodes that no row before it had. Built flat: lists of Python objects would take twice as
+def no_lists(name: str, count: int) -> pa.Array:
+    """So many empty lists in a column's type."""
+    kind = kind_of(name)
+    return pa.ListArray.from_arrays(
+        pa.array(np.zeros(count + 1, np.int32)), pa.array([], kind.value_type), type=kind
+    )
+
+
+def identifier_lists(nodes: list[Node], offsets: pa.Array) -> pa.Array:
+    """The nodes of each row, in the type of `identifiers`. Built flat: lists of Python objects would take twice as
     long."""
+    kind = kind_of("identifiers")
+    fields = dict(zip(Node._fields, zip(*nodes, strict=True), strict=True)) if nodes else {}
+    children = [pa.array(fields.get(f.name, ()), f.type) for f in kind.value_type]
+    values = pa.StructArray.from_arrays(children, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(offsets, values, type=kind)
+
+
+def _identifiers(rows: tuple[Any, ...], seen: set[int]) -> pa.Array:
+    """Per row the nodes that no row before it had."""
     new: list[Node] = []
     offsets = np.zeros(len(rows) + 1, np.int32)
     for at, nodes in enumerate(rows):
@@ -146,7 +167,4 @@ def _identifiers(rows: tuple[Any, ...], seen: set[int], kind: pa.ListType) -> pa
                 seen.add(node[3])
                 new.append(node)
         offsets[at + 1] = len(new)
-    fields = dict(zip(Node._fields, zip(*new, strict=True), strict=True)) if new else {}
-    children = [pa.array(fields.get(f.name, ()), f.type) for f in kind.value_type]
-    values = pa.StructArray.from_arrays(children, fields=list(kind.value_type))
-    return pa.ListArray.from_arrays(pa.array(offsets), values, type=kind)
+    return identifier_lists(new, pa.array(offsets))

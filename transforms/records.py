@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from transforms.framing import frame, origin_of
+from transforms.framing import frames, origin_of
 from transforms.opaque import rows_for_driver
 from transforms.parse import RecordParser
 from transforms.parsed_schema import CARRIED, PARSED_SCHEMA, Records
@@ -66,12 +66,15 @@ def framed(
                 portion.takes(row)
         for name, path, content in _files(batch, known_origins):
             portion.begin(name)
-            for record in frame(path, content):
-                if not portion.takes_framed(record):
-                    yield portion.records()
-                    portion = _Portion()
-                    portion.begin(name)
-                    portion.takes_framed(record)
+            for found in frames(path, content):
+                if portion.takes_framed(*found):
+                    continue
+                for ordinal, payload in zip(found.ordinals, found.payloads, strict=True):
+                    if not portion.takes_framed([ordinal], found.payload_format, [payload]):
+                        yield portion.records()
+                        portion = _Portion()
+                        portion.begin(name)
+                        portion.takes_framed([ordinal], found.payload_format, [payload])
     if len(portion):
         yield portion.records()
 
@@ -117,7 +120,7 @@ class _Portion:
     def takes(self, row: _Row) -> bool:
         """Add a topic's record; False, and nothing is added, where there is no room for it."""
         self._fill()
-        if not self.takes_framed((row.origin_ordinal, row.payload_format, row.payload)):
+        if not self.takes_framed([row.origin_ordinal], row.payload_format, [row.payload]):
             return False
         for column, value in zip(self._shared, (*row[:4], *row[7:]), strict=True):
             column.append(value)
@@ -128,16 +131,19 @@ class _Portion:
         self._fill()
         self._name = name
 
-    def takes_framed(self, record: tuple[int, str, bytes | None]) -> bool:
-        """The same for a record of the file that was begun last."""
-        ordinal, payload_format, payload = record
-        size = self._size + len(payload or b"")
-        if self._payloads and (size > MAX_BYTES or len(self._payloads) >= MAX_RECORDS):
+    def takes_framed(
+        self, ordinals: Sequence[int], payload_format: str, payloads: Sequence[bytes | None]
+    ) -> bool:
+        """The same for records of the file that was begun last: all of them, or none. One alone always has room in an
+        empty portion."""
+        size = self._size + sum(len(payload or b"") for payload in payloads)
+        count = len(self._payloads) + len(payloads)
+        if count > 1 and (size > MAX_BYTES or count > MAX_RECORDS):
             return False
         self._size = size
-        self._ordinals.append(ordinal)
-        self._formats.append(payload_format)
-        self._payloads.append(payload)
+        self._ordinals += ordinals
+        self._formats += [payload_format] * len(payloads)
+        self._payloads += payloads
         return True
 
     def records(self) -> Records:

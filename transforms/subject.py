@@ -57,7 +57,7 @@ class IdentifierReader:
         self._node_id = node_ids(key)
         self._policy = policy
         self._normalizer = Normalizer(policy)
-        self._strengths = {n.name: n.strength for n in policy.namespaces}
+        self.strengths = {n.name: n.strength for n in policy.namespaces}
         self._attaches = policy.weak_identifiers == "attach"
         # tenant → namespace → raw value → node: three small look-ups cost less than one with a key to build.
         self._known: dict[str, dict[str, dict[Any, Node]]] = {}
@@ -76,7 +76,7 @@ class IdentifierReader:
                 flags.append(WRONG_TYPE)
                 unknown = identifiers
             identifiers = {}
-        known, strengths = self._known_of(tenant), self._strengths
+        known, strengths = self._known_of(tenant), self.strengths
         is_repeatable = False
         if ip is not None and "ip_address" in strengths:
             is_repeatable = "ip_address" in identifiers or type(ip) is list
@@ -127,22 +127,22 @@ class IdentifierReader:
 
     def linking_node(self, tenant: str, namespace: Any, value: Any) -> Node | None:
         """The node of one identifier of a linking namespace; None for any other, and for what does not count."""
-        if self._strengths.get(namespace) not in LINKING or value is None:
+        if self.strengths.get(namespace) not in LINKING or value is None:
             return None
-        node = self._node(tenant, namespace, value)
+        node = self.node(tenant, namespace, value)
         return node if type(node) is Node else None
 
     def _add(
         self, tenant: str, namespace: str, raw: Any, linking: list[Node], weak: list[Node], flags: list[str]
     ) -> None:
-        strength = self._strengths[namespace]
+        strength = self.strengths[namespace]
         if strength == "ignored":
             return
         target = weak if strength == "weak" else linking
         for value in _values(raw):
             if value is None:
                 continue
-            node = self._node(tenant, namespace, value)
+            node = self.node(tenant, namespace, value)
             if type(node) is Node:
                 target.append(node)
                 if len(linking) % _CHECK_EVERY == 0 and len(_once(linking)) > MAX_LINKING_IDENTIFIERS:
@@ -150,7 +150,7 @@ class IdentifierReader:
             else:
                 flags.append(str(node))
 
-    def _node(self, tenant: str, namespace: str, raw: Any) -> Node | str:
+    def node(self, tenant: str, namespace: str, raw: Any) -> Node | str:
         """The node of a value in a namespace of the policy, or the flag of one that does not count."""
         kind = type(raw)
         if kind is float and abs(raw) >= WHOLE_FLOATS:
@@ -177,8 +177,8 @@ class IdentifierReader:
             # A tenant counts as well, or a million of them with nothing known would fill the memory.
             if self._known_count >= _CACHE_SIZE:
                 self._known, self._known_count = {}, 0
-            self._known_count += 1 + len(self._strengths)
-            found = self._known[tenant] = {namespace: {} for namespace in self._strengths}
+            self._known_count += 1 + len(self.strengths)
+            found = self._known[tenant] = {namespace: {} for namespace in self.strengths}
         return found
 
     def _hashed(self, tenant: str, namespace: str, value: str, priority: int, strength: str) -> Node:
@@ -188,8 +188,8 @@ class IdentifierReader:
         return Node(priority, value, namespace, self._node_id(identifier), strength, digest(identifier))
 
     def _actor_node(self, tenant: str, namespace: str, raw: Any) -> Node | None:
-        if namespace in self._strengths:
-            node = None if raw is None else self._node(tenant, namespace, raw)
+        if namespace in self.strengths:
+            node = None if raw is None else self.node(tenant, namespace, raw)
             return node if type(node) is Node else None
         if type(raw) is float and abs(raw) >= WHOLE_FLOATS:
             raise Imprecise

@@ -8,7 +8,12 @@ Touch = tuple[str | None, str | None, str | None, str | None]
 
 _IN_PROPERTIES = frozenset(("utm_source", "utm_medium", "utm_campaign", "referrer"))
 _IN_CONTEXT = _IN_PROPERTIES | {"campaign", "page"}
-_NOTHING: Touch = (None, None, None, None)
+NO_TOUCH: Touch = (None, None, None, None)
+
+
+def may_have_touch(part: dict[str, Any], is_context: bool) -> bool:
+    """Whether an event's properties, or its context, may say what led here."""
+    return not (_IN_CONTEXT if is_context else _IN_PROPERTIES).isdisjoint(part)
 
 
 def touch(properties: dict[str, Any], context: dict[str, Any]) -> Touch:
@@ -17,8 +22,8 @@ def touch(properties: dict[str, Any], context: dict[str, Any]) -> Touch:
     context.campaign first, then utm_* of the properties, then of the context; a campaign that is a text is
     its name. The referrer of context.page, of the context, of the properties.
     """
-    if _IN_PROPERTIES.isdisjoint(properties) and _IN_CONTEXT.isdisjoint(context):
-        return _NOTHING
+    if not may_have_touch(properties, is_context=False) and not may_have_touch(context, is_context=True):
+        return NO_TOUCH
     campaign = context.get("campaign")
     if isinstance(campaign, str):
         campaign = {"name": campaign}

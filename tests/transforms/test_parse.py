@@ -194,7 +194,7 @@ def test_broken_csv_is_refused(parse, payload, reason):
 def test_what_nobody_has_thought_of_is_refused_as_unparseable(parse, make_parser, monkeypatch):
     parser = make_parser()
     monkeypatch.setattr(parser, "_row", lambda *_: 1 / 0)
-    assert parse(EVENT, parser=parser)[0]["reasons"] == ["unparseable"]
+    assert parse({**EVENT, "actor": {"agent_id": "a"}}, parser=parser)[0]["reasons"] == ["unparseable"]
 
 
 # Accepted, and flagged ----------------------------------------------------------------------------
