@@ -159,6 +159,16 @@ def test_a_question_that_is_not_correct_is_a_row_that_says_so(results, capsys):
     assert harness.run_alone(_Question(lambda: [Measured("other.x", 1.0, "s")]), ["--scale", "usual"]) == 1
 
 
+@pytest.mark.thorough
+def test_a_quick_runs_java_is_named_like_any_other(monkeypatch):
+    """Seen to fail where the first line was taken for the version: Java says there what it has picked up."""
+    monkeypatch.delenv("JAVA_TOOL_OPTIONS", raising=False)
+    plain = harness._java_version()
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", harness.QUICK_JAVA)
+    assert harness._java_version() == plain
+    assert plain.partition(".")[0].isdigit()
+
+
 def test_the_readme_has_a_place_for_the_table():
     page = README.read_text(encoding="utf-8")
     assert with_table(with_table(page, "a"), "b") == with_table(page, "b")
