@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = p.parse_args(argv)
     names = [n for n in QUESTIONS if (not args.only or n in args.only) and QUESTIONS[n].at(args.scale)]
+    if not names:
+        p.error(f"not asked at the {args.scale} scale: {', '.join(args.only)}")
     started = time.monotonic()
     for n, name in enumerate(names):
         left = sum(QUESTIONS[later].at(args.scale) for later in names[n:])
