@@ -51,7 +51,7 @@ class Plan:
 PLANS: dict[Scale, Plan] = {
     "quick": Plan((400, 4_000), events=100, batches=2, warm_up=1, rounds=1),
     "usual": Plan((100_000, 1_000_000), events=2_500, batches=15, warm_up=5, rounds=2),
-    "large": Plan((100_000, 10_000_000), events=2_500, batches=10, warm_up=5, rounds=3),
+    "large": Plan((100_000, 10_000_000), events=2_500, batches=8, warm_up=4, rounds=3),
 }
 
 
