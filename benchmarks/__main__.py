@@ -1,7 +1,9 @@
 """All benchmarks: every question in a process of its own, then one table with targets, figures and verdicts.
 
-`python -m benchmarks [--scale quick|usual|large] [--only QUESTION…]`. Rows go to benchmarks/results/latest.jsonl (of a
-quick run: quick.jsonl). Exit code 1 when a question failed or was not correct; a missed target is a verdict, and 0.
+`python -m benchmarks [--scale quick|usual|large] [--only QUESTION…]`. Rows go to benchmarks/results/: to the file of
+their scale, and those of a usual or large run to latest.jsonl too. Beside figures of the usual scale stand those of the
+largest one that are on record. Exit code 1 when a question failed or was not correct; a missed target is a verdict,
+and 0.
 """
 
 from __future__ import annotations
@@ -15,15 +17,17 @@ import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks.harness import put_failure, results_of, rows_of
+from benchmarks.harness import put_failure
 from benchmarks.measured import SCALES, Scale
 from benchmarks.questions import QUESTIONS
-from benchmarks.record import record
-from benchmarks.table import FAILED, as_text, unasked
+from benchmarks.record import ON_RECORD, record_question, recorded, rows_of
+from benchmarks.table import FAILED, as_text, question_of, unasked
 
 # A question that takes so much longer than expected is stuck.
 PATIENCE_TIMES, PATIENCE_MINUTES = 3, 5
 GRACE_SECONDS = 30
+# Who asks for the targets that a run does not.
+ELSEWHERE: dict[Scale, str] = {"quick": "make bench", "usual": "make bench-large", "large": "make bench"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,20 +38,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = p.parse_args(argv)
     names = [n for n in QUESTIONS if (not args.only or n in args.only) and QUESTIONS[n].at(args.scale)]
+    if not names:
+        p.error(f"not asked at the {args.scale} scale: {', '.join(args.only)}")
     started = time.monotonic()
     for n, name in enumerate(names):
         left = sum(QUESTIONS[later].at(args.scale) for later in names[n:])
         print(f"\n[{n + 1}/{len(names)}] {name}, about {left:.0f} minutes left", flush=True)
         _ask(name, args.scale)
     rows = [row for name in names for row in rows_of(name, args.scale)]
-    table = as_text(rows, () if args.only else unasked(rows))
+    # Figures of the usual scale stand beside those of the largest one; a run at tiny scale has no figures.
+    kept = [r for r in recorded(ON_RECORD) if question_of(r) in names] if args.scale == "usual" else []
+    more = () if args.only else unasked([*rows, *kept], ELSEWHERE[args.scale])
+    table = as_text(rows, more, kept)
     print(f"\n{len(names)} questions in {(time.monotonic() - started) / 60:.1f} minutes\n\n{table}")
     return 1 if any(row["verdict"] == FAILED for row in rows) else 0
 
 
 def _ask(name: str, scale: Scale) -> None:
     """One question in a process and a session of its own: a fresh JVM, and nothing of it stays."""
-    record(f"{name}.", [], results_of(scale))  # what it said before must not stand for what it says now
+    record_question(name, [], scale)  # what it said before must not stand for what it says now
     minutes = PATIENCE_TIMES * QUESTIONS[name].at(scale) + PATIENCE_MINUTES
     child = subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.{name}", "--scale", scale], start_new_session=True

@@ -44,17 +44,21 @@ EVENT_SCHEMA = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """Records of the backlog and of a batch; of each clean or dirty run and its batches; turns of these."""
+    """Records of the backlog and of a batch; of each clean or dirty run and its batches; turns of these.
+
+    Without runs of its own, the clean side is the backlog: at tiny size a run is a session's start and little else.
+    """
 
     records: int
     batch: int
     dirty_records: int
     dirty_batch: int
     turns: int
+    has_clean_runs: bool = True
 
 
 SIZES = {
-    "quick": Sizes(records=6_000, batch=1_600, dirty_records=2_000, dirty_batch=400, turns=1),
+    "quick": Sizes(6_000, batch=1_600, dirty_records=2_000, dirty_batch=400, turns=1, has_clean_runs=False),
     "usual": Sizes(records=3_000_000, batch=250_000, dirty_records=200_000, dirty_batch=40_000, turns=2),
     "large": Sizes(records=10_000_000, batch=250_000, dirty_records=1_000_000, dirty_batch=120_000, turns=2),
 }
@@ -104,7 +108,7 @@ def measure(scale: Scale, folder: Path) -> list[Measured]:
             conditions=conditions,
         ),
     ]
-    return [*rows, _dirty_against_clean(folder, world, files, sizes)]
+    return [*rows, _dirty_against_clean(folder, world, files, sizes, rate)]
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------
@@ -195,7 +199,9 @@ class Floors:
 # -- dirty input -------------------------------------------------------------------------------------------------------
 
 
-def _dirty_against_clean(folder: Path, world: World, files: Sequence[Path], sizes: Sizes) -> Measured:
+def _dirty_against_clean(
+    folder: Path, world: World, files: Sequence[Path], sizes: Sizes, rate: float
+) -> Measured:
     """Rates of either, in turns, each on a lake of its own."""
     clean = sorted(
         islice(first_copies([], files, world.truth), round(sizes.dirty_records * 1.05)), key=event_time
@@ -206,6 +212,9 @@ def _dirty_against_clean(folder: Path, world: World, files: Sequence[Path], size
     rates: dict[str, list[float]] = {"clean": [], "dirty": []}
     for turn in range(sizes.turns):
         for side in ("clean", "dirty") if turn % 2 == 0 else ("dirty", "clean"):
+            if side == "clean" and not sizes.has_clean_runs:
+                rates[side].append(rate)
+                continue
             name = f"{side}-{turn}"
             _land(lines[side], folder / f"{name}-landing", sizes.dirty_batch // FILES_PER_BATCH)
             stream = _drained(folder, name, folder / f"{name}-landing")

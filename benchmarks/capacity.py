@@ -1,6 +1,6 @@
 """Writes the numbers of docs/capacity.md anew: `python -m benchmarks.capacity [--inputs FILE] [--print]`.
 
-Figures come from benchmarks/results/latest.jsonl where they are on record, else from benchmarks/capacity.yaml, as do
+Figures come from benchmarks/results/usual.jsonl where they are on record, else from benchmarks/capacity.yaml, as do
 the assumptions and prices. Every number says where it comes from.
 """
 
@@ -26,7 +26,7 @@ from benchmarks.capacity_model import (
     declared,
 )
 from benchmarks.readme import with_table
-from benchmarks.record import recorded
+from benchmarks.record import recorded, results_of
 from benchmarks.table import number
 
 INPUTS = Path(__file__).with_name("capacity.yaml")
@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--print", action="store_true", help="to standard output, and the page stays as it is")
     args = p.parse_args(argv)
     # Only what a laptop measured at its usual size; a large run has sizes of its own.
-    rows = [row for row in recorded() if row.get("conditions", {}).get("scale") == "usual"]
+    rows = recorded(results_of("usual"))
     try:
         block = page_of(yaml.safe_load(args.inputs.read_text(encoding="utf-8")), rows)
     except (OSError, ValueError, KeyError, TypeError) as e:

@@ -11,7 +11,7 @@ Every copy's values are the first one's with another number in them, so whose an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,16 +102,19 @@ def fill(path: Path, original: Sequence[Record], count: int, scratch: Path) -> L
     ready_to_write(lake)
     rows, batch = _rows_of(original, scratch / f"{path.name}-original")
     writer = DeltaRsWriter(lake)
+    writes: list[Future[int]] = []
     with ThreadPoolExecutor(4, thread_name_prefix="copies") as pool:
         for chunk, first in enumerate(range(0, count, COPIES_AT_ONCE)):
             numbers = np.arange(first, min(count, first + COPIES_AT_ONCE))
-            names = _names_of(rows, numbers)
+            names = _names_of(rows, numbers)  # hashes, in Python, while the chunk before is written
+            for write in writes:
+                write.result()
             writes = [
                 pool.submit(writer.append, spec, _copied_rows(spec, table, names), Txn("copies", chunk))
                 for spec, table in rows.items()
             ]
-            for write in writes:
-                write.result()
+        for write in writes:
+            write.result()
     versions = {s.full_name: lake.version(s) for s in with_hot_parts(ALL) if s is not BATCHES}
     counted = {name: batch[name] * count for name in batch if name.endswith("_count")}
     row = pa.Table.from_pylist([batch | counted | {"table_versions": versions}], schema=BATCHES.arrow)

@@ -19,7 +19,7 @@ from benchmarks.measured import Measured, Scale, percentile
 
 NAME = "freshness"
 LOADS = {
-    "quick": Load(history=4_000, warm_up=2.0, rate=200.0, seconds=5.0),
+    "quick": Load(history=4_000, warm_up=1.0, rate=200.0, seconds=3.0),
     "usual": Load(history=1_000_000, warm_up=15.0, rate=1_000.0, seconds=120.0),
     "large": Load(history=1_000_000, warm_up=30.0, rate=1_000.0, seconds=600.0),
 }

@@ -22,11 +22,14 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks.measured import SCALES, SEED, Measured, Scale
-from benchmarks.record import QUICK_RESULTS, RESULTS, record, recorded
+from benchmarks.record import record_question
 from benchmarks.table import FAILED, NOT_JUDGED, as_text
 from benchmarks.targets import TARGETS, verdict
 from pipelines.java import find_java
 
+# For every JVM of a quick run, whose code is cold from beginning to end: without the second compiler a session starts
+# and runs its first queries in two thirds of the time.
+QUICK_JAVA = "-XX:TieredStopAtLevel=1"
 PACKAGES = ("pyspark", "delta-spark", "deltalake", "graphframes-py", "pyarrow", "numpy", "scipy", "duckdb")
 
 
@@ -41,6 +44,8 @@ def run_alone(module: ModuleType | str, argv: Sequence[str] | None = None) -> in
     p.add_argument("--scale", choices=SCALES, default="usual")
     scale: Scale = p.parse_args(argv).scale
     print(f"{name} ({scale}): {about}", flush=True)
+    if scale == "quick":
+        os.environ.setdefault("JAVA_TOOL_OPTIONS", QUICK_JAVA)
     before = os.getloadavg()[0]
     with contextlib.suppress(ValueError):  # not the main thread: somebody else's signals
         signal.signal(
@@ -57,7 +62,7 @@ def run_alone(module: ModuleType | str, argv: Sequence[str] | None = None) -> in
             return 1
     machine = conditions(scale, before)
     rows = [row_of(m, machine) for m in measured]
-    record(f"{name}.", rows, results_of(scale))
+    record_question(name, rows, scale)
     print(as_text(rows), flush=True)
     return 0
 
@@ -70,15 +75,6 @@ def _ends_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def results_of(scale: Scale) -> Path:
-    return QUICK_RESULTS if scale == "quick" else RESULTS
-
-
-def rows_of(name: str, scale: Scale) -> list[dict[str, Any]]:
-    """A question's rows on record."""
-    return [row for row in recorded(results_of(scale)) if row["name"].startswith(f"{name}.")]
 
 
 def row_of(measured: Measured, machine: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +96,7 @@ def put_failure(name: str, scale: Scale, reason: str) -> None:
     """A question that failed is one row that says so, in place of all it said before."""
     machine = conditions(scale, os.getloadavg()[0])
     row = row_of(Measured(f"{name}.{FAILED}", None, "", note=reason), machine)
-    record(f"{name}.", [row | {"verdict": FAILED, "passed": False}], results_of(scale))
+    record_question(name, [row | {"verdict": FAILED, "passed": False}], scale)
 
 
 def conditions(scale: Scale, load_before: float) -> dict[str, Any]:
@@ -143,7 +139,7 @@ def _java_version() -> str:
         said = subprocess.run(
             [find_java().home / "bin" / "java", "-version"], capture_output=True, text=True, check=True
         )
-        return said.stderr.splitlines()[0].split('"')[1]
+        return said.stderr.partition('version "')[2].partition('"')[0] or "none"
     except Exception:  # a question that needs no Java can be asked without one
         return "none"
 

@@ -43,7 +43,7 @@ class Sides:
 
 
 SIDES = {
-    "quick": Sides(history=4_000, rate=50.0, hub_rate=200.0, seconds=3.0),
+    "quick": Sides(history=4_000, rate=50.0, hub_rate=200.0, seconds=2.0),
     "usual": Sides(history=200_000, rate=1_000.0, hub_rate=100_000 / 60, seconds=30.0),
     "large": Sides(history=1_000_000, rate=1_000.0, hub_rate=100_000 / 60, seconds=90.0),
 }

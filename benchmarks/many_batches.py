@@ -40,7 +40,7 @@ class Run:
 
 WARM_UP = 5
 RUNS = {
-    "quick": Run(batches=12, window=4, events=50, people=200, upkeep_every_seconds=10.0),
+    "quick": Run(batches=8, window=4, events=50, people=200, upkeep_every_seconds=5.0),
     "usual": Run(batches=200, window=50, events=1_000, people=50_000, upkeep_every_seconds=60.0),
     "large": Run(batches=1_000, window=50, events=1_000, people=50_000, upkeep_every_seconds=120.0),
 }

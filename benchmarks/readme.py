@@ -1,12 +1,15 @@
-"""Writes the table of measurements in README.md anew from the results on record: `python -m benchmarks.readme`."""
+"""Writes the table of measurements in README.md anew: `python -m benchmarks.readme`.
+
+From what `make bench` has measured on this machine, with what `make bench-large` has put on record beside it.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from benchmarks.harness import rows_of
 from benchmarks.questions import QUESTIONS
+from benchmarks.record import ON_RECORD, recorded, rows_of
 from benchmarks.table import as_markdown, unasked
 
 README = Path(__file__).parent.parent / "README.md"
@@ -25,10 +28,11 @@ def with_table(page: str, table: str) -> str:
 def main() -> int:
     rows = [row for name in QUESTIONS for row in rows_of(name, "usual")]
     if not rows:
-        print("no results on record: `make bench` makes them", file=sys.stderr)
+        print("nothing is measured yet: `make bench` does it", file=sys.stderr)
         return 1
-    page = README.read_text(encoding="utf-8")
-    README.write_text(with_table(page, as_markdown(rows, unasked(rows))), encoding="utf-8")
+    kept = recorded(ON_RECORD)
+    table = as_markdown(rows, unasked([*rows, *kept]), kept)
+    README.write_text(with_table(README.read_text(encoding="utf-8"), table), encoding="utf-8")
     return 0
 
 

@@ -42,7 +42,7 @@ class Trial:
 
 
 TRIALS = {
-    "quick": Trial(history=400, rate=100.0, repetitions=1),
+    "quick": Trial(history=400, rate=100.0, repetitions=1, before_kill=1.0),
     "usual": Trial(history=50_000, rate=1_000.0, repetitions=3),
     "large": Trial(history=1_000_000, rate=1_000.0, repetitions=3),
 }

@@ -43,7 +43,7 @@ class Spike:
 
 
 SPIKES = {
-    "quick": Spike(history=4_000, rate=50.0, before=5.0, spike=3.0, after=6.0),
+    "quick": Spike(history=4_000, rate=50.0, before=3.0, spike=2.0, after=4.0),
     "usual": Spike(history=600_000, rate=1_000.0, before=20.0, spike=60.0, after=60.0),
     "large": Spike(history=1_000_000, rate=1_000.0, before=60.0, spike=60.0, after=120.0),
 }

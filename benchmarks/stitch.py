@@ -60,7 +60,8 @@ class Plan:
 PLANS: dict[Scale, Plan] = {
     "quick": Plan((4_000,), new_edges=100, rounds=2, cap_seconds=300.0, driver_memory="1g"),
     "usual": Plan((100_000, 1_000_000)),
-    "large": Plan((100_000, 1_000_000, 10_000_000), rounds=3, cap_seconds=1_800.0, driver_memory="8g"),
+    # Ours takes less than a second: a baseline that is stopped at the cap is far past every target.
+    "large": Plan((10_000_000,), rounds=3, cap_seconds=300.0, driver_memory="8g"),
 }
 
 

@@ -6,12 +6,17 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.targets import TARGETS
+from benchmarks.targets import TARGETS, verdict
 
 HEADINGS = ("what", "target (stretch)", "figure", "verdict", "beside it, same run")
 NOT_JUDGED = "not judged"
 NOT_ASKED = "not asked"
 FAILED = "failed"
+ON_RECORD = "on record"
+# Where `make bench` asks the same at a smaller size: what of the conditions tells it.
+SIZES = {"freshness": "seconds", "many_batches": "batches"}
+# Said of every figure on record, also where it is the same as of this run.
+MACHINE = ("cores", "memory_gib", "loop_ms")
 _WIDTH = 150
 Row = Mapping[str, Any]
 Cells = tuple[str, str, str, str, str]
@@ -29,12 +34,35 @@ def cells(row: Row) -> Cells:
     return what, bound, figure(row), row["verdict"], "; ".join(said) or "–"
 
 
-def unasked(rows: Sequence[Row]) -> list[Cells]:
-    """A line for every target that none of `rows` is about: the largest sizes are asked by themselves."""
+def cells_on_record(row: Row) -> Cells:
+    """One row of the largest scale, which another run has measured: judged by the targets as they are now."""
+    what, bound, found, _, beside = cells(row)
+    size = SIZES.get(question_of(row))
+    marks = [f"{_value(row['conditions'][size])} {size}", ON_RECORD] if size else [ON_RECORD]
+    return f"{what} ({', '.join(marks)})", bound, found, verdict(row["name"], row["value"]), beside
+
+
+def lines_of(rows: Sequence[Row], kept: Sequence[Row]) -> list[Cells]:
+    """A line for every row, and one for every target that a row on record is about: beside its like."""
+    left = {row["name"]: row for row in kept if row["name"] in TARGETS}
+    lines = []
+    for question in dict.fromkeys(map(question_of, [*rows, *kept])):
+        for row in rows:
+            if question_of(row) == question:
+                lines.append(cells(row))
+                if row["name"] in left:
+                    lines.append(cells_on_record(left.pop(row["name"])))
+        names = [name for name, row in left.items() if question_of(row) == question]
+        lines += [cells_on_record(left.pop(name)) for name in names]
+    return lines
+
+
+def unasked(rows: Sequence[Row], by: str = "make bench-large") -> list[Cells]:
+    """A line for every target that none of `rows` is about; `by` is the command that asks."""
     told = {row["name"] for row in rows}
     failed = {question_of(row) for row in rows if row["verdict"] == FAILED}
     return [
-        (target.what, f"{target.text()} {target.unit}", "–", NOT_ASKED, "`make bench-large` asks")
+        (target.what, f"{target.text()} {target.unit}", "–", NOT_ASKED, f"`{by}` asks")
         for name, target in TARGETS.items()
         if name not in told and name.partition(".")[0] not in failed
     ]
@@ -79,9 +107,9 @@ def question_of(row: Row) -> str:
     return str(row["name"]).partition(".")[0]
 
 
-def as_text(rows: Sequence[Row], more: Sequence[Cells] = ()) -> str:
-    """For a terminal: columns as wide as they need to be, `more` lines, conditions below."""
-    lines = [HEADINGS, *(cells(row) for row in rows), *more]
+def as_text(rows: Sequence[Row], more: Sequence[Cells] = (), kept: Sequence[Row] = ()) -> str:
+    """For a terminal: columns as wide as they need to be, `more` lines, conditions below. `kept`: rows on record."""
+    lines = [HEADINGS, *lines_of(rows, kept), *more]
     widths = [max(len(line[n]) for line in lines) for n in range(len(HEADINGS) - 1)]
     table = [
         "  ".join([*(text.ljust(w) for text, w in zip(line, widths, strict=False)), line[-1]])
@@ -89,18 +117,33 @@ def as_text(rows: Sequence[Row], more: Sequence[Cells] = ()) -> str:
     ]
     table.insert(1, "─" * min(_WIDTH, max(map(len, table))))
     shared, own = conditions_of(rows)
-    below = [f"{name}: {said(own[name])}" for name in own if own[name]] + [f"all: {said(shared)}"]
+    below = [*_below(own, shared, kept), f"all: {said(shared)}"]
     wrapped = [textwrap.fill(line, _WIDTH, subsequent_indent="    ") for line in below]
     return "\n".join([*table, "", "conditions", *wrapped])
 
 
-def as_markdown(rows: Sequence[Row], more: Sequence[Cells] = ()) -> str:
+def as_markdown(rows: Sequence[Row], more: Sequence[Cells] = (), kept: Sequence[Row] = ()) -> str:
     """For a page: the same table, conditions as a list below."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *(cells(row) for row in rows), *more]
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *lines_of(rows, kept), *more]
     table = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
     shared, own = conditions_of(rows)
-    below = [f"- {name}: {said(own[name])}" for name in own if own[name]]
+    below = [f"- {line}" for line in _below(own, shared, kept)]
     return "\n".join([*table, "", f"Conditions: {said(shared)}.", "", *below]).rstrip()
+
+
+def _below(own: Mapping[str, Mapping[str, Any]], shared: Mapping[str, Any], kept: Sequence[Row]) -> list[str]:
+    """The conditions of every question; then, of what is on record, size, machine, and what differs from `shared`."""
+    lines = [f"{name}: {said(own[name])}" for name in own if own[name]]
+    for name in dict.fromkeys(question_of(row) for row in kept if row["name"] in TARGETS):
+        its: dict[str, Any] = {}
+        for row in kept:
+            if question_of(row) == name:
+                its |= row["conditions"]
+        told = {
+            k: v for k, v in its.items() if k in MACHINE or (v != shared.get(k) and k not in ("scale", "on"))
+        }
+        lines.append(f"{name}, {ON_RECORD}, `make bench-large` of {its['on']}: {said(told)}")
+    return lines
 
 
 def said(conditions: Mapping[str, Any]) -> str:

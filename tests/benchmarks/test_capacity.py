@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks import record
 from benchmarks.capacity import INPUTS, PAGE, figures_of, main, page_of
 from benchmarks.capacity_model import (
     Assumptions,
@@ -114,6 +115,18 @@ def test_figures_on_record_come_before_declared_ones() -> None:
     assert figures.cluster_core_share.value == pytest.approx(0.3)
     assert "cluster.events_per_minute" in figures.cluster_core_share.conditions
     assert figures.driver_bytes_per_node.value == declared["driver_bytes_per_node"]["value"]
+
+
+def test_figures_are_those_of_the_usual_scale_whatever_was_measured_last(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    """Seen to fail where figures came from latest.jsonl."""
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "latest.jsonl")
+    record.record_question("driver_memory", [row("driver_memory.bytes_per_node", 321)], "usual")
+    record.record_question("driver_memory", [row("driver_memory.bytes_per_node", 765)], "large")
+    assert main(["--print"]) == 0
+    assert "321 bytes" in (said := capsys.readouterr().out)
+    assert "765" not in said
 
 
 def test_the_page_has_every_workload_and_says_what_prices_are() -> None:
