@@ -48,7 +48,7 @@ class Plan:
 PLANS: dict[Scale, Plan] = {
     "quick": Plan(4_000, 2, 300.0, "1g"),
     "usual": Plan(1_000_000, 3, 120.0),
-    "large": Plan(10_000_000, 1, 300.0, "8g"),
+    "large": Plan(10_000_000, 1, 180.0, "8g"),
 }
 
 
