@@ -6,11 +6,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from transforms.grouped import offsets
-from transforms.integers import Flags, Longs, distinct_first
-from transforms.parsed_schema import identifier_lists
+from transforms.integers import Flags, Longs
 from transforms.subject import IdentifierReader, Node
 
 UNUSABLE, IGNORED = -1, -2  # in place of a number: something to be flagged; nothing that counts
@@ -109,15 +106,6 @@ class KnownNodes:
         self.ids[first : self._told] = [node.node_id for node in new]
         self.strengths[first : self._told] = strengths
         self._order[first : self._told] = [node.priority for node in new] + _WEAK_LAST * (strengths == WEAK)
-
-    def first_told(self, entries: Entries, rows: int, seen: set[int]) -> pa.Array:
-        """Per record the nodes that nobody has told yet, in the type of `identifiers`; `seen` learns them."""
-        ids, first = distinct_first(self.ids[entries.number])  # two spellings of a value are one node
-        is_new = np.array([node_id not in seen for node_id in ids.tolist()], bool)
-        first = np.sort(first[is_new])
-        nodes = [self.nodes[n] for n in entries.number[first].tolist()]
-        seen.update(node.node_id for node in nodes)
-        return identifier_lists(nodes, offsets(entries.row[first], rows))
 
 
 class _Tenant(dict[str, "_Values"]):

@@ -28,9 +28,9 @@ from transforms.free_parts import take_ip
 from transforms.hashing import digest, encode, event_key
 from transforms.instants import ASSUMED_UTC, NO_TIMESTAMP, instant
 from transforms.normalize import number_text
-from transforms.parsed_schema import Made, Places, Records, made_of, to_batch
+from transforms.parsed_schema import Made, Places, Records, first_told, made_of, to_batch, told_by
 from transforms.payload import PayloadReader, Refused, loads_exactly
-from transforms.plain_events import DEFAULT_TENANT, MAX_ID_LENGTH, PlainEvents
+from transforms.plain_events import DEFAULT_TENANT, MAX_ID_LENGTH, NO_NUMBERS, PlainEvents
 from transforms.subject import (
     NO_IDENTIFIER,
     TOO_MANY,
@@ -113,7 +113,9 @@ class RecordParser:
             taken = records.slice(start, end)
             if plain is None:
                 rows, places = self._rows_of(taken)
-                parts.append(to_batch(taken, made_of(rows, seen), places))
+                told = told_by(rows, np.arange(len(rows)))
+                made = made_of(rows) | {"identifiers": first_told([told], len(rows), seen)}
+                parts.append(to_batch(taken, made, places))
             else:
                 parts.append(to_batch(taken, self._made_of_plain(plain, taken, seen), None))
             start = end
@@ -131,26 +133,25 @@ class RecordParser:
 
     def _made_of_plain(self, plain: PlainEvents, records: Records, seen: set[int]) -> Made:
         """Columns of rows, one a record: of plain records together, of the others one by one."""
+        count = len(records.payload)
         try:
-            places, is_plain, made = plain.made(
-                records.payload, records.transport_at, self.max_record_bytes, seen
+            plain_places, chosen, made, told = plain.made(
+                records.payload, records.transport_at, self.max_record_bytes
             )
         except Exception:  # which record it was, and what becomes of it, is found one by one
-            places, is_plain, made = np.empty(0, np.int64), np.empty(0, bool), {}
-        count = len(records.payload)
+            plain_places, chosen, made, told = NO_NUMBERS, NO_NUMBERS, {}, told_by([], NO_NUMBERS)
         row_of = np.full(count, -1, np.int64)
-        row_of[places[is_plain]] = np.flatnonzero(is_plain)
+        row_of[plain_places] = chosen
         others = np.flatnonzero(row_of < 0)
-        if not len(others) and made:
-            return made
         rows, _ = self._rows_of(records.chosen(others.tolist()))
-        rest = made_of(rows, seen)
-        row_of[others] = len(places) + np.arange(len(others))
-        taken = pa.array(row_of)
-        return {
-            name: (pa.concat_arrays([made[name], rest[name]]) if made else rest[name]).take(taken)
-            for name in rest
-        }
+        identifiers = first_told([told, told_by(rows, others)], count, seen)
+        if len(others) or not made:
+            rest = made_of(rows)
+            row_of[others] = (len(made["tenant"]) if made else 0) + np.arange(len(others))
+            parts = [made, rest] if made else [rest]
+            taken = pa.array(row_of)
+            made = {name: pa.concat_arrays([part[name] for part in parts]).take(taken) for name in rest}
+        return made | {"identifiers": identifiers}
 
     def _rows_of(self, records: Records) -> tuple[list[tuple[Any, ...]], Places | None]:
         """Rows in the order of MADE, record by record; and where they come from, unless each record has made one."""

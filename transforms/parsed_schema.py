@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from conf.table_spec import arrow_type
 from conf.tables import BRONZE_EVENTS, EVENTS
+from transforms.grouped import offsets
+from transforms.integers import Longs, distinct_first
 from transforms.subject import Node
 
 Made = dict[str, pa.Array]  # columns of rows, by the names in MADE
@@ -89,6 +91,9 @@ MADE = (
 )  # fmt: skip
 
 
+_IDENTIFIERS = MADE.index("identifiers")
+
+
 class Places(NamedTuple):
     """For the rows of records that were exploded: the record of each row, its position there, and its text where
     it has siblings."""
@@ -98,14 +103,41 @@ class Places(NamedTuple):
     element: list[bytes | None]
 
 
-def made_of(rows: list[tuple[Any, ...]], seen: set[int]) -> Made:
-    """Rows in the order of MADE, as columns. Nodes in `seen` are not told again; it learns the new ones."""
+class Told(NamedTuple):
+    """Nodes that records tell: the record of each, its id, and itself."""
+
+    record: Longs
+    node_id: Longs
+    nodes: list[Node]
+
+
+def told_by(rows: Sequence[tuple[Any, ...]], records: Longs) -> Told:
+    """What rows in the order of MADE tell, of which each is a record's."""
+    nodes = [node for row in rows for node in row[_IDENTIFIERS]]
+    counts = [len(row[_IDENTIFIERS]) for row in rows]
+    return Told(np.repeat(records, counts), np.array([node.node_id for node in nodes], np.int64), nodes)
+
+
+def first_told(parts: Sequence[Told], count: int, seen: set[int]) -> pa.Array:
+    """Of each of `count` records the nodes that none before it tells, in the type of `identifiers`.
+
+    Nodes in `seen` are not told again; it learns the new ones.
+    """
+    record, ids = (np.concatenate(columns) for columns in list(zip(*parts, strict=True))[:2])
+    nodes = [node for part in parts for node in part.nodes]
+    in_order = np.argsort(record, kind="stable")
+    different, first = distinct_first(ids[in_order])
+    is_new = np.array([node_id not in seen for node_id in different.tolist()], bool)
+    chosen = in_order[np.sort(first[is_new])]
+    seen.update(different[is_new].tolist())
+    return _identifier_lists([nodes[at] for at in chosen.tolist()], offsets(record[chosen], count))
+
+
+def made_of(rows: Sequence[tuple[Any, ...]]) -> Made:
+    """Rows in the order of MADE as columns, but for `identifiers`."""
     columns = zip(*rows, strict=True) if rows else ((),) * len(MADE)
     made = dict(zip(MADE, columns, strict=True))
-    return {
-        name: _identifiers(values, seen) if name == "identifiers" else pa.array(values, kind_of(name))
-        for name, values in made.items()
-    }
+    return {name: pa.array(values, kind_of(name)) for name, values in made.items() if name != "identifiers"}
 
 
 def to_batch(records: Records, made: Made, places: Places | None) -> pa.RecordBatch:
@@ -147,24 +179,10 @@ def no_lists(name: str, count: int) -> pa.Array:
     )
 
 
-def identifier_lists(nodes: list[Node], offsets: pa.Array) -> pa.Array:
-    """The nodes of each row, in the type of `identifiers`. Built flat: lists of Python objects would take twice as
-    long."""
+def _identifier_lists(nodes: list[Node], offsets: pa.Array) -> pa.Array:
+    """The nodes of each row. Built flat: lists of Python objects would take twice as long."""
     kind = kind_of("identifiers")
     fields = dict(zip(Node._fields, zip(*nodes, strict=True), strict=True)) if nodes else {}
     children = [pa.array(fields.get(f.name, ()), f.type) for f in kind.value_type]
     values = pa.StructArray.from_arrays(children, fields=list(kind.value_type))
     return pa.ListArray.from_arrays(offsets, values, type=kind)
-
-
-def _identifiers(rows: tuple[Any, ...], seen: set[int]) -> pa.Array:
-    """Per row the nodes that no row before it had."""
-    new: list[Node] = []
-    offsets = np.zeros(len(rows) + 1, np.int32)
-    for at, nodes in enumerate(rows):
-        for node in nodes:
-            if node[3] not in seen:
-                seen.add(node[3])
-                new.append(node)
-        offsets[at + 1] = len(new)
-    return identifier_lists(new, pa.array(offsets))

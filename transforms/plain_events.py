@@ -26,13 +26,14 @@ from transforms.hashing import digests, event_keys
 from transforms.instants import instants
 from transforms.integers import Flags, Longs
 from transforms.known_nodes import DEVICE, UNIQUE, WEAK, Entries, KnownNodes
-from transforms.parsed_schema import Made, kind_of, no_lists
+from transforms.parsed_schema import Made, Told, kind_of, no_lists
 from transforms.subject import IdentifierReader
 from transforms.touch import NO_TOUCH, touch
 
 DEFAULT_TENANT = "default"
 MAX_ID_LENGTH = 512
 _TEXTS = 7  # so many fields are texts or instants; then come identifiers, actor, properties, context
+NO_NUMBERS = np.empty(0, np.int64)
 _INSTANTS = (4, 5)
 _IP = "ip_address"
 _MOST_TEXTS, _LONGEST_TEXT = 10_000, 1024  # that are remembered
@@ -58,15 +59,13 @@ class PlainEvents:
         payloads: Sequence[bytes | None],
         transport_at: Sequence[int | None],
         most_bytes: int,
-        seen: set[int],
-    ) -> tuple[Longs, Flags, Made]:
-        """(places among the payloads, which of these are plain, what is made of them); rows of others mean nothing.
-
-        `seen` as in `made_of`.
+    ) -> tuple[Longs, Longs, Made, Told]:
+        """(places among the payloads of the plain ones, the row of each of them, rows, the nodes that the plain ones
+        tell by place). There may be other rows, which mean nothing. Columns are those of MADE but for `identifiers`.
         """
         places, records = self._read(payloads, most_bytes)
         if not records:
-            return np.empty(0, np.int64), np.empty(0, bool), {}
+            return NO_NUMBERS, NO_NUMBERS, {}, Told(NO_NUMBERS, NO_NUMBERS, [])
         count, texts = len(places), pa.string()
         ids, tenants, types, names, at, received, platforms, *rest = zip(
             *map(msgspec.structs.astuple, records), strict=True
@@ -109,9 +108,9 @@ class PlainEvents:
             "properties": pa.array(free_json, texts),
             "context": pa.array(context_json, texts),
             "decision": pa.nulls(count, texts),
-            "identifiers": subjects.first_told(is_plain, seen),
         }
-        return np.array(places, np.int64), is_plain, made
+        chosen, place = np.flatnonzero(is_plain), np.array(places, np.int64)
+        return place[chosen], chosen, made, subjects.told(place, is_plain)
 
     def _read(self, payloads: Sequence[bytes | None], most_bytes: int) -> tuple[list[int], list[Any]]:
         """(places, records) of what has no more than the fields of a plain record, in their types."""
@@ -189,11 +188,12 @@ class _Subjects:
         ids[row[begins]], is_there[row[begins]] = of[begins], True
         return ids, is_there
 
-    def first_told(self, is_plain: Flags, seen: set[int]) -> pa.Array:
-        """Of plain records the nodes that nobody has told yet; `seen` learns them."""
+    def told(self, place: Longs, is_plain: Flags) -> Told:
+        """The nodes of plain records, by the places of these."""
         chosen = is_plain[self._entries.row]
-        told = Entries(self._entries.row[chosen], self._entries.number[chosen])
-        return self._known.first_told(told, self._count, seen)
+        nodes = self._known.nodes
+        numbers = self._entries.number[chosen].tolist()
+        return Told(place[self._entries.row[chosen]], self._ids[chosen], [nodes[n] for n in numbers])
 
 
 def _decoder(names: tuple[str, ...]) -> Callable[[bytes], Any]:

@@ -44,14 +44,10 @@ def records_of(payloads: list[bytes]) -> Records:
 
 
 def assert_same(payloads: list[bytes], policy: str = "default") -> None:
-    """Row by row; nodes are told once each, by whichever row."""
     together, alone = (parser.parse(records_of(payloads)) for parser in PARSERS[policy])
     together.validate(full=True)
     for name in together.schema.names:
-        if name != "identifiers":
-            assert together[name].to_pylist() == alone[name].to_pylist(), name
-    told, expected = (rows["identifiers"].values.to_pylist() for rows in (together, alone))
-    assert sorted(told, key=str) == sorted(expected, key=str)
+        assert together[name].to_pylist() == alone[name].to_pylist(), name
 
 
 texts = st.one_of(
@@ -150,8 +146,8 @@ def test_a_generated_world_becomes_the_same_and_most_of_it_is_plain(tmp_path):
     ]
     assert_same(payloads)
     plain = PARSERS["default"][0]._plain["native"]
-    _, is_plain, _ = plain.made(payloads, [TRANSPORT_AT] * len(payloads), 2**24, set())
-    assert is_plain.sum() > 0.9 * len(payloads)
+    places, *_ = plain.made(payloads, [TRANSPORT_AT] * len(payloads), 2**24)
+    assert len(places) > 0.9 * len(payloads)
 
 
 def test_what_cannot_be_taken_together_is_taken_one_by_one(monkeypatch):
