@@ -24,7 +24,7 @@ from transforms.integers import distinct, is_in, places_in, union, without
 from transforms.ownership import owned_changes
 from transforms.profiles import fold_profiles
 from transforms.session_reach import apart, closure
-from transforms.sessions import CutResult, cut_sessions, session_gap_us
+from transforms.sessions import CutResult, cut_fetching, session_gap_us
 from transforms.spans import EVENT_COLUMNS
 
 # (anchors, start, end) → the published events of those anchors in those windows, for a session that must be re-cut.
@@ -63,13 +63,13 @@ def cut_activity(
     gap_us = session_gap_us(policy)
     anchors = distinct(numpy_of(valid["anchor_node_id"]))
     positions, before = _sessions_at(anchors, state)
-    near = closure(before, valid, gap_us)
-    result = cut_sessions(valid, near, gap_us, intent.batch_id)
-    if result.expansions.num_rows:
-        schema = valid.select(EVENT_COLUMNS).schema
-        fetched = [fetch_events(windows) for windows in apart(result.expansions, _FAR_APART_US)]
-        expanded = pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
-        result = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
+    schema = valid.select(EVENT_COLUMNS).schema
+
+    def fetch(expansions: pa.Table) -> pa.Table:
+        fetched = [fetch_events(windows) for windows in apart(expansions, _FAR_APART_US)]
+        return pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
+
+    result = cut_fetching(valid, closure(before, valid, gap_us), gap_us, intent.batch_id, fetch)
     return Cut(anchors, positions, before, result)
 
 

@@ -21,6 +21,7 @@ from transforms.sessions import (
     SessionsError,
     after_cut,
     cut_all,
+    cut_fetching,
     cut_sessions,
     session_gap_us,
 )
@@ -170,12 +171,12 @@ class Store:
     def add(self, batch: list[Row], batch_id: int, is_batch_written: bool = False) -> CutResult:
         new = table(batch)
         existing = self.existing(new)
-        result = cut_sessions(new, existing, GAP, batch_id)
-        if result.expansions.num_rows:
-            assert result.upserts.num_rows == len(result.removed) == 0
+
+        def fetch(expansions: pa.Table) -> pa.Table:
             self.expanded += 1
-            fetched = self.fetch(result.expansions, batch if is_batch_written else [])
-            result = cut_sessions(new, existing, GAP, batch_id, fetched)
+            return self.fetch(expansions, batch if is_batch_written else [])
+
+        result = cut_fetching(new, existing, GAP, batch_id, fetch)
         assert result.expansions.num_rows == 0
         self.check_that_only_changes_are_written(result)
         self.sessions = after_cut(self.sessions, result)
