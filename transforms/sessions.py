@@ -278,9 +278,17 @@ def session_ids(anchor: Longs, start_at: Longs, start_event_id: pa.Array) -> Lon
 
 
 def after_cut(existing: pa.Table, result: CutResult) -> pa.Table:
-    """One row is one session as it is after the cut: the existing ones, less what vanished, with what changed."""
+    """One row is one session as it is after the cut: the existing ones, less what vanished, with what changed.
+
+    In the columns of `existing`, which may be a part of SESSIONS'.
+    """
+    names = tuple(existing.column_names)
+    kept = conformed(existing, SESSIONS.arrow, names).filter(pa.array(is_kept(existing, result)))
+    upserts = result.upserts.select(names)
+    return pa.concat_tables([in_schema(kept, upserts.schema), upserts])
+
+
+def is_kept(existing: pa.Table, result: CutResult) -> Flags:
+    """Which of the existing sessions are after the cut what they were."""
     replaced = np.concatenate((result.removed, longs(result.upserts["session_id"])))
-    stays = ~is_in(longs(existing["session_id"]), replaced)
-    kept = conformed(existing, SESSIONS.arrow, SESSIONS.names).filter(pa.array(stays))
-    kept = in_schema(kept, SESSIONS.arrow)
-    return pa.concat_tables([kept, result.upserts])
+    return ~is_in(longs(existing["session_id"]), replaced)

@@ -152,7 +152,7 @@ class Store:
 
     def existing(self, batch: pa.Table) -> pa.Table:
         if self.read == "closure":
-            return closure(self.sessions, batch, GAP)
+            return self.sessions.take(pa.array(closure(self.sessions, batch, GAP)))
         return self.sessions
 
     def fetch(self, expansions: pa.Table, also: list[Row]) -> pa.Table:
@@ -291,7 +291,7 @@ def test_closure_leaves_out_what_cannot_change() -> None:
     store = Store()
     store.add(users, 1)
     assert store.sessions.num_rows == 100
-    near = closure(store.sessions, table([event("x", 251, user=6)]), GAP)
+    near = store.existing(table([event("x", 251, user=6)]))
     assert near["start_event_id"].to_pylist() == ["250", "255"]
 
 
