@@ -23,7 +23,7 @@ from pipelines.tables.data_files import (
     remove_files,
     write_files,
 )
-from pipelines.tables.live_rows import UPDATED, same_keys
+from pipelines.tables.live_rows import UPDATED, newest_places, same_keys
 from pipelines.tables.writer import conform
 from transforms.grouped import flags
 
@@ -32,11 +32,13 @@ ROWS_PER_READ = 32_768
 
 
 def fold_into_base(
-    folder: Path, table: DeltaTable, spec: TableSpec, newest: pa.Table, after_commit: PostCommitHookProperties
+    folder: Path, table: DeltaTable, spec: TableSpec, hot: pa.Table, after_commit: PostCommitHookProperties
 ) -> None:
-    """Commit `newest` (one hot row per key) into the base at `folder`; nothing if the base has it all."""
-    if not newest.num_rows:
+    """Commit the newest rows of `hot` into the base at `folder`; nothing if the base has them all."""
+    if not hot.num_rows:
         return
+    place = newest_places(spec, hot)
+    newest = hot.select([*spec.key, UPDATED, DELETED]).take(pa.array(place))
     dataset = table.to_pyarrow_dataset()
     fragments = list(dataset.get_fragments())
     is_settled = np.zeros(newest.num_rows, bool)  # the base's row is as new already
@@ -50,7 +52,7 @@ def fold_into_base(
     replaced = [mine[~is_settled[theirs]] for mine, theirs in same]
     touched = [(fragment, rows) for fragment, rows in zip(fragments, replaced, strict=True) if len(rows)]
     is_added = ~is_settled & ~flags(newest[DELETED])
-    added = conform(spec, newest.select(spec.names).filter(pa.array(is_added)))
+    added = conform(spec, hot.select(spec.names).take(pa.array(place[is_added])))
     if not touched and not added.num_rows:
         return
 

@@ -20,14 +20,19 @@ def newest_rows(spec: TableSpec, hot: pa.Table, upto_batch_id: int | None = None
     """One row per key of the hot part: the newest one, tombstones included."""
     if upto_batch_id is not None:
         hot = hot.filter(pc.less_equal(hot[UPDATED], upto_batch_id))
-    if hot.num_rows == 0:
-        return hot
-    rows = (
+    rows = newest_places(spec, hot)
+    return hot if len(rows) == hot.num_rows else hot.take(pa.array(rows))
+
+
+def newest_places(spec: TableSpec, hot: pa.Table) -> np.ndarray:
+    """The row numbers, ascending, of `newest_rows`."""
+    if not hot.num_rows:
+        return np.zeros(0, np.int64)
+    return (
         _newest_by_number(hot, spec.key[0])
         if _is_number(hot, spec.key)
         else _newest_by_sorting(hot, spec.key)
     )
-    return hot if len(rows) == hot.num_rows else hot.take(pa.array(rows))
 
 
 def _newest_by_number(hot: pa.Table, key: str) -> np.ndarray:
