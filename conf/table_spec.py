@@ -28,9 +28,19 @@ _SCALARS: dict[str, pa.DataType] = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
-_ONE_EACH = ("_id", "_key", "_hash", "_digest")
+_ONE_EACH = ("_id", "_key", "_hash", "_digest", "_ordinal")
+_FEW = ("batch_id", "weak_node_id", "actor_node_id")
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 DELETED = "is_deleted"
+
+
+def one_each(name: str, type_: pa.DataType) -> bool:
+    """Whether nearly every row has another value in a column, or a part of one, of that name and type."""
+    if pa.types.is_string(type_):
+        return name.endswith("event_id")
+    if pa.types.is_int64(type_):
+        return name.endswith(_ONE_EACH) and not name.endswith(_FEW)
+    return pa.types.is_timestamp(type_)
 
 
 class SpecError(ValueError):
@@ -147,12 +157,12 @@ class TableSpec:
 
     @cached_property
     def unlike(self) -> tuple[str, ...]:
-        """Columns of which nearly every row has a value of its own: ids and hashes. A dictionary of them is larger
-        than they are."""
+        """Columns of which nearly every row has a value of its own: ids, hashes, places and instants, but for those of
+        a batch. A dictionary of them is larger than they are."""
         return tuple(
             c.name
             for c in self.columns
-            if c.type == "long" and c.name.endswith(_ONE_EACH) and not c.name.endswith("batch_id")
+            if one_each(c.name, arrow_type(c.type)) and not (c.type == "timestamp" and c.role == "provenance")
         )
 
     def with_role(self, role: Role) -> tuple[str, ...]:

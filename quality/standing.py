@@ -46,7 +46,7 @@ def judge_duplicates(
     rows = np.flatnonzero(~refused)
     by = np.argsort(known_key, kind="stable")
     known_key, known_digest = known_key[by], known_digest[by]
-    keys, first, inverse = np.unique(event_key[rows], return_index=True, return_inverse=True)
+    keys, first, inverse = _first_rows(event_key[rows])
     standing_digest = digest[rows][first]
     is_known = np.zeros(len(keys), bool)
     if len(known_key):
@@ -61,6 +61,20 @@ def judge_duplicates(
     duplicate[rows] = ~wins & same
     conflicting[rows] = ~wins & ~same
     return Standing(valid, duplicate, conflicting, refused.copy())
+
+
+def _first_rows(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(keys, first, inverse): each key once, the first row that has it, and for every row the place of its key.
+
+    `np.unique` says the same by a stable sort, which takes three times as long.
+    """
+    order = np.argsort(keys)
+    keys = keys[order]
+    is_first = np.ones(len(keys), bool)
+    is_first[1:] = keys[1:] != keys[:-1]
+    starts, inverse = np.flatnonzero(is_first), np.empty(len(keys), np.int64)
+    inverse[order] = np.cumsum(is_first) - 1
+    return keys[starts], np.minimum.reduceat(order, starts) if len(starts) else order, inverse
 
 
 def require_conservation(received_count: int, standing: Standing) -> None:

@@ -20,18 +20,36 @@ instant in the order of their event ids. Never in the order of node ids, which a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.tables.silver import SESSIONS
-from transforms.grouped import LATEST, Longs, changes, conformed, longs, nullable, places, previous, whole
+from transforms.grouped import (
+    LATEST,
+    Longs,
+    changes,
+    conformed,
+    in_schema,
+    longs,
+    nullable,
+    places,
+    previous,
+    whole,
+)
 from transforms.identity.joined import NOTHING_JOINED, Joined
-from transforms.integers import distinct, is_in, places_in
-from transforms.sessions import CutResult, after_cut
+from transforms.integers import distinct, places_in
+from transforms.sessions import CutResult, after_cut, is_kept
 from transforms.spans import NO_USER
 
+# What is asked of a session to say whose it is.
+OWNER_COLUMNS = (
+    "session_id", "anchor_node_id", "start_at", "start_event_id", "user_node_id", "owner_node_id",
+    "first_authenticated_at",
+)  # fmt: skip
 _AT = pa.timestamp("us", tz="UTC")
 # One row is one anchor: how many users it has had, the first one, and when the second one was first authenticated.
 ANCHOR_FACTS = pa.schema(
@@ -146,26 +164,29 @@ def _last_login_owners(sessions: pa.Table, facts: pa.Table) -> Longs:
 
 
 def owned_changes(
-    existing: pa.Table,
+    heads: pa.Table,
     result: CutResult,
     policy: Policy,
     batch_id: int,
+    whole_rows: Callable[[Longs], pa.Table],
     assigned: pa.Table | None = None,
     joined: Joined = NOTHING_JOINED,
 ) -> pa.Table:
     """One row is one session to write: cut anew or changed, and those whose owner alone is another than before.
 
-    `existing`: all sessions of the anchors of the batch, before the cut; `assigned`: see `as_decided`.
+    `heads`: OWNER_COLUMNS of all sessions of the anchors of the batch, before the cut. `whole_rows`: those of them with
+    these numbers (ascending), with all columns. `assigned`: see `as_decided`.
     """
-    owned = assign_owners(after_cut(existing, result), policy, joined)
+    heads = heads.select(OWNER_COLUMNS)
+    owned = assign_owners(after_cut(heads, result), policy, joined)
     if assigned is not None and assigned.num_rows:
         owned = as_decided(owned, assigned)
-    kept = owned.num_rows - result.upserts.num_rows
-    before = existing.filter(
-        pa.array(is_in(longs(existing["session_id"]), longs(owned["session_id"])[:kept]))
-    )
-    other_owner = longs(before["owner_node_id"]) != longs(owned["owner_node_id"])[:kept]
-    written = owned.filter(pa.array(np.append(other_owner, np.ones(result.upserts.num_rows, np.bool_))))
+    kept = np.flatnonzero(is_kept(heads, result))
+    owners, of_upserts = np.split(longs(owned["owner_node_id"]), [len(kept)])
+    is_other = longs(heads["owner_node_id"])[kept] != owners
+    others = conformed(whole_rows(kept[is_other]), SESSIONS.arrow, SESSIONS.names)
+    written = pa.concat_tables([in_schema(others, SESSIONS.arrow), result.upserts])
+    written = _with_owners(written, np.concatenate((owners[is_other], of_upserts)))
     place = SESSIONS.names.index("updated_batch_id")
     batch = pa.array(np.full(written.num_rows, batch_id, np.int64))
     return written.set_column(place, SESSIONS.arrow.field(place), batch)

@@ -23,18 +23,18 @@ import numpy as np
 import pyarrow as pa
 
 from conf.tables.silver import EVENTS, SESSIONS
-from transforms.grouped import changes, conformed, longs, places, previous, whole
+from transforms.grouped import Longs, changes, conformed, longs, places, previous, whole
+
+REACH_COLUMNS = ("anchor_node_id", "start_at", "start_event_id", "end_at", "end_event_id")
 
 
-def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> pa.Table:
-    """One row is one of `sessions` (all of the events' anchors) that `events` may change."""
-    heads = conformed(
-        sessions, SESSIONS.arrow, ("anchor_node_id", "start_at", "start_event_id", "end_at", "end_event_id")
-    )
+def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> Longs:
+    """Row numbers, ascending, of those of `sessions` (all of the events' anchors) that `events` may change."""
+    heads = conformed(sessions, SESSIONS.arrow, REACH_COLUMNS)
     new = conformed(events, EVENTS.arrow, ("anchor_node_id", "event_at", "event_id"))
     n, m = new.num_rows, heads.num_rows
     if n == 0 or m == 0:
-        return sessions.slice(0, 0)
+        return np.zeros(0, np.int64)
     event_at = longs(new["event_at"])
     start_at = np.concatenate((event_at, longs(heads["start_at"])))
     end_at = np.concatenate((event_at, longs(heads["end_at"])))
@@ -66,8 +66,7 @@ def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> pa.Table:
     row = np.arange(len(order))
     first = np.minimum.reduceat(np.where(wanted, row, len(row)), starts)[run]
     final = np.maximum.reduceat(np.where(wanted, row, -1), starts)[run]
-    chosen = order[is_session & (first <= row) & (row <= final)] - n
-    return sessions.take(pa.array(np.sort(chosen)))
+    return np.sort(order[is_session & (first <= row) & (row <= final)] - n)
 
 
 def apart(windows: pa.Table, pause_us: int, parts: int = 16) -> list[pa.Table]:

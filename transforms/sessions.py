@@ -14,6 +14,7 @@ Old events are not read again. A session row keeps its spans, and the spans and 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -47,7 +48,7 @@ class SessionsError(ValueError):
 
 @dataclass(frozen=True)
 class CutResult:
-    """What changes. With `expansions`, nothing is decided yet: fetch those events and cut again with them.
+    """What changes. The anchors of `expansions` are not cut yet: fetch those events and cut these anchors with them.
 
     upserts: new and changed sessions; removed: ids of sessions that are no more; expansions: one row per span whose
     events are needed (anchor_node_id, start_at, end_at; both ends belong to it).
@@ -66,6 +67,34 @@ def session_gap_us(policy: Policy) -> int:
 def cut_all(events: pa.Table, gap_us: int, batch_id: int) -> pa.Table:
     """One row is one session. All events of the anchors in, all their sessions out: what a rebuild does."""
     return cut_sessions(events, None, gap_us, batch_id).upserts
+
+
+def cut_fetching(
+    events: pa.Table,
+    existing: pa.Table,
+    gap_us: int,
+    batch_id: int,
+    fetch: Callable[[pa.Table], pa.Table],
+) -> CutResult:
+    """As `cut_sessions`, with no expansions left: `fetch` has the events for them.
+
+    Of the many anchors of a batch, those few are cut a second time.
+    """
+    result = cut_sessions(events, existing, gap_us, batch_id)
+    if not result.expansions.num_rows:
+        return result
+    anchors, fetched = longs(result.expansions["anchor_node_id"]), fetch(result.expansions)
+    again = cut_sessions(_at(anchors, events), _at(anchors, existing), gap_us, batch_id, fetched)
+    return CutResult(
+        pa.concat_tables([result.upserts, again.upserts]),
+        np.concatenate((result.removed, again.removed)),
+        again.expansions,
+    )
+
+
+def _at(anchors: Longs, rows: pa.Table) -> pa.Table:
+    """The events or sessions of these anchors."""
+    return rows.filter(pa.array(is_in(longs(rows["anchor_node_id"]), anchors)))
 
 
 def cut_sessions(
@@ -93,19 +122,22 @@ def cut_sessions(
     holder = _holders(units, order)
     is_new = np.arange(len(order)) < new_count
     broken = _broken_spans(units, holder, is_new)
+    expansions = EXPANSIONS.empty_table()
     if broken.any() and expanded_events is None:
-        nothing = np.zeros(0, np.int64)
-        return CutResult(SESSIONS.arrow.empty_table(), nothing, _expansions(units, broken))
+        expansions = _expansions(units, broken)
+        order = order[~is_in(units.anchor, units.anchor[broken])[order]]
+        broken = np.zeros(len(broken), np.bool_)
 
     is_event = units.session == FROM_EVENT
-    is_repeated = np.zeros(len(order), np.bool_)
+    is_repeated = np.zeros(len(is_event), np.bool_)
     is_repeated[order] = ~changes(units.anchor[order], units.start_place[order], is_event[order])
     is_held = holder >= 0
     is_expanded = is_event & ~is_new & is_held & broken[holder] & ~is_repeated
     _check_expanded(units, holder, broken, is_expanded)
     is_absorbed = is_new & is_held & ~broken[holder]
     order = order[np.where(is_event, (is_new & ~is_repeated) | is_expanded, ~broken)[order]]
-    return _assemble(units, pools, existing, order, is_absorbed, broken, gap_us, batch_id)
+    upserts, removed = _assemble(units, pools, existing, order, is_absorbed, broken, gap_us, batch_id)
+    return CutResult(upserts, removed, expansions)
 
 
 def _holders(units: Units, order: Longs) -> Longs:
@@ -179,7 +211,8 @@ def _assemble(
     broken: Flags,
     gap_us: int,
     batch_id: int,
-) -> CutResult:
+) -> tuple[pa.Table, Longs]:
+    """(new and changed sessions, ids of those that are no more), of the units in `order`."""
     is_head = ~is_absorbed[order]
     starts, signs_in = np.zeros(len(order), np.bool_), np.zeros(len(order), np.bool_)
     starts[is_head], signs_in[is_head] = _cuts(units.take(order[is_head]), gap_us)
@@ -217,7 +250,7 @@ def _assemble(
     }
     upserts = pa.Table.from_arrays([columns[n] for n in SESSIONS.names], schema=SESSIONS.arrow)
     former = longs(existing["session_id"])[gone[gone != FROM_EVENT]]
-    return CutResult(upserts, np.sort(former[~is_in(former, ids)]), EXPANSIONS.empty_table())
+    return upserts, np.sort(former[~is_in(former, ids)])
 
 
 def _changed(session: Longs, starts: Flags, spans_of_session: Longs) -> Flags:
@@ -245,9 +278,17 @@ def session_ids(anchor: Longs, start_at: Longs, start_event_id: pa.Array) -> Lon
 
 
 def after_cut(existing: pa.Table, result: CutResult) -> pa.Table:
-    """One row is one session as it is after the cut: the existing ones, less what vanished, with what changed."""
+    """One row is one session as it is after the cut: the existing ones, less what vanished, with what changed.
+
+    In the columns of `existing`, which may be a part of SESSIONS'.
+    """
+    names = tuple(existing.column_names)
+    kept = conformed(existing, SESSIONS.arrow, names).filter(pa.array(is_kept(existing, result)))
+    upserts = result.upserts.select(names)
+    return pa.concat_tables([in_schema(kept, upserts.schema), upserts])
+
+
+def is_kept(existing: pa.Table, result: CutResult) -> Flags:
+    """Which of the existing sessions are after the cut what they were."""
     replaced = np.concatenate((result.removed, longs(result.upserts["session_id"])))
-    stays = ~is_in(longs(existing["session_id"]), replaced)
-    kept = conformed(existing, SESSIONS.arrow, SESSIONS.names).filter(pa.array(stays))
-    kept = in_schema(kept, SESSIONS.arrow)
-    return pa.concat_tables([kept, result.upserts])
+    return ~is_in(longs(existing["session_id"]), replaced)

@@ -21,25 +21,26 @@ from transforms.identity.evidence import NO_EVIDENCE
 from transforms.identity.joined import joined_values
 from transforms.identity.nodes import Nodes
 from transforms.integers import distinct, is_in, places_in, union, without
-from transforms.ownership import owned_changes
-from transforms.profiles import fold_profiles
-from transforms.session_reach import apart, closure
-from transforms.sessions import CutResult, cut_sessions, session_gap_us
+from transforms.ownership import OWNER_COLUMNS, owned_changes
+from transforms.profiles import SESSION_COLUMNS, fold_profiles
+from transforms.session_reach import REACH_COLUMNS, apart, closure
+from transforms.sessions import CutResult, cut_fetching, session_gap_us
 from transforms.spans import EVENT_COLUMNS
 
 # (anchors, start, end) → the published events of those anchors in those windows, for a session that must be re-cut.
 FetchEvents = Callable[[pa.Table], pa.Table]
 _FAR_APART_US = 24 * 3600 * 1_000_000
-FOLDED = [n for n in SESSIONS.names if n not in ("spans", "updated_batch_id")]
+_HEADS = [n for n in SESSIONS.names if n in {*REACH_COLUMNS, *OWNER_COLUMNS}]
+_FOLDED = ["tenant", "owner_node_id", *SESSION_COLUMNS]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The sessions that events touch, cut, and all published sessions of their anchors, with their positions."""
+    """The sessions that events touch, cut, and the positions and heads of all published sessions of their anchors."""
 
     anchors: np.ndarray
     positions: np.ndarray
-    before: pa.Table
+    heads: pa.Table
     result: CutResult
 
 
@@ -62,21 +63,21 @@ def cut_activity(
     step."""
     gap_us = session_gap_us(policy)
     anchors = distinct(numpy_of(valid["anchor_node_id"]))
-    positions, before = _sessions_at(anchors, state)
-    near = closure(before, valid, gap_us)
-    result = cut_sessions(valid, near, gap_us, intent.batch_id)
-    if result.expansions.num_rows:
-        schema = valid.select(EVENT_COLUMNS).schema
-        fetched = [fetch_events(windows) for windows in apart(result.expansions, _FAR_APART_US)]
-        expanded = pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
-        result = cut_sessions(valid, near, gap_us, intent.batch_id, expanded_events=expanded)
-    return Cut(anchors, positions, before, result)
+    positions = _sessions_at(anchors, state)
+    heads = state.sessions.take(positions, _HEADS)
+    near = state.sessions.take(positions[closure(heads, valid, gap_us)])
+    schema = valid.select(EVENT_COLUMNS).schema
+
+    def fetch(expansions: pa.Table) -> pa.Table:
+        fetched = [fetch_events(windows) for windows in apart(expansions, _FAR_APART_US)]
+        return pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
+
+    return Cut(anchors, positions, heads, cut_fetching(valid, near, gap_us, intent.batch_id, fetch))
 
 
-def _sessions_at(anchors: np.ndarray, state: LakeState) -> tuple[np.ndarray, pa.Table]:
-    """(positions, rows) of all sessions of `anchors`."""
-    positions = np.sort(state.sessions.find("anchor_node_id", anchors))
-    return positions, state.sessions.take(positions)
+def _sessions_at(anchors: np.ndarray, state: LakeState) -> np.ndarray:
+    """Positions, ascending, of all sessions of `anchors`."""
+    return np.sort(state.sessions.find("anchor_node_id", anchors))
 
 
 def own_sessions(
@@ -95,16 +96,20 @@ def own_sessions(
     resolution = identified.resolution
     seen_at = state.sessions.rows("owner_node_id", resolution.rejoined, ["anchor_node_id"])["anchor_node_id"]
     others = without(union(identified.decided_anchors, numpy_of(seen_at)), cut.anchors)
-    anchors, positions, before = union(cut.anchors, others), cut.positions, cut.before
+    anchors, positions, before = union(cut.anchors, others), cut.positions, cut.heads
     if len(others):
-        more, rows_there = _sessions_at(others, state)
-        positions, before = np.concatenate([positions, more]), pa.concat_tables([before, rows_there])
+        positions = np.sort(np.concatenate([positions, _sessions_at(others, state)]))
+        before = state.sessions.take(positions, _HEADS)
 
     assigned = state.identity.decisions.assignments_of(anchors)
     users = union(numpy_of(before["user_node_id"]), numpy_of(valid["user_node_id"]))
     users_now = state.identity.nodes(users)
     joined = joined_values(users_now, users_now, NO_EVIDENCE, state.identity, policy)
-    upserts = owned_changes(before, cut.result, policy, intent.batch_id, assigned, joined)
+
+    def whole_rows(rows: np.ndarray) -> pa.Table:
+        return state.sessions.take(positions[rows])
+
+    upserts = owned_changes(before, cut.result, policy, intent.batch_id, whole_rows, assigned, joined)
     removed = cut.result.removed
     replaced = is_in(numpy_of(before["session_id"]), union(removed, numpy_of(upserts["session_id"])))
     state.sessions.replace(positions[replaced], upserts)
@@ -167,7 +172,7 @@ def _unclaimed_nodes(
 
 def _fold(persons: np.ndarray, state: LakeState, policy: Policy, intent: Intent) -> pa.Table:
     nodes = state.identity.members_of(persons)
-    sessions = state.sessions.rows("owner_node_id", nodes.id, FOLDED)
+    sessions = state.sessions.rows("owner_node_id", nodes.id, _FOLDED)
     by_id = np.argsort(nodes.id)
     owner = by_id[places_in(nodes.id[by_id], numpy_of(sessions["owner_node_id"]))]
     sessions = sessions.append_column("canonical_id", pa.array(nodes.canonical[owner]))

@@ -15,9 +15,11 @@ from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from quality.standing import Standing, judge_duplicates, require_conservation
 from transforms.control import decision_of
+from transforms.grouped import whole
 from transforms.identity.decisions import Decision
 
 PLACE = ("source", "origin", "origin_ordinal", "record_position")
+_OF_RECORDS = ("payload", "element", "headers")
 # Without the record's bytes: copying those for every event that is valid would be most of what judging takes.
 _OF_EVENTS = ["mapping", "decision", *(n for n in EVENTS.names if n != "batch_id")]
 
@@ -59,6 +61,8 @@ def by_origin(received: pa.Table) -> pa.Table:
     """Events by source, origin and place in it.
 
     They nearly always come in a few runs that are in order, one per file: these are put in order then, not the rows.
+    Every column is one array then, but for those of the records: they are written as they are, and copying them would
+    take longer than all the others.
     """
     places = received.select(PLACE).combine_chunks()
     starts = _runs(places)
@@ -69,7 +73,11 @@ def by_origin(received: pa.Table) -> pa.Table:
         if any(last[a] >= first[b] for a, b in pairwise(order)):
             return received.combine_chunks().sort_by([(c, "ascending") for c in PLACE]).combine_chunks()
         received = pa.concat_tables([received[starts[i] : ends[i]] for i in order])
-    return received.combine_chunks()
+    columns = [
+        column if name in _OF_RECORDS else whole(column)
+        for name, column in zip(received.column_names, received.columns, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=received.schema)
 
 
 def _rows(places: pa.Table) -> list[tuple[Any, ...]]:

@@ -8,14 +8,14 @@ MERGE of delta-rs reads every column of every file. Here the keys are read first
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable, PostCommitHookProperties
 
-from conf.table_spec import TableSpec
+from conf.table_spec import DELETED, TableSpec
 from pipelines.tables.data_files import (
     add_action,
     exchange,
@@ -23,41 +23,45 @@ from pipelines.tables.data_files import (
     remove_files,
     write_files,
 )
-from pipelines.tables.live_rows import UPDATED, same_keys, upserts, without_keys_of
+from pipelines.tables.live_rows import UPDATED, newest_places, same_keys
 from pipelines.tables.writer import conform
+from transforms.grouped import flags
 
 ROWS_PER_FILE = 100_000  # small enough that recent rows, which change most, lie in few files
 ROWS_PER_READ = 32_768
 
 
 def fold_into_base(
-    folder: Path, table: DeltaTable, spec: TableSpec, newest: pa.Table, after_commit: PostCommitHookProperties
+    folder: Path, table: DeltaTable, spec: TableSpec, hot: pa.Table, after_commit: PostCommitHookProperties
 ) -> None:
-    """Commit `newest` (one hot row per key) into the base at `folder`; nothing if the base has it all."""
-    if not newest.num_rows:
+    """Commit the newest rows of `hot` into the base at `folder`; nothing if the base has them all."""
+    if not hot.num_rows:
         return
+    place = newest_places(spec, hot)
+    newest = hot.select([*spec.key, UPDATED, DELETED]).take(pa.array(place))
     dataset = table.to_pyarrow_dataset()
     fragments = list(dataset.get_fragments())
     is_settled = np.zeros(newest.num_rows, bool)  # the base's row is as new already
-    touched_by: list[np.ndarray] = []
+    same: list[tuple[np.ndarray, np.ndarray]] = []
     for fragment in fragments:
-        held = fragment.to_table(schema=dataset.schema, columns=[*spec.key, UPDATED])
+        held = fragment.to_table(schema=dataset.schema, columns=[*spec.key, UPDATED], use_threads=False)
         mine, theirs = same_keys(held, newest, spec.key)
         is_newer = held[UPDATED].to_numpy()[mine] < newest[UPDATED].to_numpy()[theirs]
         is_settled[theirs[~is_newer]] = True
-        touched_by.append(theirs[is_newer])
-    pending = newest.filter(pa.array(~is_settled))
-    touched = [f for f, rows in zip(fragments, touched_by, strict=True) if (~is_settled[rows]).any()]
-    added = conform(spec, upserts(pending).select(spec.names))
+        same.append((mine, theirs))
+    replaced = [mine[~is_settled[theirs]] for mine, theirs in same]
+    touched = [(fragment, rows) for fragment, rows in zip(fragments, replaced, strict=True) if len(rows)]
+    is_added = ~is_settled & ~flags(newest[DELETED])
+    added = conform(spec, hot.select(spec.names).take(pa.array(place[is_added])))
     if not touched and not added.num_rows:
         return
 
     def rows() -> Iterator[pa.Table]:
-        for fragment in touched:
+        for fragment, gone in touched:
             batches = fragment.to_batches(
                 schema=dataset.schema, columns=list(spec.names), batch_size=ROWS_PER_READ, use_threads=False
             )
-            yield from without_keys_of(spec, batches, pending)
+            yield from _without_rows(batches, gone)
         yield added
 
     written = write_files(folder, spec, rows(), ROWS_PER_FILE)
@@ -66,10 +70,21 @@ def fold_into_base(
         exchange(
             table,
             [add_action(spec, f, True) for f in written],
-            {name: sizes[name] for name in (Path(f.path).name for f in touched)},
+            {name: sizes[name] for name in (Path(f.path).name for f, _ in touched)},
             data_change=True,
             after_commit=after_commit,
         )
     except BaseException:
         remove_files(written)
         raise
+
+
+def _without_rows(batches: Iterable[pa.RecordBatch], gone: np.ndarray) -> Iterator[pa.Table]:
+    """The rows of a file, batch by batch, but for those with the numbers `gone`."""
+    first = 0
+    for batch in batches:
+        here = gone[(gone >= first) & (gone < first + batch.num_rows)] - first
+        first += batch.num_rows
+        stays = np.ones(batch.num_rows, bool)
+        stays[here] = False
+        yield pa.Table.from_batches([batch.filter(pa.array(stays)) if len(here) else batch])

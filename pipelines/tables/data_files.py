@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 from deltalake.transaction import AddAction, RemoveAction
 
-from conf.table_spec import TableSpec
+from conf.table_spec import TableSpec, one_each
 from pipelines.tables.fence import OWN_COMMIT
 
 ROWS_PER_GROUP, BYTES_PER_GROUP = 32_768, 64 * 2**20
@@ -84,21 +84,23 @@ def _with_dictionary(spec: TableSpec) -> list[str]:
         path
         for field in spec.arrow
         if field.name not in spec.unlike
-        for path in _leaves(field.name, field.type)
+        for path, name, type_ in _leaves(field.name, field.name, field.type)
+        if path == name or not one_each(name, type_)
     ]
 
 
-def _leaves(path: str, type_: pa.DataType) -> Iterator[str]:
+def _leaves(path: str, name: str, type_: pa.DataType) -> Iterator[tuple[str, str, pa.DataType]]:
+    """(path, name, type) of what a column consists of; elements of a list of `node_ids` are named `node_id`."""
     if pa.types.is_list(type_):
-        yield from _leaves(f"{path}.list.element", type_.value_type)
+        yield from _leaves(f"{path}.list.element", name.removesuffix("s"), type_.value_type)
     elif pa.types.is_map(type_):
-        yield from _leaves(f"{path}.key_value.key", type_.key_type)
-        yield from _leaves(f"{path}.key_value.value", type_.item_type)
+        yield from _leaves(f"{path}.key_value.key", "key", type_.key_type)
+        yield from _leaves(f"{path}.key_value.value", "value", type_.item_type)
     elif pa.types.is_struct(type_):
         for field in type_:
-            yield from _leaves(f"{path}.{field.name}", field.type)
+            yield from _leaves(f"{path}.{field.name}", field.name, field.type)
     else:
-        yield path
+        yield path, name, type_
 
 
 def remove_files(files: Iterable[Path]) -> None:

@@ -32,7 +32,7 @@ from pipelines.tables.blind_append import append_next, is_plain
 from pipelines.tables.data_files import OWN, batches_in, exchange, file_sizes
 from pipelines.tables.fence import log_entry
 from pipelines.tables.lake import Lake
-from pipelines.tables.live_rows import UPDATED, newest_rows
+from pipelines.tables.live_rows import UPDATED
 from pipelines.tables.writer import RowsRefused, Txn, conform
 
 # Old log entries are removed by upkeep, not by whichever commit comes along: a reader may be pinned to a version.
@@ -164,10 +164,9 @@ class DeltaRsWriter:
     def fold(self, spec: TableSpec, upto_batch_id: int) -> int:
         hot = self._lake.open(spec.hot).to_pyarrow_dataset()
         rows = hot.to_table(filter=pc.field(UPDATED) <= upto_batch_id)
-        newest = newest_rows(spec, rows)
 
         def commit(table: DeltaTable) -> None:
-            fold_into_base(self._lake.table_path(spec), table, spec, newest, AFTER_COMMIT)
+            fold_into_base(self._lake.table_path(spec), table, spec, rows, AFTER_COMMIT)
 
         return self._committed(spec, commit)
 

@@ -43,3 +43,15 @@ def test_places_are_those_of_searchsorted(some: np.ndarray, count: int, seed: in
     places, is_there = integers.found(ascending, values)
     assert is_there.tolist() == np.isin(values, some).tolist()
     assert (ascending[places[is_there]] == values[is_there]).all()
+
+
+@given(st.integers(0, 60).flatmap(lambda size: st.tuples(longs(size), longs(size))), st.integers(1, 9))
+def test_pairs_are_in_the_order_of_lexsort(pairs: tuple[np.ndarray, np.ndarray], minors: int) -> None:
+    """Seen to fail where rights are told apart by their first bits alone."""
+    for left, right in (pairs, [p & MOST for p in pairs], [p & 1 for p in pairs]):
+        minor = np.arange(len(left)) % minors
+        expected = np.lexsort((minor, right, left))
+        order = integers.pair_order(left, right, minor)
+        assert sorted(order.tolist()) == list(range(len(left)))
+        for column in (left, right, minor):
+            assert column[order].tolist() == column[expected].tolist()

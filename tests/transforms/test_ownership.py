@@ -6,6 +6,7 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from transforms.ownership import (
     owned_changes,
     owners_from_facts,
 )
-from transforms.sessions import cut_all, cut_sessions
+from transforms.sessions import CutResult, cut_all, cut_sessions
 from transforms.spans import EVENT_COLUMNS
 
 GAP = 30 * 60 * 1_000_000
@@ -66,6 +67,13 @@ def owners(sessions: pa.Table) -> dict[tuple[int, datetime, str], int]:
 
 def owner_list(events: list[Row], rule: str) -> list[int]:
     return assign_owners(sessions_of(events), POLICIES[rule])["owner_node_id"].to_pylist()
+
+
+def changes_of(sessions: pa.Table, result: CutResult, policy: Policy, batch_id: int) -> pa.Table:
+    def whole_rows(rows: np.ndarray) -> pa.Table:
+        return sessions.take(pa.array(rows))
+
+    return owned_changes(sessions, result, policy, batch_id, whole_rows)
 
 
 # The oracle: from the events of each anchor, by reading the rule aloud.
@@ -165,7 +173,7 @@ def test_a_second_user_takes_back_untouched_sessions_and_only_those_are_written_
     assert before["owner_node_id"].to_pylist() == [ANCHOR, A, ANCHOR, ANCHOR]
     new = pa.Table.from_pylist([event("late", 2.9, B)], schema=EVENT_SCHEMA)
     result = cut_sessions(new, before.slice(2), GAP, 2)
-    written = owned_changes(before, result, rule, 2)
+    written = changes_of(before, result, rule, 2)
     # B's event and the anonymous session that it opens are one session; the first two anonymous ones become A's.
     assert sorted(written["owner_node_id"].to_pylist()) == [A, A, B]
     assert written["updated_batch_id"].to_pylist() == [2, 2, 2]
@@ -228,7 +236,7 @@ def test_owners_kept_batch_by_batch_are_those_of_all_events_at_once(
         result = cut_sessions(new, sessions, GAP, number)
         if result.expansions.num_rows:
             result = cut_sessions(new, sessions, GAP, number, pa.Table.from_pylist(seen, schema=EVENT_SCHEMA))
-        written = keyed(owned_changes(sessions, result, judged, number))
+        written = keyed(changes_of(sessions, result, judged, number))
         kept = {i: row for i, row in keyed(sessions).items() if i not in set(result.removed.tolist())}
         assert all(kept.get(i, {}) | {"updated_batch_id": number} != row for i, row in written.items())
         following = pa.Table.from_pylist(list((kept | written).values()), schema=SESSIONS.arrow)

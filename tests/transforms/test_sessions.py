@@ -21,6 +21,7 @@ from transforms.sessions import (
     SessionsError,
     after_cut,
     cut_all,
+    cut_fetching,
     cut_sessions,
     session_gap_us,
 )
@@ -151,7 +152,7 @@ class Store:
 
     def existing(self, batch: pa.Table) -> pa.Table:
         if self.read == "closure":
-            return closure(self.sessions, batch, GAP)
+            return self.sessions.take(pa.array(closure(self.sessions, batch, GAP)))
         return self.sessions
 
     def fetch(self, expansions: pa.Table, also: list[Row]) -> pa.Table:
@@ -170,12 +171,12 @@ class Store:
     def add(self, batch: list[Row], batch_id: int, is_batch_written: bool = False) -> CutResult:
         new = table(batch)
         existing = self.existing(new)
-        result = cut_sessions(new, existing, GAP, batch_id)
-        if result.expansions.num_rows:
-            assert result.upserts.num_rows == len(result.removed) == 0
+
+        def fetch(expansions: pa.Table) -> pa.Table:
             self.expanded += 1
-            fetched = self.fetch(result.expansions, batch if is_batch_written else [])
-            result = cut_sessions(new, existing, GAP, batch_id, fetched)
+            return self.fetch(expansions, batch if is_batch_written else [])
+
+        result = cut_fetching(new, existing, GAP, batch_id, fetch)
         assert result.expansions.num_rows == 0
         self.check_that_only_changes_are_written(result)
         self.sessions = after_cut(self.sessions, result)
@@ -290,7 +291,7 @@ def test_closure_leaves_out_what_cannot_change() -> None:
     store = Store()
     store.add(users, 1)
     assert store.sessions.num_rows == 100
-    near = closure(store.sessions, table([event("x", 251, user=6)]), GAP)
+    near = store.existing(table([event("x", 251, user=6)]))
     assert near["start_event_id"].to_pylist() == ["250", "255"]
 
 

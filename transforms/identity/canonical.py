@@ -60,10 +60,9 @@ def assign_canonical_ids(
     fresh = fresh[np.argsort(cluster_tie[fresh], kind="stable")]
     winner[fresh] = (np.int64(batch_id) << ORDINAL_BITS) + np.arange(len(fresh))
     target = winner[home]
-    was = dict(zip(retired.tolist(), successor.tolist(), strict=True))
-    moved = np.array(
-        [i != t and was.get(i) != t for i, t in zip(known.tolist(), target.tolist(), strict=True)], bool
-    )
+    was = np.zeros(len(known), np.int64)
+    was[places_in(known, retired)] = successor
+    moved = (known != target) & (was != target)
     reopened = known[~is_live & (known == target)]
     return CanonicalIds(winner[cluster], known[moved], target[moved], reopened)
 

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.integers import pair_order
+
 OBSERVED, ALIAS, MERGE = "observed", "alias", "merge"
 # In the order of belief, the last one most: seen together, asked for by an event, decided by a person.
 KINDS: tuple[str, ...] = (OBSERVED, ALIAS, MERGE)
@@ -82,7 +84,7 @@ def merge_evidence(e: Evidence) -> Evidence:
     """Rows of the same (pair, source, kind) as one, sorted by it."""
     if not len(e):
         return e
-    order = np.lexsort((e.kind, e.source, e.right, e.left))
+    order = pair_order(e.left, e.right, e.source.astype(np.int64) * len(KINDS) + e.kind)
     left, right, source, kind = e.left[order], e.right[order], e.source[order], e.kind[order]
     new = np.ones(len(order), bool)
     new[1:] = (
@@ -111,7 +113,7 @@ def per_pair(e: Evidence) -> Evidence:
     """Evidence over all sources and kinds: one row per pair; `kind` is the strongest."""
     if not len(e):
         return e
-    order = np.lexsort((e.right, e.left))
+    order = pair_order(e.left, e.right, np.zeros(len(e), np.int64))
     left, right = e.left[order], e.right[order]
     new = np.ones(len(order), bool)
     new[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
