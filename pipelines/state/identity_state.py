@@ -76,12 +76,18 @@ class IdentityState:
         self.decisions = DecisionState()
         self._recent = RecentNodes()
 
-    def load(self, nodes: Nodes, edges: Evidence, redirects: pa.Table, refusals: Refusals) -> None:
-        """Forget everything and hold all of a published graph in memory."""
+    def load_nodes(self, nodes: Nodes) -> None:
+        """Forget all nodes and hold these in memory."""
         self._recent.forget()
         self._nodes = loaded(NODES, NODE_INDEXES, node_table(nodes), NODES_KNOWN)
+
+    def load_edges(self, edges: Evidence) -> None:
+        """Forget all edges and wishes and hold these in memory."""
         self._edges = loaded(EDGES, EDGE_INDEXES, edge_table(edges), EDGES_KNOWN)
         self._wishes = loaded(WISHES, EDGE_INDEXES, _wish_table(edges))
+
+    def load_persons(self, redirects: pa.Table, refusals: Refusals) -> None:
+        """Forget all redirects and refusals and hold these in memory."""
         self._redirects = loaded(REDIRECTS, REDIRECT_INDEXES, redirects)
         self._refusals = loaded(REFUSALS, REFUSAL_INDEXES, refusal_table(refusals))
 

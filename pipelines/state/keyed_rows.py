@@ -1,9 +1,9 @@
 """KeyedRows: an in-memory table that finds rows by integer keys in time that follows the keys, not the table.
 
-Rows live in a few immutable segments, Arrow tables or (the large ones) packed, each with an index of its own for every indexed column and in the order of
-the first of these: what is found by it lies side by side. A batch adds one small segment and marks the rows that it
-replaces as dead; segments of similar size are merged, so their number stays logarithmic. Nothing here is a source of
-truth: it is rebuilt from the published tables.
+Rows live in a few immutable segments, Arrow tables or (the large ones) packed, each with an index of its own for every
+indexed column and in the order of the first of these: what is found by it lies side by side. A batch adds one small
+segment and marks the rows that it replaces as dead; segments of similar size are merged, so their number stays
+logarithmic. Nothing here is a source of truth: it is rebuilt from the published tables.
 """
 
 from __future__ import annotations
