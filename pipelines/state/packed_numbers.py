@@ -17,7 +17,7 @@ from pipelines.state.row_bits import RowBits
 from transforms.integers import Flags, Longs, distinct_counts
 
 _SAMPLE = 4096  # values in which the most frequent one is looked for
-_STEPS = (60_000_000, 1_000_000, 1_000)  # microseconds in a minute, a second, a millisecond
+_STEPS = (1_000_000, 1_000)  # microseconds in a second, a millisecond
 _WIDEST = 6  # bytes: to put seven of eight together again is not worth the work
 MOST_OTHERS = 8  # one row in so many may be an exception
 
@@ -56,10 +56,8 @@ def is_numeric(kind: pa.DataType) -> bool:
 def pack_numbers(values: Longs, kind: pa.DataType) -> PackedNumbers:
     """Numbers as a column of `kind`, in the form that takes the least. They are copied."""
     least, most = (int(values.min()), int(values.max())) if len(values) else (0, 0)
-    step = 1
-    if pa.types.is_timestamp(kind):
-        step = next((s for s in _STEPS if _are_multiples(values, s)), 1)
-        least, most = least // step, most // step
+    step = next((s for s in _STEPS if _are_multiples(values, s)), 1)
+    least, most = least // step, most // step
     width = ((most - least).bit_length() + 7) // 8
     if width > 1:
         usual = _most_frequent(values[:: max(1, len(values) // _SAMPLE)])

@@ -17,7 +17,11 @@ from tests.examples import examples
 
 SECOND = 1_000_000
 longs = st.one_of(
-    st.integers(-(2**63), 2**63 - 1), st.integers(-3, 3), st.integers(2**40, 2**40 + 300), st.just(7)
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-3, 3),
+    st.integers(2**40, 2**40 + 300),
+    st.just(7),
+    st.integers(-(2**33), 2**33).map(lambda n: n * SECOND),
 )
 instants = st.one_of(
     st.integers(0, 2**52), st.integers(0, 10**6).map(lambda n: n * SECOND), st.just(60 * SECOND)
@@ -87,6 +91,7 @@ def test_any_rows_of_a_packed_column_are_what_they_were(values, data):
     [
         (pa.array(np.full(1000, 5)), 0),
         (pa.array(np.arange(1000) * SECOND, pa.timestamp("us")), 2),
+        (pa.array(np.arange(1000) * 1_000), 2),
         (pa.array(np.arange(1000)[::-1] << 20), 4),
         (pa.array(np.where(np.arange(1000) % 100, 0, np.arange(1000) << 40)), 0.3),
         (pa.array([None, None, None, "x" * 9] * 250), 2.5),
