@@ -276,8 +276,6 @@ class BatchProcessor:
             pending = pending_intent(self.lake.path / INTENT, self._last_batch_id)
             self._versions = require_as_left(self.lake, self._published_versions, own_transactions(pending))
             self.state = self.open_state(snapshot)
-            # Reading the tables took twice what is kept of them, and Arrow would hold on to it.
-            pa.default_memory_pool().release_unused()
             self._offsets = offsets_of_record(self.lake, snapshot)
             self._done_stream_batch_id = last_published_of(self.lake, self.stream)
         return self.state

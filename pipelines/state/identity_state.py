@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipelines.state.decision_state import DecisionState
 from pipelines.state.keyed_rows import KeyedRows, Rows, loaded, numpy_of
+from pipelines.state.packed_rows import Known
 from pipelines.state.recent_nodes import RecentNodes
 from transforms.identity.apart import Sides
 from transforms.identity.cluster import Refusals
@@ -37,6 +38,8 @@ REDIRECTS = pa.schema([("retired", _LONG), ("successor", _LONG)])
 REFUSALS = pa.schema([(f.name, _LONG) for f in fields(Refusals)])
 # Pairs that an `alias` event asked to be one: few, and asked for on their own.
 WISHES = pa.schema([("left", _LONG), ("right", _LONG), ("pair", _LONG)])
+# Few persons are parts of a component, and few have had another id before.
+NODES_KNOWN = Known(mostly={"component": "canonical", "first_canonical": "canonical"})
 NODE_INDEXES = ("id", "canonical", "component", "host")
 EDGE_INDEXES = ("left", "right", "pair")
 REDIRECT_INDEXES = ("retired", "successor")
@@ -64,8 +67,8 @@ class IdentityState:
         refusals: Rows | None = None,
     ) -> None:
         """Empty, or over rows of NODES, EDGES, REDIRECTS and REFUSALS that are kept elsewhere."""
-        self._nodes: Rows = KeyedRows(NODES, NODE_INDEXES) if nodes is None else nodes
-        self._edges: Rows = KeyedRows(EDGES, EDGE_INDEXES) if edges is None else edges
+        self._nodes: Rows = KeyedRows(NODES, NODE_INDEXES, NODES_KNOWN) if nodes is None else nodes
+        self._edges: Rows = KeyedRows(EDGES, EDGE_INDEXES, EDGES_KNOWN) if edges is None else edges
         self._redirects: Rows = KeyedRows(REDIRECTS, REDIRECT_INDEXES) if redirects is None else redirects
         self._refusals: Rows = KeyedRows(REFUSALS, REFUSAL_INDEXES) if refusals is None else refusals
         # Where edges are kept elsewhere, wishes are found among them.
@@ -73,12 +76,18 @@ class IdentityState:
         self.decisions = DecisionState()
         self._recent = RecentNodes()
 
-    def load(self, nodes: Nodes, edges: Evidence, redirects: pa.Table, refusals: Refusals) -> None:
-        """Forget everything and hold all of a published graph in memory."""
+    def load_nodes(self, nodes: Nodes) -> None:
+        """Forget all nodes and hold these in memory."""
         self._recent.forget()
-        self._nodes = loaded(NODES, NODE_INDEXES, node_table(nodes))
-        self._edges = loaded(EDGES, EDGE_INDEXES, edge_table(edges))
+        self._nodes = loaded(NODES, NODE_INDEXES, node_table(nodes), NODES_KNOWN)
+
+    def load_edges(self, edges: Evidence) -> None:
+        """Forget all edges and wishes and hold these in memory."""
+        self._edges = loaded(EDGES, EDGE_INDEXES, edge_table(edges), EDGES_KNOWN)
         self._wishes = loaded(WISHES, EDGE_INDEXES, _wish_table(edges))
+
+    def load_persons(self, redirects: pa.Table, refusals: Refusals) -> None:
+        """Forget all redirects and refusals and hold these in memory."""
         self._redirects = loaded(REDIRECTS, REDIRECT_INDEXES, redirects)
         self._refusals = loaded(REFUSALS, REFUSAL_INDEXES, refusal_table(refusals))
 
@@ -231,6 +240,9 @@ def pair_key(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     bits = right.astype(np.int64).view(np.uint64)
     exchanged = (bits << np.uint64(32)) | (bits >> np.uint64(32))
     return left ^ exchanged.view(np.int64)
+
+
+EDGES_KNOWN = Known(follows={"pair": (("left", "right"), pair_key)})
 
 
 def _is_row_of(e: Evidence, others: Evidence) -> np.ndarray:

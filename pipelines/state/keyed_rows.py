@@ -1,35 +1,49 @@
 """KeyedRows: an in-memory table that finds rows by integer keys in time that follows the keys, not the table.
 
-Rows live in a few immutable Arrow segments, each with an index of its own for every indexed column and in the order of
-the first of these: what is found by it lies side by side. A batch adds one small segment and marks the rows that it
-replaces as dead; segments of similar size are merged, so their number stays logarithmic. Nothing here is a source of
-truth: it is rebuilt from the published tables.
+Rows live in a few immutable segments, Arrow tables or (the large ones) packed, each with an index of its own for every
+indexed column and in the order of the first of these: what is found by it lies side by side. A batch adds one small
+segment and marks the rows that it replaces as dead; segments of similar size are merged, so their number stays
+logarithmic. Nothing here is a source of truth: it is rebuilt from the published tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from pipelines.state.packed_rows import NOTHING_KNOWN, Known, PackedRows, packed_rows
 from pipelines.state.sorted_index import SortedIndex
-from transforms.grouped import in_schema
+from transforms.grouped import in_schema, whole
 from transforms.integers import distinct, is_ascending
 
 _ROW_BITS = 40
 _ROW_MASK = (1 << _ROW_BITS) - 1
 _MERGE_FACTOR = 4
+PACKED_FROM = (
+    1 << 16
+)  # rows; packing costs more time than taking them over, and most segments are merged soon
 
 
 @dataclass
 class _Segment:
-    rows: pa.Table
+    rows: pa.Table | PackedRows
     indexes: dict[str, SortedIndex]
     alive: np.ndarray
     dead_count: int = 0
+
+    def take(self, rows: np.ndarray, names: list[str]) -> pa.Table:
+        if isinstance(self.rows, PackedRows):
+            return self.rows.take(rows, names)
+        return self.rows.select(names).take(pa.array(rows))
+
+    def live(self, names: list[str]) -> pa.Table:
+        if isinstance(self.rows, PackedRows):
+            return self.rows.take(np.flatnonzero(self.alive), names)
+        return self.rows.select(names).filter(pa.array(self.alive))
 
 
 def numpy_of(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
@@ -63,8 +77,8 @@ class KeyedRows:
     Positions are valid until the next `replace`.
     """
 
-    def __init__(self, schema: pa.Schema, indexes: Iterable[str]) -> None:
-        self.schema = schema
+    def __init__(self, schema: pa.Schema, indexes: Iterable[str], known: Known = NOTHING_KNOWN) -> None:
+        self.schema, self._known = schema, known
         self.indexes = tuple(indexes)
         self._segments: list[_Segment] = []
 
@@ -101,7 +115,7 @@ class KeyedRows:
         numbers = positions >> _ROW_BITS
         for number in distinct(numbers):
             rows = positions[numbers == number] & _ROW_MASK
-            parts.append(self._segments[number].rows.select(names).take(pa.array(rows)))
+            parts.append(self._segments[number].take(rows, names))
         if not parts:
             return pa.schema([self.schema.field(n) for n in names]).empty_table()
         return parts[0] if len(parts) == 1 else pa.concat_tables(parts).combine_chunks()
@@ -113,7 +127,7 @@ class KeyedRows:
     def all_rows(self, columns: list[str] | None = None) -> pa.Table:
         """Every live row. Costs the whole table: for rebuilds and tests."""
         names = columns or self.schema.names
-        parts = [s.rows.select(names).filter(pa.array(s.alive)) for s in self._segments]
+        parts = [s.live(names) for s in self._segments]
         return (
             pa.concat_tables(parts)
             if parts
@@ -142,20 +156,41 @@ class KeyedRows:
             last, before = self._segments[-1], self._segments[-2]
             if len(before.alive) > _MERGE_FACTOR * len(last.alive):
                 return
-            parts = [s.rows.filter(pa.array(s.alive)) for s in (before, last)]
-            self._segments[-2:] = [self._segment(pa.concat_tables(parts))]
+            self._segments[-2:] = [self._merged(before, last)]
+
+    def _merged(self, *segments: _Segment) -> _Segment:
+        count = sum(len(s.alive) - s.dead_count for s in segments)
+        return self._made(count, lambda names: pa.concat_tables([s.live(names) for s in segments]))
 
     def _segment(self, rows: pa.Table) -> _Segment:
-        rows = in_schema(rows.select(self.schema.names), self.schema).combine_chunks()
-        by = numpy_of(rows.column(self.indexes[0]))
-        if not is_ascending(by):
-            rows = rows.take(pa.array(np.argsort(by))).combine_chunks()
-        indexes = {name: SortedIndex(numpy_of(rows.column(name).chunk(0))) for name in self.indexes}
-        return _Segment(rows, indexes, np.ones(rows.num_rows, bool))
+        rows = in_schema(rows.select(self.schema.names), self.schema)
+        return self._made(rows.num_rows, rows.select)
+
+    def _made(self, count: int, columns: Callable[[list[str]], pa.Table]) -> _Segment:
+        """A segment of so many rows, given column by column."""
+        first = self.indexes[0]
+        by = numpy_of(columns([first]).column(0))
+        order = None if is_ascending(by) else pa.array(np.argsort(by))
+        del by
+
+        def in_order(names: list[str]) -> pa.Table:
+            rows = columns(names)
+            return (rows if order is None else rows.take(order)).combine_chunks()
+
+        alive = np.ones(count, bool)
+        if count < PACKED_FROM:
+            rows = in_order(self.schema.names)
+            indexes = {name: SortedIndex(numpy_of(whole(rows[name]))) for name in self.indexes}
+            return _Segment(rows, indexes, alive)
+        packed = packed_rows(self.schema, count, lambda n: whole(in_order([n]).column(0)), self._known, first)
+        indexes = {name: SortedIndex(packed.all_numbers(name), packed.numbers(name)) for name in self.indexes}
+        return _Segment(packed, indexes, alive)
 
 
-def loaded(schema: pa.Schema, indexes: Iterable[str], rows: pa.Table) -> KeyedRows:
+def loaded(
+    schema: pa.Schema, indexes: Iterable[str], rows: pa.Table, known: Known = NOTHING_KNOWN
+) -> KeyedRows:
     """KeyedRows that hold `rows`."""
-    held = KeyedRows(schema, indexes)
+    held = KeyedRows(schema, indexes, known)
     held.load(rows)
     return held

@@ -25,6 +25,7 @@ from conf.tables import (
     SESSIONS,
 )
 from pipelines.state.decision_rows import rows_to_decisions
+from pipelines.state.freed_memory import give_back
 from pipelines.state.identity_state import REDIRECTS, IdentityState
 from pipelines.state.keyed_rows import KeyedRows, Rows, loaded, numpy_of
 from transforms.identity.cluster import BY_DECISION, Refusals
@@ -35,6 +36,12 @@ from transforms.integers import is_in, places_in, without
 UNCLAIMED = "unclaimed"
 EVENT_KEYS = pa.schema([("event_key", pa.int64()), ("content_digest", pa.int64())])
 OTHER_IDENTIFIERS = pa.schema([("id", pa.int64())])
+NODE_COLUMNS = ["node_id", "tenant", "namespace", "canonical_id", "component_id", "first_canonical_id"] + [
+    *("host_node_id", "is_shared", "is_hub", "since_at")
+]
+EDGE_COLUMNS = ["left_node_id", "right_node_id", "source", "kind", "evidence_count"] + [
+    *("first_seen_at", "last_seen_at")
+]
 SESSION_INDEXES = ("anchor_node_id", "owner_node_id", "session_id")
 
 
@@ -92,27 +99,48 @@ class LakeState:
         state = cls(policy)
         if snapshot is None:
             return state
+        # One table after the other, the largest first: while one is read, little else is in memory.
+        for read in (
+            state._read_sessions,
+            state._read_nodes,
+            state._read_edges,
+            state._read_event_keys,
+            state._read_refusals,
+        ):
+            read(snapshot)
+            give_back()
+        return state
+
+    def _read_sessions(self, snapshot: PublishedTables) -> None:
+        self.sessions = loaded(SESSIONS.arrow, SESSION_INDEXES, snapshot.arrow(SESSIONS))
+
+    def _read_nodes(self, snapshot: PublishedTables) -> None:
         identifiers = snapshot.arrow(IDENTIFIERS, ["node_id", "tie_hash"])
-        owners = snapshot.arrow(IDENTITY_MAP)
         known = numpy_of(identifiers["node_id"])
         by = np.argsort(known, kind="stable")
         known, tie = known[by], numpy_of(identifiers["tie_hash"])[by]
-        ids = numpy_of(owners["node_id"])
-        state.identity.load(
-            nodes=state.nodes_of(owners, known, tie),
-            edges=state.evidence_of(snapshot.arrow(IDENTITY_EDGES)),
-            redirects=redirects_of(snapshot.arrow(IDENTITY_REDIRECTS)),
-            refusals=state.refusals_of(snapshot.arrow(REJECTED_EDGES)),
+        del identifiers, by
+        nodes = self.nodes_of(snapshot.arrow(IDENTITY_MAP, NODE_COLUMNS), known, tie)
+        self.other_identifiers = loaded(
+            OTHER_IDENTIFIERS, ("id",), pa.table({"id": without(known, nodes.id)})
         )
-        state.other_identifiers = loaded(OTHER_IDENTIFIERS, ("id",), pa.table({"id": without(known, ids)}))
-        state.sessions = loaded(SESSIONS.arrow, SESSION_INDEXES, snapshot.arrow(SESSIONS))
+        del known, tie
+        self.identity.load_nodes(nodes)
+
+    def _read_edges(self, snapshot: PublishedTables) -> None:
+        self.identity.load_edges(self.evidence_of(snapshot.arrow(IDENTITY_EDGES, EDGE_COLUMNS)))
+
+    def _read_refusals(self, snapshot: PublishedTables) -> None:
+        redirects = redirects_of(snapshot.arrow(IDENTITY_REDIRECTS))
+        self.identity.load_persons(redirects, self.refusals_of(snapshot.arrow(REJECTED_EDGES)))
+
+    def _read_event_keys(self, snapshot: PublishedTables) -> None:
         decided = snapshot.arrow(IDENTITY_DECISIONS)
-        state.identity.decisions.load(rows_to_decisions(decided))
+        self.identity.decisions.load(rows_to_decisions(decided))
         keys = [t.select(EVENT_KEYS.names) for t in (snapshot.arrow(EVENTS, EVENT_KEYS.names), decided)]
-        state.event_keys = loaded(
+        self.event_keys = loaded(
             EVENT_KEYS, ("event_key",), pa.concat_tables([k.cast(EVENT_KEYS) for k in keys])
         )
-        return state
 
     def __len__(self) -> int:
         """Rows in the driver's memory, of all kinds."""

@@ -7,6 +7,7 @@ A short column has its sorted copy: it costs little, and most columns are short.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -21,28 +22,31 @@ _SHORT = 1 << 15
 class SortedIndex:
     """The rows of a column of int64 by their value. A row whose value is 0 is in no index, and 0 is never asked for.
 
-    The column is not copied unless it is short, and must not change.
+    The column is not copied unless it is short, and must not change. With `at`, which gives its values by row, it is
+    not kept either, unless it is in order.
     """
 
-    def __init__(self, column: np.ndarray) -> None:
-        self._column = column
+    def __init__(self, column: np.ndarray, at: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+        self._at = column.__getitem__ if at is None else at
         self._order: np.ndarray | None = None  # of the rows; none where they are in order
         self._sorted: np.ndarray | None = column
         self._marks = np.empty(0, np.int64)
         self._count = len(column)
+        self._is_copied = False
         if column.all() and is_ascending(column):
             return
         there = np.flatnonzero(column)
         self._order = there[np.argsort(column[there])].astype(np.int32)
         self._count = len(there)
-        self._sorted = column[self._order] if self._count <= _SHORT else None
+        self._is_copied = self._count <= _SHORT
+        self._sorted = column[self._order] if self._is_copied else None
         if self._sorted is None:
             self._marks = column[self._order[::_STEP]]
 
     @property
     def nbytes(self) -> int:
         """Beside the column."""
-        own = (self._order, self._marks, None if self._sorted is self._column else self._sorted)
+        own = (self._order, self._marks, self._sorted if self._is_copied else None)
         return sum(part.nbytes for part in own if part is not None)
 
     def find(self, values: np.ndarray) -> np.ndarray:
@@ -63,7 +67,7 @@ class SortedIndex:
     def _is_at(self, places: np.ndarray, values: np.ndarray) -> np.ndarray:
         is_there = places < self._count
         at = places[is_there]
-        found = self._column[self._rows(at)] if self._sorted is None else self._sorted[at]
+        found = self._at(self._rows(at)) if self._sorted is None else self._sorted[at]
         is_there[is_there] = found == values[is_there]
         return is_there
 
@@ -79,7 +83,7 @@ class SortedIndex:
             middle = (low + high) >> 1
             # Where nothing is left between the two, whatever row is looked at must not move them.
             row = self._rows(np.minimum(middle, self._count - 1))
-            is_after = comes_before(self._column[row], values) & (low < high)
+            is_after = comes_before(self._at(row), values) & (low < high)
             low = np.where(is_after, middle + 1, low)
             high = np.where(is_after, high, middle)
         return low
