@@ -43,7 +43,7 @@ class Settings:
     graphframes_from_edges: int = 1_000_000
     lookup: str = "auto"  # who knows what was published: the driver's memory, or the tables by Spark joins
     lookup_tables_from_rows: int = (
-        20_000_000  # events, nodes, edges and sessions: about 150 bytes of memory each
+        30_000_000  # events, nodes, edges and sessions: 40 to 60 bytes of memory each
     )
     max_files_per_trigger: int = 8
     # So much of the next batch's files is parsed while a batch is published, if the stream is behind. 0: nothing is.
