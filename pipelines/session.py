@@ -23,6 +23,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 import conf
+from pipelines.freed_memory import keep_for_next
 from pipelines.jars import resolve_jars
 from pipelines.java import find_java
 
@@ -317,6 +318,7 @@ def _prepare_environment(java_home: Path, master: str, scratch: Path) -> None:
     import pyspark
 
     package = Path(pyspark.__file__).parent
+    keep_for_next()
     os.environ["JAVA_HOME"] = str(java_home)
     # Workers must be this interpreter with these packages, not the first python3 on PATH.
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable

@@ -24,8 +24,8 @@ from conf.tables import (
     REJECTED_EDGES,
     SESSIONS,
 )
+from pipelines.freed_memory import give_back
 from pipelines.state.decision_rows import rows_to_decisions
-from pipelines.state.freed_memory import give_back
 from pipelines.state.identity_state import REDIRECTS, IdentityState
 from pipelines.state.keyed_rows import KeyedRows, Rows, loaded, numpy_of
 from transforms.identity.cluster import BY_DECISION, Refusals
