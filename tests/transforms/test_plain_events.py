@@ -1,8 +1,8 @@
 """Plain records, taken together, become the rows that each of them alone becomes.
 
-Seen to fail: with network addresses that stay in the context, with weak identifiers before those that link, with a digest
-of the event's type as it was written, with a free part that nobody looks into, with nodes told by whichever record was
-read first, and with thirty-one days in every month.
+Seen to fail: with network addresses that stay in the context, with weak identifiers before those that link, with a
+digest of the event's type as it was written, with a free part that nobody looks into, with nodes told by whichever
+record was read first, and with thirty-one days in every month.
 """
 
 from __future__ import annotations
