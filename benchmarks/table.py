@@ -43,8 +43,8 @@ def cells_on_record(row: Row) -> Cells:
 
 
 def lines_of(rows: Sequence[Row], kept: Sequence[Row]) -> list[Cells]:
-    """A line for every row, and one for every target that a row on record is about: beside its like."""
-    left = {row["name"]: row for row in kept if row["name"] in TARGETS}
+    """A line for every row, and one for what is on record and worth telling: beside its like."""
+    left = {row["name"]: row for row in _worth_telling(kept, rows)}
     lines = []
     for question in dict.fromkeys(map(question_of, [*rows, *kept])):
         for row in rows:
@@ -55,6 +55,12 @@ def lines_of(rows: Sequence[Row], kept: Sequence[Row]) -> list[Cells]:
         names = [name for name, row in left.items() if question_of(row) == question]
         lines += [cells_on_record(left.pop(name)) for name in names]
     return lines
+
+
+def _worth_telling(kept: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Of the rows on record those that a target is about, or that `rows` have no like of."""
+    told = {row["name"] for row in rows}
+    return [row for row in kept if row["name"] in TARGETS or row["name"] not in told]
 
 
 def unasked(rows: Sequence[Row], by: str = "make bench-large") -> list[Cells]:
@@ -134,7 +140,7 @@ def as_markdown(rows: Sequence[Row], more: Sequence[Cells] = (), kept: Sequence[
 def _below(own: Mapping[str, Mapping[str, Any]], shared: Mapping[str, Any], kept: Sequence[Row]) -> list[str]:
     """The conditions of every question; then, of what is on record, size, machine, and what differs from `shared`."""
     lines = [f"{name}: {said(own[name])}" for name in own if own[name]]
-    for name in dict.fromkeys(question_of(row) for row in kept if row["name"] in TARGETS):
+    for name in dict.fromkeys(map(question_of, kept)):
         its: dict[str, Any] = {}
         for row in kept:
             if question_of(row) == name:

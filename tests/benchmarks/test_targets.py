@@ -216,6 +216,7 @@ def test_what_is_on_record_stands_beside_its_like_and_is_judged_anew():
         for name, value in (("freshness.p99", 2.0), ("freshness.p50", 1.0), ("stitch.seconds_1m", 0.2))
     ]
     kept = [
+        large("stitch.seconds_1m", 0.3, edges=10_000_000),
         large("stitch.seconds_10m", 0.3, edges=10_000_000),
         large("stitch.times_scipy_10m", 9.0, "missed"),
         large("freshness.p99", 2.6, "met", seconds=600.0),
@@ -226,6 +227,7 @@ def test_what_is_on_record_stands_beside_its_like_and_is_judged_anew():
         (f"{p99} (600 seconds, on record)", "missed"),
         (TARGETS["freshness.p50"].what, "met"),
         ("stitch.seconds_1m", "none"),
+        ("stitch.seconds_10m (on record)", "none"),  # but not seconds_1m once more, which no target is about
         (f"{TARGETS['stitch.times_scipy_10m'].what} (on record)", "met"),
     ]
     for text in (table.as_text(rows, (), kept), table.as_markdown(rows, (), kept)):

@@ -141,7 +141,7 @@ def test_a_free_part_is_looked_into(payload):
 
 
 def test_a_generated_world_becomes_the_same_and_most_of_it_is_plain(tmp_path):
-    """What is no longer taken together would cost twice as much, without a word."""
+    """What is no longer taken together would cost more, without a word."""
     generate(200, 4_000, 7, tmp_path)
     payloads = [
         line for f in sorted(tmp_path.glob("*.jsonl")) for line in f.read_bytes().splitlines() if line
