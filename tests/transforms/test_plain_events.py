@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from conf.policy import Policy, load_policy
 from conf.source_mapping import load_mapping
 from pipelines.generator.generation import generate
+from tests.dirty.corpus import poison
 from transforms.instants import ASSUMED_UTC, instant, instants
 from transforms.parse import RecordParser
 from transforms.parsed_schema import Records
@@ -152,6 +153,10 @@ def test_a_generated_world_becomes_the_same_and_most_of_it_is_plain(tmp_path):
     assert len(places) > 0.9 * len(payloads)
 
 
+def test_so_does_the_poison_corpus():
+    assert_same([entry.payload for entry in poison() if entry.mapping == "native"])
+
+
 def test_what_cannot_be_taken_together_is_taken_one_by_one(monkeypatch):
     parser, alone = parsers(POLICIES["default"])
     monkeypatch.setattr(parser._plain["native"], "made", lambda *_: 1 / 0)
@@ -159,6 +164,7 @@ def test_what_cannot_be_taken_together_is_taken_one_by_one(monkeypatch):
     assert parser.parse(records).equals(alone.parse(records))
 
 
+@pytest.mark.thorough
 def test_a_hundred_thousand_values_are_remembered_and_no_more():
     parser, alone = parsers(replace(POLICIES["default"], max_degree=10))
     known = parser._plain["native"]._known
