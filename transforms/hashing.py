@@ -75,17 +75,17 @@ def tie_hash(tenant: str, namespace: str, value: str) -> int:
 
 def event_key(tenant: str, event_id: str) -> int:
     """(tenant, event_id) as a number, for look-ups."""
-    # encode(), spelled out, for it runs once an event.
-    return digest(f"{len(tenant)}:{tenant}{len(event_id)}:{event_id}".encode("utf-8", "surrogatepass"))
+    return digest(_event(tenant, event_id))
 
 
 def event_keys(tenants: Iterable[str], event_ids: Iterable[str]) -> Longs:
     """The `event_key` of each."""
-    encoded = [
-        f"{len(tenant)}:{tenant}{len(event_id)}:{event_id}".encode("utf-8", "surrogatepass")
-        for tenant, event_id in zip(tenants, event_ids, strict=True)
-    ]
-    return digests(encoded)
+    return digests(map(_event, tenants, event_ids))
+
+
+def _event(tenant: str, event_id: str) -> bytes:
+    # encode(), spelled out, for it runs once an event.
+    return f"{len(tenant)}:{tenant}{len(event_id)}:{event_id}".encode("utf-8", "surrogatepass")
 
 
 _nodes: dict[tuple[bytes, str, str, str], int] = {}

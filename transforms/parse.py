@@ -127,16 +127,18 @@ class RecordParser:
         mappings, formats, feeds = (
             set(column[start:end]) for column in (records.mapping, records.payload_format, records.feed)
         )
-        if len(mappings) != 1 or formats != {"json"} or CONTROL in feeds:
+        if len(mappings) != 1 or "json" not in formats or CONTROL in feeds:
             return None
         return self._plain.get(mappings.pop())
 
     def _made_of_plain(self, plain: PlainEvents, records: Records, seen: set[int]) -> Made:
         """Columns of rows, one a record: of plain records together, of the others one by one."""
         count = len(records.payload)
+        pairs = zip(records.payload_format, records.payload, strict=True)
+        payloads = [payload if payload_format == "json" else None for payload_format, payload in pairs]
         try:
             plain_places, chosen, made, told = plain.made(
-                records.payload, records.transport_at, self.max_record_bytes
+                payloads, records.transport_at, self.max_record_bytes
             )
         except Exception:  # which record it was, and what becomes of it, is found one by one
             plain_places, chosen, made, told = NO_NUMBERS, NO_NUMBERS, {}, told_by([], NO_NUMBERS)

@@ -164,6 +164,18 @@ def test_what_cannot_be_taken_together_is_taken_one_by_one(monkeypatch):
     assert parser.parse(records).equals(alone.parse(records))
 
 
+def test_a_tombstone_among_them_does_not_keep_the_others_from_being_taken_together(monkeypatch):
+    parser, alone = parsers(POLICIES["default"])
+    records = records_of([json.dumps(EVENT | {"event_id": f"e{n}"}).encode() for n in range(3)])
+    records.payload[1], records.payload_format[1] = None, "tombstone"
+    expected = alone.parse(records)
+    row_of, rows = parser._row, []
+    monkeypatch.setattr(parser, "_row", lambda *found: rows.append(found) or row_of(*found))
+    assert parser.parse(records).equals(expected)
+    assert expected["reasons"].to_pylist() == [[], ["tombstone"], []]
+    assert not rows
+
+
 @pytest.mark.thorough
 def test_a_hundred_thousand_values_are_remembered_and_no_more():
     parser, alone = parsers(replace(POLICIES["default"], max_degree=10))
