@@ -34,6 +34,7 @@ from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import KINDS, Evidence
 from transforms.identity.nodes import Nodes
 from transforms.integers import is_in, places_in, without
+from transforms.ownership import ANCHOR_FACTS
 
 UNCLAIMED = "unclaimed"
 EVENT_KEYS = pa.schema([("event_key", pa.int64()), ("content_digest", pa.int64())])
@@ -89,7 +90,9 @@ class LakeState:
         self.namespaces = Codes((*(n.name for n in policy.namespaces), UNCLAIMED))
         self.unclaimed = len(policy.namespaces)
         self.identity = IdentityState()
-        self.sessions: Rows = KeyedRows(SESSIONS.arrow, SESSION_INDEXES)
+        self.sessions: Rows = KeyedRows(SESSIONS.arrow, SESSION_INDEXES, then="start_at")
+        # Of anchors with so many sessions that a batch reads those alone that are near its events.
+        self.anchor_facts: Rows = KeyedRows(ANCHOR_FACTS, ("anchor_node_id",))
         self.event_keys: Rows = KeyedRows(EVENT_KEYS, ("event_key",))
         self.other_identifiers: Rows = KeyedRows(OTHER_IDENTIFIERS, ("id",))
         self.is_dirty = False
@@ -114,7 +117,7 @@ class LakeState:
         return state
 
     def _read_sessions(self, snapshot: PublishedTables) -> None:
-        self.sessions = loaded(SESSIONS.arrow, SESSION_INDEXES, snapshot.arrow(SESSIONS))
+        self.sessions = loaded(SESSIONS.arrow, SESSION_INDEXES, snapshot.arrow(SESSIONS), then="start_at")
 
     def _read_nodes(self, snapshot: PublishedTables) -> None:
         identifiers = snapshot.arrow(IDENTIFIERS, ["node_id", "tie_hash"])
@@ -164,7 +167,7 @@ class LakeState:
         self.is_dirty = False
 
     def _parts(self) -> tuple[IdentityState | Rows, ...]:
-        return self.identity, self.sessions, self.event_keys, self.other_identifiers
+        return self.identity, self.sessions, self.anchor_facts, self.event_keys, self.other_identifiers
 
     # -- rows of the tables, as they are held in memory ------------------------------------------------------------
 

@@ -137,6 +137,7 @@ class TableState(LakeState):
             SESSION_INDEXES,
             ("session_id",),
             partial(self._read, SESSIONS, list(SESSIONS.names)),
+            then="start_at",
         )
         self._event_keys = TableRows(EVENT_KEYS, ("event_key",), ("event_key",), self._fetch_event_keys)
         others = TableRows(OTHER_IDENTIFIERS, ("id",), ("id",), self._fetch_identifiers)
