@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transforms.integers import Flags, Longs
-
 CONFLICT = "conflicting_duplicate"
 
 
@@ -37,12 +35,12 @@ class Standing:
 class Keyed(NamedTuple):
     """Events by key and content, aligned. `low`: the lower half of the key; 0 of one that was published without."""
 
-    key: Longs
-    low: Longs
-    digest: Longs
+    key: np.ndarray
+    low: np.ndarray
+    digest: np.ndarray
 
 
-def judge_duplicates(events: Keyed, refused: Flags, known: Keyed) -> Standing:
+def judge_duplicates(events: Keyed, refused: np.ndarray, known: Keyed) -> Standing:
     """`events` are in the order in which they count; `known` are the published ones with one of these upper halves.
 
     The same key with the same content is a duplicate, with other content a conflict. A refused event claims no key.
@@ -72,7 +70,7 @@ def judge_duplicates(events: Keyed, refused: Flags, known: Keyed) -> Standing:
     return Standing(valid, duplicate, conflicting, refused.copy())
 
 
-def _told_apart(events: Keyed, refused: Flags, known: Keyed) -> tuple[Keyed, Flags, Keyed]:
+def _told_apart(events: Keyed, refused: np.ndarray, known: Keyed) -> tuple[Keyed, np.ndarray, Keyed]:
     """The same with a number for every whole key, where different events have one upper half: hardly ever, and one by
     one. What was published without a lower half stands for every event of its upper half that is not known itself."""
     whole = list(zip(events.key.tolist(), events.low.tolist(), strict=True))
