@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.tables import EVENTS
+from pipelines.batch.admission import admitted
+from pipelines.batch.named import Named
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import EVENT_KEYS, LakeState
 from quality.standing import Keyed, Standing, judge_duplicates, require_conservation
@@ -26,23 +28,27 @@ _OF_EVENTS = ["mapping", "decision", *(n for n in EVENTS.names if n != "batch_id
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a batch's events. `valid`: the acceptable ones that are events, without their records' bytes;
-    `control`: the acceptable ones that are decisions; `keys`: what tells the next batches of both."""
+    """What became of a batch's events. `received`: all of them, with every reason; `named`: the identifiers of those
+    that are not refused; `valid`: the acceptable ones that are events, without their records' bytes; `control`: the
+    acceptable ones that are decisions; `keys`: what tells the next batches of both."""
 
+    received: pa.Table
+    named: Named
     standing: Standing
     valid: pa.Table
     control: pa.Table
     keys: pa.Table
 
 
-def judged(received: pa.Table, state: LakeState) -> Judged:
+def judged(received: pa.Table, state: LakeState, max_tenants: int) -> Judged:
     """`received`: events in the order in which they count."""
+    received, named = admitted(received, state, max_tenants)
     standing = judge(received, state)
     accepted = received.select(_OF_EVENTS).filter(pa.array(standing.valid))
     decision = accepted["decision"]
     control = accepted.filter(decision.is_valid()) if len(decision) > decision.null_count else accepted[:0]
     valid = accepted.filter(decision.is_null()) if control.num_rows else accepted
-    return Judged(standing, valid, control, accepted.select(EVENT_KEYS.names))
+    return Judged(received, named, standing, valid, control, accepted.select(EVENT_KEYS.names))
 
 
 def judge(received: pa.Table, state: LakeState) -> Standing:

@@ -110,7 +110,9 @@ def replay(
     done = 0
     for portion in portions(wanted, MOST_EVENTS, MOST_BYTES):
         refused = with_payloads(holder.snapshot, portion)
-        reread = read_again(holder.snapshot, refused, parser, publisher.state(), corrections)
+        reread = read_again(
+            holder.snapshot, refused, parser, publisher.state(), holder.settings.max_tenants, corrections
+        )
         publisher.publish(reread)
         total += reread.outcome
         done += portion.num_rows
@@ -161,6 +163,7 @@ class _DryRun:
 
     def publish(self, reread: Reread) -> None:
         accepted = reread.received.filter(pa.array(judge(reread.received, self._state).valid))
+        self._state.tenants.encode(accepted["tenant"])
         self._state.event_keys.replace(np.empty(0, np.int64), accepted.select(EVENT_KEYS.names))
 
     def finish(self) -> list[int]:

@@ -83,8 +83,8 @@ class DecisionState:
         return Evidence(
             left=numpy_of(rows["left"]),
             right=numpy_of(rows["right"]),
-            source=np.zeros(count, np.int16),
-            kind=np.full(count, MERGE_CODE, np.int16),
+            source=np.zeros(count, np.int32),
+            kind=np.full(count, MERGE_CODE, np.int32),
             count=np.ones(count, np.int64),
             first_seen=decided_at,
             last_seen=decided_at,

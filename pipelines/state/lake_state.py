@@ -36,7 +36,7 @@ from transforms.integers import is_in, places_in, without
 UNCLAIMED = "unclaimed"
 # `event_key_low`: 0 of events that were published without.
 EVENT_KEYS = pa.schema([(n, pa.int64()) for n in ("event_key", "event_key_low", "content_digest")])
-OTHER_IDENTIFIERS = pa.schema([("id", pa.int64())])
+OTHER_IDENTIFIERS = pa.schema([("id", pa.int64()), ("tie", pa.int64())])
 NODE_COLUMNS = ["node_id", "tenant", "namespace", "canonical_id", "component_id", "first_canonical_id"] + [
     *("host_node_id", "is_shared", "is_hub", "since_at")
 ]
@@ -58,6 +58,7 @@ class Codes:
     def __init__(self, names: tuple[str, ...] = ()) -> None:
         self.names: list[str] = list(names)
         self._code = {n: i for i, n in enumerate(names)}
+        self._texts = pa.array(names, pa.string())
 
     def encode(self, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
         encoded = pc.dictionary_encode(column)
@@ -70,12 +71,18 @@ class Codes:
             if name not in self._code:
                 self._code[name] = len(self.names)
                 self.names.append(name)
-        return np.array([self._code[n] for n in names], np.int16)
+        return np.array([self._code[n] for n in names], np.int32)
 
     def decode(self, codes: np.ndarray) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(
-            pa.array(codes.astype(np.int32)), pa.array(self.names, pa.string())
-        ).cast(pa.string())
+        if len(self._texts) < len(self.names):
+            self._texts = pa.array(self.names, pa.string())
+        return self._texts.take(pa.array(codes))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._code
 
 
 class LakeState:
@@ -122,9 +129,9 @@ class LakeState:
         known, tie = known[by], numpy_of(identifiers["tie_hash"])[by]
         del identifiers, by
         nodes = self.nodes_of(snapshot.arrow(IDENTITY_MAP, NODE_COLUMNS), known, tie)
-        self.other_identifiers = loaded(
-            OTHER_IDENTIFIERS, ("id",), pa.table({"id": without(known, nodes.id)})
-        )
+        others = without(known, nodes.id)
+        columns = {"id": others, "tie": tie[places_in(known, others)]}
+        self.other_identifiers = loaded(OTHER_IDENTIFIERS, ("id",), pa.table(columns))
         del known, tie
         self.identity.load_nodes(nodes)
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.table_spec import TableSpec
-from conf.tables import IDENTITY_DECISIONS
+from conf.tables import IDENTITY_DECISIONS, IDENTITY_MAP
 from pipelines.state.decision_rows import rows_to_decisions
 from pipelines.state.identity_state import pair_key
 from pipelines.state.keyed_rows import numpy_of
@@ -53,4 +53,5 @@ def state_in_tables(snapshot: Snapshot | None, policy: Policy) -> LakeState:
     if snapshot is None:
         return TableState(policy, NothingPublished())
     decisions = rows_to_decisions(snapshot.arrow(IDENTITY_DECISIONS))
-    return TableState(policy, DirectLookUp(snapshot), decisions)
+    tenants = set(snapshot.arrow(IDENTITY_MAP, ["tenant"])["tenant"].to_pylist())
+    return TableState(policy, DirectLookUp(snapshot), decisions, tenants)

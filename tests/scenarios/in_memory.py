@@ -17,6 +17,7 @@ from pipelines.batch import rows
 from pipelines.batch.activity import cut_activity, fold_persons, own_sessions
 from pipelines.batch.intent import Intent
 from pipelines.batch.judged import judge
+from pipelines.batch.named import named_in
 from pipelines.batch.resolution import identify
 from pipelines.state.lake_state import EVENT_KEYS, LakeState
 from pipelines.views import view_statements
@@ -42,11 +43,12 @@ class World:
     def feed(self, records: Sequence[dict[str, Any]]) -> None:
         self.batch_id += 1
         received = pa.Table.from_batches([self.parser.parse(_records(records, self.batch_id))])
+        named = named_in(received).once()
         standing = judge(received, self.state)
         valid = received.filter(pa.array(standing.valid))
         self.refused += received.filter(pa.array(standing.refused)).to_pylist()
         intent = Intent("s", self.batch_id, self.batch_id, self.batch_id, {}, "", "", "", "")
-        identified = identify(received, valid, [], self.state, self.policy, driver_components, intent)
+        identified = identify(named, valid, [], self.state, self.policy, driver_components, intent)
         # More events than are asked for do no harm.
         cut = cut_activity(valid, self.state, self.policy, intent, lambda _: self.events)
         owned = own_sessions(valid, cut, identified, self.state, self.policy, intent)

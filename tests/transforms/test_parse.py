@@ -52,6 +52,7 @@ def test_a_full_record_fills_every_column(parse):
         "shop": "north",
     }
     (row,) = parse(record)
+    assert (row.pop("node_sum") - sum(i["tie_hash"] for i in row["identifiers"])) % 2**64 == 0
     told = {(i["namespace"], i["value"]): i["node_id"] for i in row.pop("identifiers")}
     assert told == {
         (ns, v): node(ns, v)
