@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.grouped import longs, whole
+from transforms.hashing import event_keys
+from transforms.integers import Longs
 from transforms.parsed_schema import PARSED_SCHEMA
 from transforms.replayed import BROUGHT_BY, REPLAYED_SCHEMA
 
@@ -33,6 +35,7 @@ def events_as_parsed(events: pa.Table, identifiers: pa.Table, mapping_of: Callab
         "feed": pa.array([_EVENT] * count, pa.string()),
         "reasons": _nothing("reasons", count),
         "identifiers": _told_once(events, identifiers),
+        "event_key_low": pa.array(_low_keys(events)),  # which older rows have not
         BROUGHT_BY: events["batch_id"],
     }
     return _replayed(events, made)
@@ -72,6 +75,10 @@ def _told_once(events: pa.Table, identifiers: pa.Table) -> pa.Array:
     children = [whole(rows[field.name]).cast(field.type) for field in _IDENTIFIERS.value_type]
     structs = pa.StructArray.from_arrays(children, fields=list(_IDENTIFIERS.value_type))
     return pa.ListArray.from_arrays(pa.array(offsets), structs, type=_IDENTIFIERS)
+
+
+def _low_keys(events: pa.Table) -> Longs:
+    return event_keys(events["tenant"].to_pylist(), events["event_id"].to_pylist())[1]
 
 
 def _nothing(name: str, count: int) -> pa.Array:

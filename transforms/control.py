@@ -86,7 +86,6 @@ def decision_of(
     tenant: str,
     decision_id: str,
     content: str,
-    event_key: int,
     content_digest: int,
     sequence: tuple[int, int],
 ) -> Decision:
@@ -107,7 +106,6 @@ def decision_of(
         undoes=found.get("undoes"),
         author=found["author"],
         reason=found["reason"],
-        event_key=event_key,
         content_digest=content_digest,
     )
 

@@ -25,7 +25,7 @@ from transforms.canonical_json import canonical
 from transforms.control import CONTROL, read_decision
 from transforms.extract import ENVELOPE_TOO_LARGE, Extractor, Found
 from transforms.free_parts import take_ip
-from transforms.hashing import digest, encode, event_key
+from transforms.hashing import decision_key, digest, encode, event_key
 from transforms.instants import ASSUMED_UTC, NO_TIMESTAMP, instant
 from transforms.normalize import number_text
 from transforms.parsed_schema import Made, Places, Records, first_told, made_of, to_batch, told_by
@@ -236,7 +236,7 @@ class RecordParser:
             transport_at,
             _NONE,
             read.decision_id,
-            event_key(read.tenant, read.decision_id),
+            *decision_key(read.tenant, read.decision_id),
             digest(read.content),
             *no_event,
             *no_nodes,
@@ -351,7 +351,7 @@ class RecordParser:
             received_at,
             _NONE,
             event_id,
-            event_key(tenant, event_id),
+            *event_key(tenant, event_id),
             digest(b"%b\n%b\n%b" % (head, properties_json, context_json)),
             event_type,
             event_name,
@@ -451,6 +451,6 @@ def _refusal(
     flags: list[str] | None = None,
 ) -> tuple[Any, ...]:
     """The row of a record that cannot be used: what could be read of its place, and why."""
-    no_event, no_touch, no_nodes = (None,) * 8, (None,) * 4, (_NONE,) * 3
+    no_event, no_touch, no_nodes = (None,) * 9, (None,) * 4, (_NONE,) * 3
     place = (tenant, received_at, reasons, event_id)
     return (*place, *no_event, *no_nodes, *no_touch, flags or _NONE, None, None, None, _NONE)

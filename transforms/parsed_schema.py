@@ -33,7 +33,7 @@ _REUSED_FIRST = (
     "received_at",
 )
 _REUSED_THEN = (
-    "event_id", "event_key", "content_digest", "event_type", "event_name", "event_at", "event_date",
+    "event_id", "event_key", "event_key_low", "content_digest", "event_type", "event_name", "event_at", "event_date",
     "platform", "is_authenticated", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids",
     "actor_node_ids", "touch_source", "touch_medium", "touch_campaign", "touch_referrer",
     "flags", "properties", "context",
@@ -84,7 +84,8 @@ CARRIED = ("record_key", "headers")
 
 # What the parser makes per row, in this order; the other columns are handed through or follow from these.
 MADE = (
-    "tenant", "received_at", "reasons", "event_id", "event_key", "content_digest", "event_type", "event_name",
+    "tenant", "received_at", "reasons", "event_id", "event_key", "event_key_low", "content_digest", "event_type",
+    "event_name",
     "event_at", "platform", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids", "actor_node_ids",
     "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "flags", "properties", "context",
     "decision", "identifiers",

@@ -87,12 +87,14 @@ class PlainEvents:
         nodes, weak = subjects.linked(), subjects.weak()
         head = [self._quoted.of(kinds), self._quoted.of(names), event_at, self._quoted.of(used)]
         user, anchor = subjects.user_and_anchor()
+        key, key_low = event_keys(in_tenant, event_ids)
         made: Made = {
             "tenant": pa.array(in_tenant, texts),
             "received_at": pa.array(received_at, kind_of("received_at")),
             "reasons": no_lists("reasons", count),
             "event_id": pa.array(event_ids, texts),
-            "event_key": pa.array(event_keys(in_tenant, event_ids)),
+            "event_key": pa.array(key),
+            "event_key_low": pa.array(key_low),
             "content_digest": pa.array(_digests([*head, nodes, weak], free_json, context_json)),
             "event_type": pa.array(kinds, texts),
             "event_name": pa.array(names, texts),

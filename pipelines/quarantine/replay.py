@@ -29,7 +29,7 @@ from pipelines.quarantine.corrections import RECORD, Corrections, Place, correct
 from pipelines.quarantine.reread import NO_CORRECTIONS, Outcome, Reread, is_whole, read_again
 from pipelines.quarantine.selection import Selection, portions, selected, with_payloads
 from pipelines.rebuild.attempt import begin, forget
-from pipelines.state.lake_state import LakeState
+from pipelines.state.lake_state import EVENT_KEYS, LakeState
 from pipelines.tables.snapshot import Snapshot, published
 from transforms.control import CONTROL
 from transforms.identity.components import driver_components
@@ -161,8 +161,7 @@ class _DryRun:
 
     def publish(self, reread: Reread) -> None:
         accepted = reread.received.filter(pa.array(judge(reread.received, self._state).valid))
-        keys = accepted.select(["event_key", "content_digest"])
-        self._state.event_keys.replace(np.empty(0, np.int64), keys)
+        self._state.event_keys.replace(np.empty(0, np.int64), accepted.select(EVENT_KEYS.names))
 
     def finish(self) -> list[int]:
         return []

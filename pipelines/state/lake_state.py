@@ -36,7 +36,8 @@ from transforms.identity.nodes import Nodes
 from transforms.integers import is_in, places_in, without
 
 UNCLAIMED = "unclaimed"
-EVENT_KEYS = pa.schema([("event_key", pa.int64()), ("content_digest", pa.int64())])
+# `event_key_low`: 0 of events that were published without.
+EVENT_KEYS = pa.schema([(n, pa.int64()) for n in ("event_key", "event_key_low", "content_digest")])
 OTHER_IDENTIFIERS = pa.schema([("id", pa.int64())])
 NODE_COLUMNS = ["node_id", "tenant", "namespace", "canonical_id", "component_id", "first_canonical_id"] + [
     *("host_node_id", "is_shared", "is_hub", "since_at")
@@ -137,12 +138,10 @@ class LakeState:
         self.identity.load_persons(redirects, self.refusals_of(snapshot.arrow(REJECTED_EDGES)))
 
     def _read_event_keys(self, snapshot: PublishedTables) -> None:
-        decided = snapshot.arrow(IDENTITY_DECISIONS)
-        self.identity.decisions.load(rows_to_decisions(decided))
-        keys = [t.select(EVENT_KEYS.names) for t in (snapshot.arrow(EVENTS, EVENT_KEYS.names), decided)]
-        self.event_keys = loaded(
-            EVENT_KEYS, ("event_key",), pa.concat_tables([k.cast(EVENT_KEYS) for k in keys])
-        )
+        self.identity.decisions.load(rows_to_decisions(snapshot.arrow(IDENTITY_DECISIONS)))
+        events = snapshot.arrow(EVENTS, EVENT_KEYS.names).cast(EVENT_KEYS)
+        keys = pa.concat_tables([with_low_keys(events), self.identity.decisions.keys()])
+        self.event_keys = loaded(EVENT_KEYS, ("event_key",), keys)
 
     def __len__(self) -> int:
         """Rows in the driver's memory, of all kinds."""
@@ -218,6 +217,12 @@ class LakeState:
         codes = np.full(len(is_limit), BY_DECISION, np.int64)
         codes[is_limit] = self.namespaces.encode(spaces.filter(pa.array(is_limit)))
         return codes
+
+
+def with_low_keys(events: pa.Table) -> pa.Table:
+    """EVENT_KEYS of published events, 0 where one was published without the lower half of its key."""
+    place = EVENT_KEYS.get_field_index("event_key_low")
+    return events.set_column(place, EVENT_KEYS.field(place), events.column(place).fill_null(0))
 
 
 def redirects_of(rows: pa.Table) -> pa.Table:

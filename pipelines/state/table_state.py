@@ -50,6 +50,7 @@ from pipelines.state.lake_state import (
     SESSION_INDEXES,
     LakeState,
     redirects_of,
+    with_low_keys,
 )
 from pipelines.state.table_rows import TableRows
 from transforms.identity.canonical import ORDINAL_BITS
@@ -258,7 +259,9 @@ class TableState(LakeState):
     def _fetch_event_keys(self, asked: Mapping[str, np.ndarray]) -> pa.Table:
         """The keys of published events, and of decisions, which are no events but have an id as well."""
         events = self._read(EVENTS, EVENT_KEYS.names, asked).cast(EVENT_KEYS)
-        return pa.concat_tables([events, self.identity.decisions.keys_of(asked["event_key"])])
+        decisions = self.identity.decisions.keys()
+        is_asked = pc.is_in(decisions["event_key"], pa.array(asked["event_key"]))
+        return pa.concat_tables([with_low_keys(events), decisions.filter(is_asked)])
 
     def _fetch_identifiers(self, asked: Mapping[str, np.ndarray]) -> pa.Table:
         return self._ties.rows("node_id", asked["id"], ["node_id"]).rename_columns(["id"])
