@@ -38,24 +38,33 @@ class DecisionState:
     def __init__(self) -> None:
         self._decisions: dict[tuple[str, str], Decision] = {}
         self._in_force: frozenset[tuple[str, str]] = frozenset()
+        self._published: dict[tuple[str, str], Decision] | None = None  # before the running batch's decisions
         self._index()
 
     def __len__(self) -> int:
         return len(self._decisions)
 
     def load(self, decisions: Iterable[Decision]) -> None:
-        self._decisions = {d.key: d for d in decisions}
-        self._in_force = in_force(self._decisions)
-        self._index()
+        self._published = None
+        self._hold({d.key: d for d in decisions})
+
+    def settle(self) -> None:
+        """What was put is published, and stays."""
+        self._published = None
+
+    def undo(self) -> None:
+        """Take back what was put since `settle` or `load` was last called."""
+        if self._published is not None:
+            self.load(self._published.values())
 
     def put(self, decisions: list[Decision]) -> DecisionChange:
         """Take in new decisions, in their order. What an undo touches is what the undone decision touched."""
         if not decisions:
             return DecisionChange([], np.empty(0, np.int64), np.empty(0, np.int64))
         before = self._in_force
-        self._decisions |= {d.key: d for d in decisions}
-        self._in_force = in_force(self._decisions)
-        self._index()
+        if self._published is None:
+            self._published = self._decisions
+        self._hold(self._decisions | {d.key: d for d in decisions})
         changed = {d.key for d in decisions} | (before ^ self._in_force)
         touched = [self._decisions[key] for key in sorted(changed)]
         nodes = {n for d in touched for n in d.nodes}
@@ -97,6 +106,11 @@ class DecisionState:
     def assignments_of(self, anchors: np.ndarray) -> pa.Table:
         """The decided owners of sessions of `anchors`, ASSIGNMENTS; of several for one session the last counts."""
         return self._assignments.rows("anchor_node_id", anchors).sort_by("place")
+
+    def _hold(self, decisions: dict[tuple[str, str], Decision]) -> None:
+        self._decisions = decisions
+        self._in_force = in_force(decisions)
+        self._index()
 
     def _index(self) -> None:
         standing = sorted((self._decisions[k] for k in self._in_force), key=lambda d: d.sequence)

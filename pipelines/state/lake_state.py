@@ -1,7 +1,9 @@
 """Everything the driver remembers of a lake, rebuilt from one published snapshot.
 
-A batch works on this state directly. It is `dirty` from the batch's first change until its rows are published; a
-dirty state is never used again: the next batch reloads it from the lake.
+A batch works on this state directly: `settle` keeps what it changed once it is published, `undo` takes it back where it
+was not, at the cost of what was changed. The state is `dirty` in between, and where it cannot be made good; a dirty one
+is never used again: the next batch reloads it from the lake. Codes that an undone batch has given stay: they say
+nothing of the lake.
 """
 
 from __future__ import annotations
@@ -157,8 +159,18 @@ class LakeState:
 
     def settle(self) -> None:
         """The batch is published: this state is the lake's again, unless it has become too large to be kept."""
-        self.identity.settle()
+        for part in self._parts():
+            part.settle()
         self.is_dirty = self.row_limit is not None and len(self) > self.row_limit
+
+    def undo(self) -> None:
+        """The batch was not published: this state is again what it was before it."""
+        for part in self._parts():
+            part.undo()
+        self.is_dirty = False
+
+    def _parts(self) -> tuple[IdentityState | Rows, ...]:
+        return self.identity, self.sessions, self.event_keys, self.other_identifiers
 
     # -- rows of the tables, as they are held in memory ------------------------------------------------------------
 

@@ -160,6 +160,10 @@ class TableState(LakeState):
         for rows in self._all:
             rows.forget()
 
+    def undo(self) -> None:
+        """The next batch starts from a new snapshot whatever became of this one."""
+        self.settle()
+
     def prefetch(self, received: pa.Table) -> None:
         """Look up what the batch is going to ask, in three rounds of parallel look-ups:
 

@@ -54,6 +54,7 @@ class World:
         owned = own_sessions(valid, cut, identified, self.state, self.policy, intent)
         profiles = fold_persons(owned, self.state, self.policy, intent)
         self.state.event_keys.replace(np.empty(0, np.int64), valid.select(EVENT_KEYS.names))
+        self.state.settle()
         self.events = pa.concat_tables([self.events, rows.event_rows(valid, self.batch_id)])
         self.identifiers.append(identified.identifiers)
         for row in profiles.to_pylist():
