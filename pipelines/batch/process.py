@@ -193,8 +193,8 @@ class BatchProcessor:
             state.prefetch(received)
         with steps("judge"):
             received = self.in_order(received)
-            found = judged(received, state)
-            standing, valid = found.standing, found.valid
+            found = judged(received, state, self.settings.max_tenants)
+            received, standing, valid = found.received, found.standing, found.valid
         intent, attempt = self._begin(received, stream_batch_id)
         state.is_dirty = True
         with steps("bronze"):
@@ -202,7 +202,7 @@ class BatchProcessor:
         cut = self._beside(lambda: cut_activity(valid, state, self.policy, intent, self._fetch_events))
         with steps("identity"):
             decided = decisions_of(found.control, intent.batch_id)
-            identified = identify(received, valid, decided, state, self.policy, self.components, intent)
+            identified = identify(found.named, valid, decided, state, self.policy, self.components, intent)
             linked = linked_rows(identified, intent)
             attempt.start(linked)
         with steps("activity"):

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.state.keyed_rows import KeyedRows, numpy_of
+from transforms.hashing import decision_key
 from transforms.identity.apart import Sides
 from transforms.identity.decisions import Decision, in_force
 from transforms.identity.evidence import MERGE_CODE, Evidence
@@ -74,16 +75,13 @@ class DecisionState:
             np.array(sorted(anchors), np.int64),
         )
 
-    def keys_of(self, event_keys: np.ndarray) -> pa.Table:
-        """(event_key, content_digest) of the decisions that have one of `event_keys`."""
-        wanted = set(event_keys.tolist())
-        found = [d for d in self._decisions.values() if d.event_key in wanted]
-        return pa.table(
-            {
-                "event_key": pa.array([d.event_key for d in found], _LONG),
-                "content_digest": pa.array([d.content_digest for d in found], _LONG),
-            }
-        )
+    def keys(self) -> pa.Table:
+        """(event_key, event_key_low, content_digest) of every decision. What is stored may be older, and a key that an
+        event has as well."""
+        found = [(*decision_key(*key), d.content_digest) for key, d in self._decisions.items()]
+        upper, lower, digest = zip(*found, strict=True) if found else ((), (), ())
+        columns = {"event_key": upper, "event_key_low": lower, "content_digest": digest}
+        return pa.table({name: pa.array(values, _LONG) for name, values in columns.items()})
 
     def merges_of(self, ids: np.ndarray) -> Evidence:
         """The decided merges with an end in `ids`, as evidence."""
@@ -94,8 +92,8 @@ class DecisionState:
         return Evidence(
             left=numpy_of(rows["left"]),
             right=numpy_of(rows["right"]),
-            source=np.zeros(count, np.int16),
-            kind=np.full(count, MERGE_CODE, np.int16),
+            source=np.zeros(count, np.int32),
+            kind=np.full(count, MERGE_CODE, np.int32),
             count=np.ones(count, np.int64),
             first_seen=decided_at,
             last_seen=decided_at,

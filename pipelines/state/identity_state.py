@@ -18,7 +18,7 @@ from transforms.identity.nodes import Nodes
 from transforms.identity.resolve import Resolution
 from transforms.integers import places_in, union
 
-_LONG, _CODE, _FLAG = pa.int64(), pa.int16(), pa.bool_()
+_LONG, _CODE, _FLAG = pa.int64(), pa.int32(), pa.bool_()
 NODES = pa.schema(
     [("id", _LONG), ("tenant", _CODE), ("namespace", _CODE), ("tie", _LONG), ("canonical", _LONG)]
     + [

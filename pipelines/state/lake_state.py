@@ -37,8 +37,9 @@ from transforms.integers import is_in, places_in, without
 from transforms.ownership import ANCHOR_FACTS
 
 UNCLAIMED = "unclaimed"
-EVENT_KEYS = pa.schema([("event_key", pa.int64()), ("content_digest", pa.int64())])
-OTHER_IDENTIFIERS = pa.schema([("id", pa.int64())])
+# `event_key_low`: 0 of events that were published without.
+EVENT_KEYS = pa.schema([(n, pa.int64()) for n in ("event_key", "event_key_low", "content_digest")])
+OTHER_IDENTIFIERS = pa.schema([("id", pa.int64()), ("tie", pa.int64())])
 NODE_COLUMNS = ["node_id", "tenant", "namespace", "canonical_id", "component_id", "first_canonical_id"] + [
     *("host_node_id", "is_shared", "is_hub", "since_at")
 ]
@@ -60,6 +61,7 @@ class Codes:
     def __init__(self, names: tuple[str, ...] = ()) -> None:
         self.names: list[str] = list(names)
         self._code = {n: i for i, n in enumerate(names)}
+        self._texts = pa.array(names, pa.string())
 
     def encode(self, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
         encoded = pc.dictionary_encode(column)
@@ -72,12 +74,18 @@ class Codes:
             if name not in self._code:
                 self._code[name] = len(self.names)
                 self.names.append(name)
-        return np.array([self._code[n] for n in names], np.int16)
+        return np.array([self._code[n] for n in names], np.int32)
 
     def decode(self, codes: np.ndarray) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(
-            pa.array(codes.astype(np.int32)), pa.array(self.names, pa.string())
-        ).cast(pa.string())
+        if len(self._texts) < len(self.names):
+            self._texts = pa.array(self.names, pa.string())
+        return self._texts.take(pa.array(codes))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._code
 
 
 class LakeState:
@@ -126,9 +134,9 @@ class LakeState:
         known, tie = known[by], numpy_of(identifiers["tie_hash"])[by]
         del identifiers, by
         nodes = self.nodes_of(snapshot.arrow(IDENTITY_MAP, NODE_COLUMNS), known, tie)
-        self.other_identifiers = loaded(
-            OTHER_IDENTIFIERS, ("id",), pa.table({"id": without(known, nodes.id)})
-        )
+        others = without(known, nodes.id)
+        columns = {"id": others, "tie": tie[places_in(known, others)]}
+        self.other_identifiers = loaded(OTHER_IDENTIFIERS, ("id",), pa.table(columns))
         del known, tie
         self.identity.load_nodes(nodes)
 
@@ -140,12 +148,10 @@ class LakeState:
         self.identity.load_persons(redirects, self.refusals_of(snapshot.arrow(REJECTED_EDGES)))
 
     def _read_event_keys(self, snapshot: PublishedTables) -> None:
-        decided = snapshot.arrow(IDENTITY_DECISIONS)
-        self.identity.decisions.load(rows_to_decisions(decided))
-        keys = [t.select(EVENT_KEYS.names) for t in (snapshot.arrow(EVENTS, EVENT_KEYS.names), decided)]
-        self.event_keys = loaded(
-            EVENT_KEYS, ("event_key",), pa.concat_tables([k.cast(EVENT_KEYS) for k in keys])
-        )
+        self.identity.decisions.load(rows_to_decisions(snapshot.arrow(IDENTITY_DECISIONS)))
+        events = snapshot.arrow(EVENTS, EVENT_KEYS.names).cast(EVENT_KEYS)
+        keys = pa.concat_tables([with_low_keys(events), self.identity.decisions.keys()])
+        self.event_keys = loaded(EVENT_KEYS, ("event_key",), keys)
 
     def __len__(self) -> int:
         """Rows in the driver's memory, of all kinds."""
@@ -221,6 +227,12 @@ class LakeState:
         codes = np.full(len(is_limit), BY_DECISION, np.int64)
         codes[is_limit] = self.namespaces.encode(spaces.filter(pa.array(is_limit)))
         return codes
+
+
+def with_low_keys(events: pa.Table) -> pa.Table:
+    """EVENT_KEYS of published events, 0 where one was published without the lower half of its key."""
+    place = EVENT_KEYS.get_field_index("event_key_low")
+    return events.set_column(place, EVENT_KEYS.field(place), events.column(place).fill_null(0))
 
 
 def redirects_of(rows: pa.Table) -> pa.Table:
