@@ -137,13 +137,17 @@ def ignored_names(source: Source) -> list[str]:
 
 def landed_files(source: Source) -> Iterator[tuple[str, Path]]:
     """Files in a source's folder and their names inside it, of any extension, without those in flight."""
-    folder = Path(os.path.abspath(source.location))
-    for where, _, files in os.walk(folder):
+    for where, _, files in os.walk(os.path.abspath(source.location)):
         for file in files:
             path = Path(where, file)
-            name = path.relative_to(folder).as_posix()
+            name = name_inside(source, path)
             if not re.search(_IN_FLIGHT, name):
                 yield name, path
+
+
+def name_inside(source: Source, path: Path) -> str:
+    """What a file of a landing folder is called: its path inside the folder."""
+    return path.relative_to(os.path.abspath(source.location)).as_posix()
 
 
 def read_files(spark: SparkSession, source: Source, files: Sequence[Path]) -> DataFrame:
