@@ -2,7 +2,8 @@
 
 A checkpoint says what has been read, the lake says what has been published. They are written by different hands, so
 before a batch runs they are held against each other, by the checkpoint's files alone. A checkpoint that does not fit is
-not continued: a new one begins at what is published: topics by offset, files by ops.files. docs/exactly-once.md has the table.
+not continued: a new one begins at what is published, topics by their offsets and files by ops.files.
+docs/exactly-once.md has the table.
 """
 
 from __future__ import annotations

@@ -91,6 +91,11 @@ class ParseAhead:
             self._running = self._worker.submit(self._parse_next, full)
         return rows
 
+    def forget(self) -> None:
+        """Spark's lists have been changed: read them anew."""
+        self._seen.clear()
+        self._waiting.clear()
+
     def close(self) -> None:
         """Wait for what is running, and keep nothing."""
         self._finished()

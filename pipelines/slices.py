@@ -44,7 +44,7 @@ def land(
     for number, path in enumerate(inputs):
         name, content = name_of(number, path), path.read_bytes()
         parts: Iterable[tuple[str, bytes]] = [(name, content)]
-        if records_per_file and _is_of(read_before(name), lambda: _slices(name, content, records_per_file)):
+        if records_per_file and _is_of(read_before(name), name, content, records_per_file):
             parts = _slices(name, content, records_per_file)
         for part_name, of_part in parts:
             target = folder / part_name
@@ -57,11 +57,12 @@ def land(
     return count
 
 
-def _is_of(reads: Sequence[FileRead], slices: Callable[[], Iterator[tuple[str, bytes]]]) -> bool:
-    """Whether everything that has been read are some of these slices."""
+def _is_of(reads: Sequence[FileRead], name: str, content: bytes, records_per_file: int) -> bool:
+    """Whether everything that has been read are some of the slices that the file would be cut into."""
     if not reads:
         return True
-    digests = {part: content_digest(content) for part, content in slices()}
+    slices = _slices(name, content, records_per_file)
+    digests = {part: content_digest(of_part) for part, of_part in slices}
     return all(digests.get(read.path) == read.digest for read in reads)
 
 

@@ -34,7 +34,7 @@ from pipelines.kafka.offsets import offsets_of_record
 from pipelines.kafka.topics import topics_of
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.parse_ahead import ParseAhead
-from pipelines.read_files import trouble_with_files
+from pipelines.read_files import FolderWatch
 from pipelines.session import set_graph_checkpoints
 from pipelines.sources import Source, read_files, read_stream, require_different
 from pipelines.state.open_state import state_opener
@@ -124,8 +124,7 @@ def run_stream(
         )
         if checkpoint.trouble is not None:
             on_trouble(checkpoint.trouble)
-        for line in trouble_with_files(checkpoint, inputs):
-            on_trouble(line)
+        watch = FolderWatch(checkpoint, inputs, on_trouble)
         settle(lake, checkpoint.stream, is_continued=not checkpoint.is_new)
         totals = {"batches": 0, "received": 0}
 
@@ -174,10 +173,16 @@ def run_stream(
             {"availableNow": True} if once else {"processingTime": f"{settings.trigger_seconds} seconds"}
         )
         writer = writer.trigger(**trigger)
+
+        def start() -> StreamingQuery:
+            watch.begin()
+            ahead.forget()
+            return writer.start()
+
         patience = PATIENCE_ONCE_SECONDS if once else float("inf")
         with closing(processor):
             with closing(ahead), own_upkeep(processor, settings, on_trouble):
-                _through_outages(writer.start, processor, stop, patience if topics else 0, on_trouble)
+                _through_outages(start, processor, stop, patience if topics else 0, on_trouble, watch)
             processor.compact()
         news.end()
         return StreamResult(totals["batches"], totals["received"])
@@ -189,16 +194,20 @@ def _through_outages(
     stop: threading.Event,
     patience_seconds: float,
     on_trouble: Callable[[str], None],
+    watch: FolderWatch,
 ) -> None:
-    """Run the query to its end, and start it again when a broker went away. Its checkpoint makes that exact.
+    """Run the query to its end, and start it again when a broker went away, or when files have changed that it takes
+    for read. Its checkpoint makes that exact.
 
     Patience begins anew with every batch that is published.
     """
     since, last = time.monotonic(), processor.last_batch_id
     while True:
         try:
-            _until_done(start(), processor, stop)
-            return
+            if _until_done(start(), processor, stop, watch):
+                return
+            processor.go_on()
+            continue
         except StreamingQueryException as e:
             if processor.last_batch_id != last:
                 since, last = time.monotonic(), processor.last_batch_id
@@ -215,9 +224,12 @@ def _through_outages(
             return
 
 
-def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threading.Event) -> None:
-    """Wait for the end of the query; on `stop` let the running batch finish first."""
-    while query.isActive and not stop.wait(0.1):
+def _until_done(
+    query: StreamingQuery, processor: BatchProcessor, stop: threading.Event, watch: FolderWatch
+) -> bool:
+    """Wait for the end of the query; on `stop` let the running batch finish first. False: it has to start again."""
+    is_done = True
+    while is_done and query.isActive and not stop.wait(0.1):
         if is_asked(processor.lake.path):
             try:
                 with processor.between_batches():
@@ -226,12 +238,14 @@ def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threadin
                 query.stop()
                 raise
         processor.compact_if_due()
+        is_done = not watch.is_out_of_date()
     if query.isActive:
         processor.end()
         query.stop()
     is_refusal = processor.has_ended and processor.failure is None  # of a batch that came too late
     if (problem := query.exception()) is not None and not is_refusal:
         raise problem
+    return is_done or stop.is_set()
 
 
 def _run_errands(processor: BatchProcessor) -> None:

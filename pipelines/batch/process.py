@@ -175,6 +175,10 @@ class BatchProcessor:
         with self._one_at_a_time:
             self._has_ended = True
 
+    def go_on(self) -> None:
+        """Take batches again: the query that was to end is followed by another one."""
+        self._has_ended = False
+
     def close(self) -> None:
         """Wait for what is running beside the batches. Nothing is done after that."""
         self._compacting.wait()

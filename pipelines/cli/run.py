@@ -15,7 +15,7 @@ from conf.settings import Settings, load_settings
 from pipelines.batch.process import BatchReport
 from pipelines.cli.problems import Exit, reported
 from pipelines.session import build_session
-from pipelines.sources import ignored_names, parse_source
+from pipelines.sources import parse_source
 from pipelines.stop_signals import stop_signals
 from pipelines.stream import run_stream
 
@@ -75,12 +75,6 @@ def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Setti
 def stream(spark: SparkSession, settings: Settings, args: argparse.Namespace) -> int:
     """Stream until a signal, or with --once until everything is published; then 0."""
     sources, policy = [parse_source(text) for text in args.source], load_policy(args.policy)
-    for source in sources:
-        if ignored := ignored_names(source):
-            print(
-                f"{source.mapping}: {len(ignored)} files are not picked up, such as {ignored[0]}",
-                file=sys.stderr,
-            )
     progress = Progress(as_json=args.json)
     if not args.once:
         progress.say(f"streaming into {args.lake}; Ctrl-C stops cleanly")
