@@ -36,6 +36,7 @@ from pipelines.lock import LakeLocked, lake_lock
 from pipelines.parse_ahead import ParseAhead
 from pipelines.read_files import FolderWatch
 from pipelines.session import set_graph_checkpoints
+from pipelines.source_folders import require_apart
 from pipelines.sources import Source, read_files, read_stream, require_different
 from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
@@ -105,6 +106,8 @@ def run_stream(
     Holds the lake's lock. After a clean end hot parts are compacted, so gold.profiles is complete.
     """
     stop = stop or threading.Event()
+    require_different(sources)
+    require_apart(sources, lake_path)
     logging.getLogger("py4j").setLevel(
         logging.CRITICAL
     )  # it would print a failed batch's stack, and we report it
@@ -114,7 +117,6 @@ def run_stream(
         _refuse_other_policy(snapshot, policy)
         key = load_key(lake_path, snapshot is not None, snapshot.row["key_fingerprint"] if snapshot else None)
         set_graph_checkpoints(spark, lake_path / GRAPH_CHECKPOINTS)
-        require_different(sources)
         of_record = offsets_of_record(lake, snapshot)
         sources, topics = topics_of(spark, sources, of_record, settings)
         inputs = [*sources, control_source(lake_path)]

@@ -21,6 +21,7 @@ from pipelines.cli.run import Progress
 from pipelines.results import write_events, write_owners, write_refusals
 from pipelines.session import build_session
 from pipelines.slices import by_path, land
+from pipelines.source_folders import require_writable
 from pipelines.sources import Source, SourceError
 from pipelines.stream import run_stream
 from pipelines.tables.files_of_record import FilesOfRecord
@@ -100,6 +101,13 @@ def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Setti
             raise SourceError(
                 f"input {path}: unknown extension; use .jsonl, .ndjson, .json, .csv or .parquet, or .gz of it"
             )
+    for output in filter(None, (args.output, args.events_output, args.rejected_output)):
+        require_writable(output, args.lake)
+        if any(output.exists() and output.samefile(path) for path in args.input):
+            raise SourceError(f"{output} is an input, and would be overwritten; give another file")
+    twice = [path for at, path in enumerate(args.input) if any(map(path.samefile, args.input[:at]))]
+    if twice:
+        raise SourceError(f"input {twice[0]} is given twice; leave one of them out")
     if args.batch_size is not None and args.batch_size < 1:
         raise SourceError("--batch-size must be at least 1")
     load_policy(args.policy)
