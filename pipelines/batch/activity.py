@@ -121,7 +121,7 @@ def fold_persons(owned: Owned, state: LakeState, policy: Policy, intent: Intent)
 def _unclaimed_nodes(
     anchors: np.ndarray, owners: np.ndarray, minted_count: int, state: LakeState, intent: Intent
 ) -> tuple[Nodes, Nodes]:
-    """(new, gone) unclaimed nodes of `anchors`, after sessions got these `owners`: each is nobody's, so each is a person
+    """(new, gone) unclaimed nodes of `anchors`, after sessions got these `owners`. Each is nobody's, so it is a person
     of its own while it owns a session. New ones take the ids after those that the resolver minted in this batch."""
     there = state.identity.nodes(-anchors)
     fresh = without(owners[owners < 0], there.id)

@@ -52,6 +52,8 @@ SESSION_INDEXES = ("anchor_node_id", "owner_node_id", "session_id")
 class PublishedTables(Protocol):
     """The part of a snapshot that the state is loaded from."""
 
+    @property
+    def batch_id(self) -> int: ...
     def arrow(self, spec: TableSpec, columns: list[str] | None = None) -> pa.Table: ...
 
 
@@ -104,6 +106,7 @@ class LakeState:
         self.event_keys: Rows = KeyedRows(EVENT_KEYS, ("event_key",))
         self.other_identifiers: Rows = KeyedRows(OTHER_IDENTIFIERS, ("id",))
         self.is_dirty = False
+        self.as_of = 0  # the last published batch that is in it
         self.row_limit: int | None = None  # with more rows than this, the next batch starts from a new state
 
     @classmethod
@@ -112,6 +115,7 @@ class LakeState:
         state = cls(policy)
         if snapshot is None:
             return state
+        state.as_of = snapshot.batch_id
         # One table after the other, the largest first: while one is read, little else is in memory.
         for read in (
             state._read_sessions,

@@ -1,4 +1,4 @@
-"""A batch costs what is near its events, however many sessions their anchor has had; and nothing comes out otherwise."""
+"""A batch costs what is near its events, however many sessions their anchor has had; nothing else comes out of it."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def taken(lake: Sessions, happenings: list[Happening]) -> int:
     "rule", [r for r in ANONYMOUS_ON_SHARED_DEVICE if not needs_all_sessions(POLICIES[r])]
 )
 def test_a_batch_reads_as_few_sessions_of_an_anchor_with_thousands_as_of_one_with_few(rule):
-    """A constant device id: another user every minute, without a pause. Seen to fail where all heads were read: 5,001."""
+    """A constant device id: another user every minute, no pause. Seen to fail where all heads were read: 5,001."""
 
     def alternating(count: int, first: int = 0) -> list[Happening]:
         return [(float(i), 1000 + i % 997, 7, "page_view") for i in range(first, first + count)]
