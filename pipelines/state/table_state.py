@@ -55,7 +55,7 @@ from pipelines.state.lake_state import (
 from pipelines.state.table_rows import TableRows
 from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.decisions import Decision
-from transforms.identity.evidence import pairs_of
+from transforms.identity.evidence import different_pairs
 from transforms.integers import distinct, union, without
 
 TIES = pa.schema([("node_id", pa.int64()), ("tie_hash", pa.int64())])
@@ -186,7 +186,7 @@ class TableState(LakeState):
         used = distinct(np.concatenate([ids, *others]))
         anchors = distinct(numpy_of(usable["anchor_node_id"]))
         unclaimed = -anchors
-        _, left, right = pairs_of(lists)
+        left, right = different_pairs(lists)
         with ThreadPoolExecutor(4, thread_name_prefix="look-up") as pool:
 
             def at_once(*asks: Callable[[], None]) -> None:
