@@ -42,6 +42,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "upkeep_pause_seconds": (0, 86_400),
     "history_batches": (1, _COUNT),  # the last published batch always stays
     "max_record_bytes": (1, 2**31 - 1),
+    "max_tenants": (1, _COUNT),
     "write_threads": (1, 256),
     "swap_up_to_events": (0, _COUNT),
     "swap_up_to_seconds": (0, _SECONDS),
@@ -83,6 +84,7 @@ class Settings:
     history_days: float = 7.0  # published batches younger than that can be read as they were …
     history_batches: int = 50_000  # … unless there are more of them; a batch keeps about 24 files on disk
     max_record_bytes: int = 16 * 2**20
+    max_tenants: int = 100_000  # of one lake; events of a further tenant are quarantined
     write_threads: int = 4
     swap_up_to_events: int = 50_000  # a rebuild may derive that many while a running stream waits for it
     swap_up_to_seconds: float = 300.0  # and comparing with the published tables may keep it waiting that long

@@ -85,7 +85,7 @@ def run_upkeep(
     AnotherUpkeep when one of this lake is running.
     """
     with _alone(lake):
-        started = time.monotonic()
+        started, now_ns = time.monotonic(), _now_ns(lake)
         before = {spec: _size(lake, spec) for spec in with_hot_parts(ALL)}
         if (lake.path / MOVING).exists():  # what is to be moved depends on what an earlier upkeep has moved
             _paused(wishes, pause, None, pace, say)
@@ -99,8 +99,8 @@ def run_upkeep(
         if moves is not None:
             remove_superfluous_copies(lake, moves)  # what came back, or stayed where it was after all
         say("removing what no readable batch needs …")
-        removed = _vacuumed(lake, answers[-1]["floors"], pace, is_dry=False)
-        left = remove_leftovers(lake, _now_ns(lake), wishes.history.days, pace)
+        removed = _vacuumed(lake, answers[-1]["floors"], now_ns, pace, is_dry=False)
+        left = remove_leftovers(lake, now_ns, wishes.history.days, pace)
         done = Moves.of(answers[0]["moved"]) if answers[0]["moved"] else None
         return {
             "is_dry_run": False,
@@ -121,7 +121,7 @@ def dry_run(lake: Lake, wishes: Wishes, pace: Pace = no_pace) -> Report:
         raise NotReady(f"the lake {lake.path} has no published batch yet")
     before = {spec: _size(lake, spec) for spec in with_hot_parts(ALL)}
     oldest = oldest_to_keep(lake, wishes.history, None, datetime.now(UTC))
-    removed = _vacuumed(lake, versions_of(lake, oldest), pace, is_dry=True)
+    removed = _vacuumed(lake, versions_of(lake, oldest), _now_ns(lake), pace, is_dry=True)
     planned = _planned(lake, wishes)
     return {
         "is_dry_run": True,
@@ -170,10 +170,11 @@ def _paused(
     return answers
 
 
-def _vacuumed(lake: Lake, floors: Mapping[str, int], pace: Pace, *, is_dry: bool) -> dict[TableSpec, Removed]:
-    now = _now_ns(lake)
+def _vacuumed(
+    lake: Lake, floors: Mapping[str, int], now_ns: int, pace: Pace, *, is_dry: bool
+) -> dict[TableSpec, Removed]:
     return {
-        spec: vacuum(lake, spec, floors[spec.full_name], now, pace, is_dry=is_dry)
+        spec: vacuum(lake, spec, floors[spec.full_name], now_ns, pace, is_dry=is_dry)
         for spec in with_hot_parts(ALL)
         if spec.full_name in floors  # others were declared since: all of them is kept
     }
