@@ -11,6 +11,7 @@ from pathlib import Path
 from pipelines.backup.manifest import BackupProblem, Manifest, read_manifest, restore_points
 from pipelines.backup.restore import restore
 from pipelines.backup.take import back_up
+from pipelines.cli.numbers import count
 from pipelines.cli.problems import BadUsage, Exit, reported
 from pipelines.cli.sql import as_table
 from pipelines.hashing_key import key_path
@@ -39,7 +40,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="leave the archived records out; they are safe elsewhere, and a restored lake finds them where they are",
     )
     taking.add_argument(
-        "--keep", type=_count, metavar="N", help="keep the last N restore points only (default: all)"
+        "--keep", type=count, metavar="N", help="keep the last N restore points only (default: all)"
     )
     taking.add_argument("--json", action="store_true", help="one JSON object")
     taking.set_defaults(run=run_backup)
@@ -188,13 +189,3 @@ class _Told:
         if time.monotonic() - self._at > _TELL_EVERY_SECONDS:
             self._at = time.monotonic()
             print(f"{self._command}: {done:,} of {total:,} files", file=sys.stderr, flush=True)
-
-
-def _count(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be a number from 1")
-    return number

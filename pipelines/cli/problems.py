@@ -32,7 +32,7 @@ from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
 from pipelines.tables.fence import LakeChanged
-from pipelines.tables.lake import LakeTooNew, NoLake, SchemaMismatch
+from pipelines.tables.lake import LakeTooNew, NoLake, SchemaMismatch, TableDamaged
 from pipelines.tables.snapshot import NoSuchBatch
 from pipelines.views import CatalogConflict
 from quality.docs_folder import DocsFolderTaken
@@ -78,6 +78,7 @@ FAILURES = (
     SchemaMismatch,
     SessionUnusable,
     StreamFailed,
+    TableDamaged,
 )
 
 

@@ -18,6 +18,7 @@ from pipelines.session import build_session
 from pipelines.sources import ignored_names, parse_source
 from pipelines.stop_signals import stop_signals
 from pipelines.stream import run_stream
+from pipelines.tables.lake import require_place
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -69,6 +70,7 @@ def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Setti
     for text in args.source:
         parse_source(text)
     load_policy(args.policy)
+    require_place(args.lake)
     return build_session(name, settings.master, driver_memory=settings.driver_memory), settings
 
 

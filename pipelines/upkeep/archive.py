@@ -88,11 +88,16 @@ def archived_record_count(snapshot: Snapshot, bronze_version: int | None = None)
 def archive_folder(lake: Lake, version: int | None = None) -> str | None:
     """Where the lake's archive is, now or as of a version of bronze.events; None if nothing is archived."""
     told = lake.open(BRONZE_EVENTS, version).metadata().configuration.get(ARCHIVED_TO)
+    path = lake.path / RELOCATED
     try:
-        relocated = json.loads((lake.path / RELOCATED).read_text(encoding="utf-8"))
+        relocated = json.loads(path.read_text(encoding="utf-8"))
+        return relocated["now"] if told and told == relocated["told"] else told or None
     except FileNotFoundError:
         return told or None
-    return relocated["now"] if told and told == relocated["told"] else told or None
+    except (ValueError, KeyError, TypeError):
+        raise ArchiveProblem(
+            f'{path} is damaged; write into it where the archive is: {{"told": "{told}", "now": "FOLDER"}}'
+        ) from None
 
 
 def put_archive_at(lake_path: Path, told: str, now: Path) -> None:

@@ -41,6 +41,11 @@ def complete_broken_off(lake: Lake) -> Moves | None:
         moves = Moves.of(json.loads((lake.path / MOVING).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except (ValueError, KeyError, TypeError):
+        raise ArchiveProblem(
+            f"{lake.path / MOVING} is damaged, so it is not known which files were being archived; restore the lake from "
+            "a backup, or put that file back"
+        ) from None
     _change_sides(lake, moves)
     (lake.path / MOVING).unlink()
     return moves

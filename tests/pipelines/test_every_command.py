@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,6 +88,9 @@ class Place:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(part(3))
         return path
+
+
+_OF_ITS_OWN = re.compile(r"sql:|generate:(?! [\d,]+ of)")  # and no progress
 
 
 # How each is used when nothing is wrong.
@@ -264,7 +268,7 @@ def of_the_lake(name: str, good: list[str], place: Place, bad: dict[str, Path]) 
     if name in ("run", "resolve", "rebuild"):
         del bad["empty"]  # begins a lake, or is not asked
     for kind, lake in bad.items():
-        if kind == "missing" and name in BY_SPARK:
+        if kind in ("missing", "a foreign folder") and name in BY_SPARK:
             continue  # that is how a lake begins
         yield Mistake(f"lake: {kind}", changed(good, "--lake", str(lake)), str(lake)[:60])
 
@@ -300,17 +304,17 @@ def of_files(options: set[str], good: list[str], out: Path) -> Iterator[Mistake]
 def of_numbers(name: str, of: argparse.ArgumentParser, good: list[str]) -> Iterator[Mistake]:
     for action in of._actions:
         is_number = action.type in (int, float) or getattr(action.type, "__name__", "") in (
-            "_count", "_amount", "_row_count",
+            "count", "_count", "amount", "_row_count",
         )  # fmt: skip
         for option in action.option_strings[:1] if is_number else ():
             wrong = ["many"]
             wrong += [] if option in ("--seed", "--session", "--batch") else ["-7"]
             for value in wrong:
-                yield Mistake(f"{option} {value}", changed(good, option, value), option)
+                yield Mistake(f"{option} {value}", changed(good, option, value), option.lstrip("-"))
     yield Mistake("an option that is none", [*good, "--nonsense"], "--nonsense")
     yield Mistake("a word too many", [*good, "one", "word", "too", "many"], "many")
     if good and any(a.required for a in of._actions):
-        yield Mistake("nothing said", [], "required")
+        yield Mistake("nothing said", [], "give one or more" if name == "resolve" else "required")
 
 
 OF_ITS_OWN: dict[str, Callable[[list[str], Place], list[Mistake]]] = {
@@ -477,7 +481,9 @@ def test_a_mistake_is_one_line_that_says_what_and_where(
         except BaseException as e:
             wrong.append(f"{mistake.kind}: {type(e).__name__}: {str(e)[:300]}")
             continue
-        lines = [line for line in err.splitlines() if line.startswith(("stitchlake", "sql:", "generate:"))]
+        lines = [
+            line for line in err.splitlines() if line.startswith("stitchlake") or _OF_ITS_OWN.match(line)
+        ]
         if code not in (1, 2) or len(lines) != 1 or "Traceback" in err or mistake.names not in err:
             wrong.append(f"{mistake.kind}: exit {code}, expected {mistake.names!r} in {err[-400:]!r}")
     assert not wrong, "\n".join(wrong)

@@ -94,7 +94,11 @@ def test_what_the_jvm_and_its_workers_write_is_private_too(make_lake, writer: st
     world = make_lake(writer=writer)
     world.folder.chmod(0o700)
     os.chmod(key_path(world.path), 0o600)
-    event = {"event_id": "a", "timestamp": "2026-01-01T00:00:00Z", "identifiers": {"user_id": "u", "email": "a@b.de"}}
+    event = {
+        "event_id": "a",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "identifiers": {"user_id": "u", "email": "a@b.de"},
+    }
     world.drop("1.jsonl", [event])
     world.once()
     assert len(list(world.path.rglob("*"))) > 50

@@ -132,7 +132,7 @@ class TestContainment:
     def test_a_hostile_restore_point_writes_and_reads_nothing_outside(
         self, world: DriverLake, tmp_path: Path, make_hostile: Callable[[dict, Path, Path], None]
     ) -> None:
-        """Seen to fail with absolute paths, which were followed; and with each check of `contained` taken out."""
+        """Seen to fail with `contained` taken out: absolute paths and those that go up were followed."""
         backup, outside = tmp_path / "backup", tmp_path / "outside"
         outside.mkdir()
         (outside / "secret").write_bytes(b"not of the lake")
