@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from conf.policy import Policy
 from conf.source_mapping import BAGS, SourceMapping
 from quality.standing import CONFLICT, Keyed, judge_duplicates
 from transforms.extract import Extractor
 from transforms.framing import Frame, frame
+from transforms.json_text import loads
 from transforms.normalize import UNKNOWN, WRONG_TYPE, Normalizer
 from transforms.parse import RecordParser
 from transforms.parsed_schema import Records
@@ -139,12 +139,12 @@ class _Reader:
         """The record, and per event what the mapping finds; an unreadable record has one event, None."""
         try:
             record = self._payloads.read(one.payload_format, one.payload)
-            return record, self._extractor.events(record, orjson.loads)
+            return record, self._extractor.events(record, loads)
         except Exception:  # what parsing refuses as well, and says why
             return {}, [None]
 
     def count_unnamed(self, record: dict[str, Any], trial: Trial) -> None:
-        elements = self._extractor.elements(record, orjson.loads)
+        elements = self._extractor.elements(record, loads)
         if elements is None:
             trial.unnamed_fields.update(self._extractor.unnamed(record))
             return
@@ -231,4 +231,4 @@ def _plain(value: Any) -> Any:
 
 
 def _parsed(text: str | None) -> Any:
-    return None if text is None else orjson.loads(text)
+    return None if text is None else loads(text)

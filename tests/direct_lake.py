@@ -28,7 +28,7 @@ from tests.published_rows import PublishedRows
 from transforms.control import CONTROL
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
-from transforms.records import parsing
+from transforms.records import parsed_here
 
 KEY = b"a key that every test lake shares"[:32]
 TABLE_ID = re.compile(r'("metaData":\{"id":")[^"]+')
@@ -125,4 +125,4 @@ class DirectLake(PublishedRows):
             ]
         )
         landed = pa.Table.from_pylist([file], schema=schema)
-        return pa.Table.from_batches(parsing(self.parser)(landed.to_batches()))
+        return parsed_here(landed.to_batches(), self.parser)

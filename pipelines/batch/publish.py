@@ -137,6 +137,15 @@ def _metrics(
     }
 
 
+def with_metrics(row: pa.Table, metrics: Mapping[str, int]) -> pa.Table:
+    """The row with further counts."""
+    if not metrics:
+        return row
+    at = row.schema.get_field_index("metrics")
+    merged = _map(dict(row["metrics"][0].as_py() or ()) | dict(metrics), pa.int64())
+    return row.set_column(at, row.schema.field(at), merged.cast(row.schema.field(at).type))
+
+
 def _row(publication: Publication, columns: rows.Columns, metrics: Mapping[str, int]) -> pa.Table:
     row: rows.Columns = {
         "tenant": pa.array([ALL_TENANTS]),

@@ -27,14 +27,14 @@ from pipelines.lock import LakeLocked, lake_lock
 from pipelines.sources import Source
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.engines import make_writer
+from pipelines.tables.files_of_record import names_read
 from pipelines.tables.lake import Lake
-from pipelines.tables.origins import published_origins
 from pipelines.tables.snapshot import published
 from pipelines.upgrade import ready_to_write
 from transforms.control import CONTROL
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
-from transforms.records import parsing
+from transforms.records import parsed_here
 
 INBOX = "_stitchlake/control"  # inside the lake
 
@@ -121,7 +121,7 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
         waiting = _waiting(control_source(lake_path), decided_origins(lake))
         if not waiting.num_rows:
             return 0
-        rows = pa.Table.from_batches(parsing(parser)(waiting.to_batches()))
+        rows = parsed_here(waiting.to_batches(), parser)
         processor = BatchProcessor(
             lake,
             make_writer("delta_rs", lake),
@@ -158,7 +158,9 @@ def settle(lake: Lake, stream: str | None, is_continued: bool = True) -> bool:
 def decided_origins(lake: Lake) -> frozenset[tuple[str, str]]:
     """(source, origin) of the control records that are published."""
     snapshot = published(lake)
-    return frozenset() if snapshot is None else published_origins(snapshot, {CONTROL})
+    if snapshot is None:
+        return frozenset()
+    return frozenset((CONTROL, name) for name in names_read(lake, snapshot.batch_id, CONTROL))
 
 
 def _waiting(source: Source, known: frozenset[tuple[str, str]]) -> pa.Table:

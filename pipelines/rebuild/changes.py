@@ -18,6 +18,7 @@ from conf.tables import (
     BATCHES,
     BRONZE_CORRECTIONS,
     BRONZE_EVENTS,
+    FILES,
     IDENTIFIERS,
     IDENTITY_DECISIONS,
     IDENTITY_LOG,
@@ -40,7 +41,7 @@ _WHERE_FROM = ("source", "origin", "origin_ordinal", "record_position", "receive
 # What older rows lack and follows from the others is no difference either, or every old event would be written anew.
 _FOLLOWING = ("event_key_low",)
 # Not derived (bronze), never rewritten (the log), or not a function of the records alone (redirects).
-_APART = (BRONZE_EVENTS, BRONZE_CORRECTIONS, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
+_APART = (BRONZE_EVENTS, BRONZE_CORRECTIONS, FILES, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
 # What is kept of each table: enough to say what becomes of people, and to log it.
 _KEPT_COLUMNS = {
     "silver.identity_map": ["tenant", "node_id", "canonical_id"],

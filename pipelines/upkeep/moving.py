@@ -43,8 +43,8 @@ def complete_broken_off(lake: Lake) -> Moves | None:
         return None
     except (ValueError, KeyError, TypeError):
         raise ArchiveProblem(
-            f"{lake.path / MOVING} is damaged, so it is not known which files were being archived; restore the lake from "
-            "a backup, or put that file back"
+            f"{lake.path / MOVING} is damaged, so nobody knows which files were on their way; put it back, or restore "
+            "the lake from a backup"
         ) from None
     _change_sides(lake, moves)
     (lake.path / MOVING).unlink()

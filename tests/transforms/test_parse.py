@@ -119,7 +119,6 @@ FIFTY_ONE = [f"d{n}" for n in range(51)]
         (b"{", ["malformed_json"]),
         (b"", ["malformed_json"]),
         (b'{"a": NaN}', ["malformed_json"]),
-        (b'{"a": "\\ud800"}', ["malformed_json"]),
         (b"[" * 100_000, ["malformed_json"]),
         (b'{"a": "\xff"}', ["invalid_utf8"]),
         ('{"ü": 1}'.encode("utf-16"), ["invalid_utf8"]),
