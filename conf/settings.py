@@ -19,7 +19,7 @@ NOT_FOR_KAFKA = (
     "interceptor.classes",
 )  # fmt: skip
 LOG_DAYS = (
-    30  # Spark itself takes older entries from a table's log (delta.logRetentionDuration in table_spec.py)
+    30  # somebody's own clean-up takes older entries from a table's log (delta.logRetentionDuration in table_spec.py)
 )
 CHOICES = {
     "writer": ("auto", "spark", "delta_rs"),

@@ -9,12 +9,15 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from conf.tables import BATCHES, EVENTS, QUALITY_RESULTS
+from conf.tables import BATCHES, EVENTS, IDENTIFIERS, QUALITY_RESULTS
 from pipelines import quality_run
 from pipelines.batch import publish
+from pipelines.batch.discard import discard_unpublished
 from pipelines.decisions import inbox
 from pipelines.tables.data_files import add_action, exchange, write_files
+from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.lake import Lake
+from pipelines.tables.writer import Txn
 from pipelines.upkeep import upkeep as upkeep_module
 from pipelines.upkeep.archive import to_archive
 from pipelines.upkeep.history import History, oldest_to_keep, published_about
@@ -95,6 +98,22 @@ def test_what_a_batch_is_writing_when_the_clock_jumps_ahead_is_not_removed(tmp_p
     os.utime(young, (two_days_ago, two_days_ago))
     do_upkeep(world, wishes(days=7))
     assert not young.exists()
+
+
+def test_no_engine_shortens_a_log_by_the_clock(tmp_path):
+    """Seen to fail: taking back rows made a checkpoint, and with it delta-rs removed all entries older than 30 days by
+    the clock, which readable batches needed."""
+    lake = make_lake(tmp_path / "lake", IDENTIFIERS)
+    writer, row = DeltaRsWriter(lake), {"node_id": 1, "batch_id": 1}
+    while (version := lake.version(IDENTIFIERS)) < 48:
+        writer.append(IDENTIFIERS, rows_of(IDENTIFIERS, row), Txn("s", version))
+    log = lake.table_path(IDENTIFIERS) / "_delta_log"
+    for entry in log.iterdir():
+        os.utime(entry, (0, 0))
+    for _ in range(3):
+        writer.append(IDENTIFIERS, rows_of(IDENTIFIERS, row), Txn("s", lake.version(IDENTIFIERS)))
+        discard_unpublished(lake, 0, "x")
+    assert len(list(log.glob("*.json"))) == lake.version(IDENTIFIERS) + 1 > 50
 
 
 @pytest.mark.thorough
