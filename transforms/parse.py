@@ -129,7 +129,12 @@ class RecordParser:
         )
         if len(mappings) != 1 or "json" not in formats or CONTROL in feeds:
             return None
-        return self._plain.get(mappings.pop())
+        mapping = mappings.pop()
+        if any(
+            self._extractors[mapping].folder_columns_in(origin) for origin in set(records.origin[start:end])
+        ):
+            return None  # a record of its own has not all of its columns
+        return self._plain.get(mapping)
 
     def _made_of_plain(self, plain: PlainEvents, records: Records, seen: set[int]) -> Made:
         """Columns of rows, one a record: of plain records together, of the others one by one."""
@@ -192,7 +197,7 @@ class RecordParser:
     ) -> tuple[list[tuple[Any, ...]], list[bytes | None]]:
         """The rows of one record, and of each the text of its event where the record has several."""
         extractor = self._extractors[mapping]
-        record = self._payloads.read(payload_format, payload)
+        record = extractor.in_folder(self._payloads.read(payload_format, payload), place[1])
         elements = extractor.elements(record, orjson.loads)
         siblings = elements if isinstance(elements, list) and len(elements) > 1 else None
         if siblings and len(siblings) * len(canonical(extractor.around(record))) > self._max_copied:
@@ -210,7 +215,7 @@ class RecordParser:
                     row = self._row(found, here, transport_at, extractor.is_utc)
                 except Imprecise:
                     # The event is read exactly; its free parts stay what they are for every other record.
-                    again = again or self._read_again(extractor, payload_format, payload)
+                    again = again or self._read_again(extractor, payload_format, payload, place[1])
                     properties, context = again[0][sub][-2:]
                     exact = again[1][sub]
                     for name in ("ip", "ip_address"):
@@ -249,12 +254,14 @@ class RecordParser:
         )
 
     def _read_again(
-        self, extractor: Extractor, payload_format: str, payload: bytes | None
+        self, extractor: Extractor, payload_format: str, payload: bytes | None, origin: str
     ) -> tuple[list[Any], list[Any]]:
         """The record's events as they were, and with every number as it was written."""
+        record = self._payloads.read(payload_format, payload)
+        exactly = self._payloads.read_exactly(payload_format, payload)
         return (
-            extractor.events(self._payloads.read(payload_format, payload), orjson.loads),
-            extractor.events(self._payloads.read_exactly(payload_format, payload), loads_exactly),
+            extractor.events(extractor.in_folder(record, origin), orjson.loads),
+            extractor.events(extractor.in_folder(exactly, origin), loads_exactly),
         )
 
     def _row(
