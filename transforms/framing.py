@@ -211,7 +211,7 @@ def _several_in_a_line(body: bytes) -> Iterator[Numbered]:
 def _objects(line: bytes) -> list[bytes] | None:
     """The objects of a line that is nothing but objects, from a broken one on the rest as one; None for any other."""
     text, at = line.decode("latin-1"), _skip(line, 0)
-    found = []
+    found: list[bytes] = []
     while at < len(line):
         if line[at : at + 1] != b"{":
             return None

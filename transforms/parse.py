@@ -95,6 +95,10 @@ class RecordParser:
     def mapping_fingerprints(self) -> dict[str, str]:
         return {name: mapping.fingerprint for name, mapping in self.mappings.items()}
 
+    def folder_columns(self, mapping: str) -> frozenset[str]:
+        """The columns that a mapping takes from the names of folders."""
+        return self._extractors[mapping].folder_columns
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _parser_of_this_process, (self.mappings, self.policy, self._key, self.max_record_bytes)
 
