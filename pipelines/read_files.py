@@ -117,8 +117,8 @@ class FolderWatch:
             if column not in self._columns_taken(folder.source.mapping) and column not in folder.told:
                 folder.told.add(column)
                 self._say(
-                    f"{folder.source.mapping}: the column {column}, which is in names of folders such as {name}, is not "
-                    "taken by the mapping; a path of that name takes it"
+                    f"{folder.source.mapping}: the column {column}, which is in names of folders such as {name}, is "
+                    "not taken by the mapping; a path of that name takes it"
                 )
 
     def _forget(self, folder: _Folder) -> None:

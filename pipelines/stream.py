@@ -22,7 +22,6 @@ from conf.source_mapping import load_mapping
 from pipelines.batch.intent import INTENT, IntentConflict, pending_intent
 from pipelines.batch.process import BatchProcessor, BatchReport
 from pipelines.batch.read_before import FileNews
-from pipelines.batch.resolution import HashCollision
 from pipelines.checkpoint import open_checkpoint
 from pipelines.components_graphframes import choose_components
 from pipelines.decisions.inbox import control_source, settle
@@ -61,7 +60,6 @@ _RETRY_SECONDS = 5.0
 GRAPH_CHECKPOINTS = "_stitchlake/graph-checkpoints"
 OUR_OWN = (
     ConservationError,
-    HashCollision,
     IntentConflict,
     LakeChanged,
     LakeLocked,

@@ -80,6 +80,9 @@ BATCHES = TableSpec(
         ColumnSpec("key_fingerprint", "string", "hash of the hashing key", "provenance"),
         ColumnSpec("started_at", "timestamp", "when the batch's intent was recorded", "provenance"),
         ColumnSpec("published_at", "timestamp", "when this row was written", "provenance"),
+        ColumnSpec(
+            "new_tenants", "array<string>", "tenants of which nothing was published before", "provenance"
+        ),
     ),
     ("batch_id",),
     "append",

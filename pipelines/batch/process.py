@@ -113,6 +113,9 @@ class BatchProcessor:
         self._one_at_a_time, self._has_ended = threading.RLock(), False
         self._compacting = Compacting(lake, writer, settings)
         self._attempt: Attempt | None = None
+        self._is_in_doubt = (
+            False  # whether a batch was broken off, so that only the lake can say what is published
+        )
         self._last_batch_id = 0
         self._done_stream_batch_id = -1
         self._earlier = PublishedEvents(lake)
@@ -147,9 +150,11 @@ class BatchProcessor:
                 self._process(parsed, stream_batch_id)
                 self._begin_compaction()
             except Exception as e:
-                self.failure = e
+                self.failure, self._is_in_doubt = e, True
                 if self._attempt is not None:
                     self._attempt.let_go()  # the next one must not meet what this one is still writing
+                if self.state is not None and self.state.is_dirty:
+                    self.state.undo()
                 raise
 
     @property
@@ -205,8 +210,8 @@ class BatchProcessor:
             state.prefetch(received)
         with steps("judge"):
             received = self.in_order(received)
-            found = judged(received, state)
-            standing, valid = found.standing, found.valid
+            found = judged(received, state, self.settings.max_tenants)
+            received, standing, valid = found.received, found.standing, found.valid
         intent, attempt = self._begin(received, files, stream_batch_id)
         state.is_dirty = True
         with steps("bronze"):
@@ -215,7 +220,7 @@ class BatchProcessor:
         cut = self._beside(lambda: cut_activity(valid, state, self.policy, intent, self._fetch_events))
         with steps("identity"):
             decided = decisions_of(found.control, intent.batch_id)
-            identified = identify(received, valid, decided, state, self.policy, self.components, intent)
+            identified = identify(found.named, valid, decided, state, self.policy, self.components, intent)
             linked = linked_rows(identified, intent)
             attempt.start(linked)
         with steps("activity"):
@@ -296,17 +301,23 @@ class BatchProcessor:
         self._published_versions, self._offsets = dict(publication.table_versions), offsets
 
     def ready_state(self) -> LakeState:
-        """The state as of the last published batch, reloaded if an attempt has spoilt it.
+        """The state as of the last published batch. It is reloaded if it is dirty, and if a batch that seemed to fail
+        is published after all: what that one changed has been undone.
 
         LakeChanged when somebody else has written the lake.
         """
-        if self.state is None or self.state.is_dirty:
+        if self.state is None or self.state.is_dirty or self._is_in_doubt:
             snapshot = published(self.lake)
-            self._last_batch_id = snapshot.batch_id if snapshot else 0
+            batch_id = snapshot.batch_id if snapshot else 0
+            if self.state is not None and (self.state.is_dirty or batch_id != self._last_batch_id):
+                self.state = None  # before the next one is made, so that memory need not hold both
+            self._last_batch_id = batch_id
             self._published_versions = dict(snapshot.table_versions) if snapshot else {}
             pending = pending_intent(self.lake.path / INTENT, self._last_batch_id)
             self._versions = require_as_left(self.lake, self._published_versions, own_transactions(pending))
-            self.state = self.open_state(snapshot)
+            if self.state is None:
+                self.state = self.open_state(snapshot)
+            self._is_in_doubt = False
             self._files = FilesOfRecord(self.lake, self._last_batch_id)
             self._offsets = offsets_of_record(self.lake, snapshot)
             self._done_stream_batch_id = last_published_of(self.lake, self.stream)
@@ -314,7 +325,7 @@ class BatchProcessor:
 
     def take_note(self) -> None:
         """Somebody else has published: read the state anew before the next batch, unless only files have changed."""
-        if self.state is None or self.state.is_dirty:
+        if self.state is None or self.state.is_dirty or self._is_in_doubt:
             return
         snapshot = published(self.lake)
         if snapshot is None or snapshot.batch_id == self._last_batch_id:

@@ -87,6 +87,7 @@ def batch_row(
         "quarantined_count": np.array([standing.quarantined.sum()]),
         "duplicate_count": np.array([standing.duplicate.sum()]),
         "inputs": pa.array([_inputs(received)]),
+        "new_tenants": pa.array([identified.new_tenants], pa.list_(pa.string())),
     }
     return _row(publication, columns, _metrics(publication, received, standing, identified, owned))
 
@@ -114,6 +115,7 @@ def replay_row(
         "quarantined_count": np.array([standing.quarantined.sum() - replaced_count]),
         "duplicate_count": np.array([standing.duplicate.sum()]),
         "inputs": pa.array([_inputs(received)]),
+        "new_tenants": pa.array([identified.new_tenants], pa.list_(pa.string())),
     }
     return _row(publication, columns, _metrics(publication, received, standing, identified, owned))
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.settings import Settings
@@ -84,7 +83,7 @@ def apply(
             if not said:
                 say("a stream writes this lake: the decision goes with its next batch …")
                 said = True
-        if _is_published(Lake(lake), decision_id):
+        if _is_published(Lake(lake), str(record["tenant"]), decision_id):
             return decision_id
         if time.monotonic() > until:
             raise DecisionProblem(
@@ -176,9 +175,9 @@ def _waiting(source: Source, known: frozenset[tuple[str, str]]) -> pa.Table:
     )
 
 
-def _is_published(lake: Lake, decision_id: str) -> bool:
+def _is_published(lake: Lake, tenant: str, decision_id: str) -> bool:
     snapshot = published(lake)
     if snapshot is None:
         return False
-    known = snapshot.arrow(IDENTITY_DECISIONS, ["decision_id"])["decision_id"]
-    return pc.is_in(pa.scalar(decision_id), value_set=known.combine_chunks()).as_py()
+    known = snapshot.arrow(IDENTITY_DECISIONS, ["tenant", "decision_id"])
+    return {"tenant": tenant, "decision_id": decision_id} in known.to_pylist()
