@@ -35,6 +35,15 @@ REASONS: dict[str, tuple[str, str]] = {
         "send one person's identifiers",
     ),
     "unusable_tenant": ("the tenant is no text or number, or longer than 512 characters", "repair the sender; replay"),
+    "too_many_tenants": (
+        "a tenant that is new to a lake that has `max_tenants` (100,000) already",
+        "raise the setting, or repair the sender; replay",
+    ),
+    "identifier_collision": (
+        "an identifier whose node id, a hash of 63 bits, is that of another one, which was published first: to be "
+        "expected once in a lake of billions of identifiers, and the sender is not to blame",
+        "send the event again without that identifier",
+    ),
     "no_events": ("an envelope without a list of events, or with an empty one", "nothing is lost; repair the sender"),
     "too_many_events": ("an envelope of more than 10,000 events", "send smaller envelopes"),
     "envelope_too_large": (

@@ -38,6 +38,7 @@ class KnownNodes:
         self.nodes: list[Node] = []
         self._kept = self._told = 0
         self.ids = np.empty(1024, np.int64)
+        self.ties = np.empty(1024, np.int64)
         self.strengths = np.empty(1024, np.int8)
         self._order = np.empty(1024, np.int64)
 
@@ -99,11 +100,13 @@ class KnownNodes:
         """What is asked of the nodes that have come, as arrays."""
         first, self._told = self._told, len(self.nodes)
         while len(self.ids) < self._told:
-            self.ids, self._order = _doubled(self.ids), _doubled(self._order)
+            self.ids, self.ties = _doubled(self.ids), _doubled(self.ties)
+            self._order = _doubled(self._order)
             self.strengths = _doubled(self.strengths)
         new = self.nodes[first:]
         strengths = np.array([_STRENGTHS.get(node.strength, OTHER) for node in new], np.int8)
         self.ids[first : self._told] = [node.node_id for node in new]
+        self.ties[first : self._told] = [node.tie_hash for node in new]
         self.strengths[first : self._told] = strengths
         self._order[first : self._told] = [node.priority for node in new] + _WEAK_LAST * (strengths == WEAK)
 

@@ -24,7 +24,7 @@ from transforms.canonical_json import canonical, spelled_out
 from transforms.control import CONTROL, read_decision
 from transforms.extract import ENVELOPE_TOO_LARGE, Extractor, Found, Time
 from transforms.free_parts import take_ip
-from transforms.hashing import digest, encode, event_key
+from transforms.hashing import decision_key, digest, encode, event_key
 from transforms.instants import ASSUMED_UTC, NO_TIMESTAMP, instant
 from transforms.json_text import holds_no_number, holds_replaced, loads
 from transforms.normalize import number_text
@@ -104,7 +104,7 @@ class RecordParser:
             return self._parse(records)
 
     def _parse(self, records: Records) -> pa.RecordBatch:
-        seen: set[int] = set()
+        seen: dict[int, int] = {}
         parts: list[pa.RecordBatch] = []
         start, count = 0, len(records.payload)
         while start < count or not parts:
@@ -113,8 +113,8 @@ class RecordParser:
             taken = records.slice(start, end)
             if plain is None:
                 rows, places = self._rows_of(taken)
-                told = told_by(rows, np.arange(len(rows)))
-                made = made_of(rows) | {"identifiers": first_told([told], len(rows), seen)}
+                told = told_by(rows)
+                made = made_of(rows, told) | {"identifiers": first_told([told], len(rows), seen)}
                 parts.append(to_batch(taken, made, places))
             else:
                 parts.append(to_batch(taken, self._made_of_plain(plain, taken, seen), None))
@@ -131,7 +131,7 @@ class RecordParser:
             return None
         return self._plain.get(mappings.pop())
 
-    def _made_of_plain(self, plain: PlainEvents, records: Records, seen: set[int]) -> Made:
+    def _made_of_plain(self, plain: PlainEvents, records: Records, seen: dict[int, int]) -> Made:
         """Columns of rows, one a record: of plain records together, of the others one by one."""
         count = len(records.payload)
         pairs = zip(records.payload_format, records.payload, strict=True)
@@ -141,14 +141,16 @@ class RecordParser:
                 payloads, records.transport_at, self.max_record_bytes
             )
         except Exception:  # which record it was, and what becomes of it, is found one by one
-            plain_places, chosen, made, told = NO_NUMBERS, NO_NUMBERS, {}, told_by([], NO_NUMBERS)
+            plain_places, chosen, made, told = NO_NUMBERS, NO_NUMBERS, {}, told_by([])
         row_of = np.full(count, -1, np.int64)
         row_of[plain_places] = chosen
         others = np.flatnonzero(row_of < 0)
         rows, _ = self._rows_of(records.chosen(others.tolist()))
-        identifiers = first_told([told, told_by(rows, others)], count, seen)
+        by_others = told_by(rows)
+        told_in_place = by_others._replace(record=others[by_others.record])
+        identifiers = first_told([told, told_in_place], count, seen)
         if len(others) or not made:
-            rest = made_of(rows)
+            rest = made_of(rows, by_others)
             row_of[others] = (len(made["tenant"]) if made else 0) + np.arange(len(others))
             parts = [made, rest] if made else [rest]
             taken = pa.array(row_of)
@@ -231,7 +233,7 @@ class RecordParser:
             transport_at,
             _NONE,
             read.decision_id,
-            event_key(read.tenant, read.decision_id),
+            *decision_key(read.tenant, read.decision_id),
             digest(read.content),
             *no_event,
             *no_nodes,
@@ -342,7 +344,7 @@ class RecordParser:
             received_at,
             _NONE,
             event_id,
-            event_key(tenant, event_id),
+            *event_key(tenant, event_id),
             digest(b"%b\n%b\n%b" % (head, properties_json, context_json)),
             event_type,
             event_name,
@@ -447,6 +449,6 @@ def _refusal(
     flags: list[str] | None = None,
 ) -> tuple[Any, ...]:
     """The row of a record that cannot be used: what could be read of its place, and why."""
-    no_event, no_touch, no_nodes = (None,) * 8, (None,) * 4, (_NONE,) * 3
+    no_event, no_touch, no_nodes = (None,) * 9, (None,) * 4, (_NONE,) * 3
     place = (tenant, received_at, reasons, event_id)
     return (*place, *no_event, *no_nodes, *no_touch, flags or _NONE, None, None, None, _NONE)

@@ -212,7 +212,8 @@ def _number(raw: Any) -> str | None:
 
 
 def _once(nodes: list[Node]) -> list[Node]:
-    return list({node.node_id: node for node in nodes}.values())
+    """Each identifier once; also one whose node id is another one's."""
+    return list({(node.node_id, node.tie_hash): node for node in nodes}.values())
 
 
 def user_and_anchor(linking: list[Node]) -> tuple[int | None, int]:

@@ -11,7 +11,7 @@ import pytest
 
 from conf.policy import policy_from_dict
 from conf.source_mapping import mapping_from_dict
-from transforms.hashing import node_id
+from transforms.hashing import event_key, node_id
 from transforms.parse import RecordParser
 from transforms.parsed_schema import PARSED_SCHEMA, Records
 
@@ -52,6 +52,7 @@ def test_a_full_record_fills_every_column(parse):
         "shop": "north",
     }
     (row,) = parse(record)
+    assert (row.pop("node_sum") - sum(i["tie_hash"] for i in row["identifiers"])) % 2**64 == 0
     told = {(i["namespace"], i["value"]): i["node_id"] for i in row.pop("identifiers")}
     assert told == {
         (ns, v): node(ns, v)
@@ -61,7 +62,7 @@ def test_a_full_record_fills_every_column(parse):
             ("ip_address", "10.0.0.7"), ("agent_id", "a1"), ("email", "agent@example.com"),
         ]
     }  # fmt: skip
-    assert isinstance(row.pop("event_key"), int)
+    assert (row.pop("event_key"), row.pop("event_key_low")) == event_key(row["tenant"], row["event_id"])
     assert isinstance(row.pop("content_digest"), int)
     assert row == {
         "tenant": "acme",
