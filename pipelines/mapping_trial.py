@@ -95,7 +95,8 @@ def try_mapping(
             if not row["reasons"]:
                 trial.event_types[row["event_type"] or "(none)"] += 1
                 trial.platforms[row["platform"] or "(none)"] += 1
-            subject = [names[n] for n in (*(row["node_ids"] or ()), *(row["weak_node_ids"] or ()))]
+            nodes = (*(row["node_ids"] or ()), *(row["weak_node_ids"] or ()))
+            subject = [names[n] for n in nodes if names[n][0] in policy.by_name]
             for namespace, value in subject:
                 values[namespace].add(value)
             events_with.update({namespace for namespace, _ in subject})

@@ -34,6 +34,7 @@ from pipelines.kafka.topics import topics_of
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.parse_ahead import ParseAhead
 from pipelines.read_files import FolderWatch
+from pipelines.rules_of_lake import other_identifier_rules, same_policy
 from pipelines.session import set_graph_checkpoints
 from pipelines.source_folders import require_apart
 from pipelines.sources import Source, read_files, read_stream, require_different
@@ -285,8 +286,12 @@ def _reason(processor: BatchProcessor, error: Exception) -> str:
 
 
 def _refuse_other_policy(snapshot: Snapshot | None, policy: Policy) -> None:
-    if snapshot is not None and snapshot.row["policy_fingerprint"] != policy.fingerprint:
+    if snapshot is None:
+        return
+    if not same_policy(snapshot, policy):
         raise PolicyChanged(
             "this lake's persons were made under another identity policy; run with the policy it was made with, or "
             "apply this one first with `stitchlake rebuild` (its --dry-run says what changes)"
         )
+    if other := other_identifier_rules(snapshot, policy):
+        raise PolicyChanged(other)

@@ -76,6 +76,14 @@ BATCHES = TableSpec(
             "hash of each source mapping that whoever published this reads records by",
             "provenance",
         ),
+        ColumnSpec(
+            "identifier_rules",
+            "map<string,string>",
+            "what makes nodes of identifiers beside policy and key: the number of the program's rules, versions of "
+            "Unicode and of the tables of telephone numbers, hash of the e-mail providers' rules. Where they differ, "
+            "the lake has to be rebuilt",
+            "provenance",
+        ),
         ColumnSpec("code_fingerprint", "string", "hash of the program's rules", "provenance"),
         ColumnSpec("key_fingerprint", "string", "hash of the hashing key", "provenance"),
         ColumnSpec("started_at", "timestamp", "when the batch's intent was recorded", "provenance"),

@@ -24,6 +24,7 @@ from pipelines.batch.process import BatchProcessor
 from pipelines.checkpoint import DIRECT
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import LakeLocked, lake_lock
+from pipelines.rules_of_lake import other_identifier_rules, same_policy
 from pipelines.sources import Source
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.engines import make_writer
@@ -110,8 +111,10 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
             raise DecisionProblem(
                 f"the lake {lake_path} has no published batch yet; there is nobody to decide about"
             )
-        if snapshot.row["policy_fingerprint"] != policy.fingerprint:
+        if not same_policy(snapshot, policy):
             raise DecisionProblem("this lake's persons were made under another policy; give it with --policy")
+        if other := other_identifier_rules(snapshot, policy):
+            raise DecisionProblem(other)
         if not settle(lake, None):
             raise DecisionProblem(
                 "the stream's last batch is half-written; run the stream once, it takes the decision along"
