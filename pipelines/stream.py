@@ -253,7 +253,9 @@ def _run_errands(processor: BatchProcessor) -> None:
     """What others have asked for. No batch follows where half of it could not be taken back."""
     try:
         read_by = processor.parser.mapping_fingerprints
-        run_asked(processor.lake, processor.policy, processor.settings, HANDLERS, read_by)
+        run_asked(
+            processor.lake, processor.policy, processor.settings, HANDLERS, read_by, processor.shared_state
+        )
     except BaseException:
         processor.end()
         raise
