@@ -65,13 +65,13 @@ FLAGS: dict[str, str] = {
     "digits (`4.477E+11`) or characters (U+FFFD): left out",
     "oversized_identifier": "a value of more than 512 characters: left out",
     "wrong_type_identifier": "an object, a boolean or a list in a list instead of a value: left out",
-    "unknown_namespace": "a namespace that the policy does not know: kept in `properties`, does not link",
+    "unknown_namespace": "a namespace that the policy does not know: kept in `silver.identifiers`, does not link",
     "oversized_event_id": "more than 512 characters: a hash of it is the id",
     "wrong_type_event_id": "no text or number: kept in `properties`; the event is known by its origin",
     "wrong_type_event_type": "no text or number: kept in `properties`",
     "wrong_type_event_name": "no text or number: kept in `properties`",
     "wrong_type_platform": "no text or number: kept in `properties`",
-    "wrong_type_actor": "no object: kept in `properties`",
+    "wrong_type_actor": "no object: left out",
     "unusable_received_at": "cannot be read: the transport's time stands in its place",
 }
 

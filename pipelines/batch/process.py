@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from conf.identifier_rules import identifier_rules
 from conf.policy import Policy
 from conf.settings import Settings
 from conf.table_spec import TableSpec
@@ -505,6 +506,7 @@ class BatchProcessor:
             offsets=to_json(offsets),
             offset_entry=None if stream_batch_id is None else self.offset_entry(stream_batch_id),
             mapping_fingerprints=self.parser.mapping_fingerprints,
+            identifier_rules=identifier_rules(self.policy),
         )
 
     def _fetch_events(self, windows: pa.Table) -> pa.Table:

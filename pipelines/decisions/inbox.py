@@ -23,6 +23,7 @@ from pipelines.batch.process import BatchProcessor
 from pipelines.checkpoint import DIRECT
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import LakeLocked, lake_lock
+from pipelines.rules_of_lake import other_identifier_rules, same_policy
 from pipelines.sources import Source
 from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
@@ -53,11 +54,17 @@ def put(lake: Path, record: dict[str, object]) -> str:
     """Put a decision on record. Returns its id."""
     folder = Path(control_source(lake).location)
     decision_id = str(record.get("decision_id") or uuid.uuid4())
-    name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # decisions count in the order of their names
+    name = f"{_next_number(folder):020d}-{uuid.uuid4().hex[:8]}.json"
     hidden = folder / f".{name}"
     hidden.write_bytes(orjson.dumps({**record, "decision_id": decision_id}))
     hidden.rename(folder / name)
     return decision_id
+
+
+def _next_number(folder: Path) -> int:
+    """Decisions count in the order of their names: greater than any that waits, wherever the clock has gone since."""
+    waiting = (f.name[:20] for f in folder.glob("[!.]*.json"))
+    return max([time.time_ns(), *(int(number) + 1 for number in waiting if number.isdecimal())])
 
 
 def apply(
@@ -103,8 +110,10 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
             raise DecisionProblem(
                 f"the lake {lake_path} has no published batch yet; there is nobody to decide about"
             )
-        if snapshot.row["policy_fingerprint"] != policy.fingerprint:
+        if not same_policy(snapshot, policy):
             raise DecisionProblem("this lake's persons were made under another policy; give it with --policy")
+        if other := other_identifier_rules(snapshot, policy):
+            raise DecisionProblem(other)
         if not settle(lake, None):
             raise DecisionProblem(
                 "the stream's last batch is half-written; run the stream once, it takes the decision along"

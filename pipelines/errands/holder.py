@@ -12,6 +12,7 @@ from conf.settings import Settings
 from pipelines.decisions.inbox import settle
 from pipelines.hashing_key import load_key
 from pipelines.lock import lake_lock
+from pipelines.rules_of_lake import other_identifier_rules, same_policy
 from pipelines.state.open_state import OpenState, state_opener
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import Snapshot, published
@@ -60,8 +61,10 @@ def holder_of(
     snapshot = published(lake)
     if snapshot is None:
         raise NotReady(f"the lake {lake.path} has no published batch yet")
-    if snapshot.row["policy_fingerprint"] != policy.fingerprint:
+    if not same_policy(snapshot, policy):
         raise NotReady("this lake's persons were made under another policy; give it with --policy")
+    if other := other_identifier_rules(snapshot, policy):
+        raise NotReady(other)
     key = load_key(lake.path, True, snapshot.row["key_fingerprint"])
     if open_state is None:
         open_state = state_opener(settings.lookup, policy, None, settings.lookup_tables_from_rows)
