@@ -64,6 +64,11 @@ class Namespace:
         return self.strength in LINKING
 
     @property
+    def is_personal(self) -> bool:
+        """Whether a value of it can be one person's own, so that who is named by it is meant."""
+        return self.strength in ("unique", "strong")
+
+    @property
     def value_limit(self) -> int | None:
         """How many values of it one person may have: 1 for unique, `limit` for strong, any number otherwise."""
         return 1 if self.strength == "unique" else self.limit

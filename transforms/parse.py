@@ -39,6 +39,7 @@ from transforms.subject import (
     Imprecise,
     Node,
     TooMany,
+    claims_of,
     user_and_anchor,
 )
 from transforms.touch import touch
@@ -362,6 +363,7 @@ class RecordParser:
             weak_ids,
             actor_ids,
             *touch(properties, context),
+            claims_of(linking, reader.unique),
             sorted(set(flags)) if flags else _NONE,
             properties_json or None,
             context_json or None,
@@ -451,6 +453,6 @@ def _refusal(
     flags: list[str] | None = None,
 ) -> tuple[Any, ...]:
     """The row of a record that cannot be used: what could be read of its place, and why."""
-    no_event, no_touch, no_nodes = (None,) * 8, (None,) * 4, (_NONE,) * 3
+    no_event, no_nodes, no_touch_or_claims = (None,) * 8, (_NONE,) * 3, (None,) * 5
     place = (tenant, received_at, reasons, event_id)
-    return (*place, *no_event, *no_nodes, *no_touch, flags or _NONE, None, None, None, _NONE)
+    return (*place, *no_event, *no_nodes, *no_touch_or_claims, flags or _NONE, None, None, None, _NONE)

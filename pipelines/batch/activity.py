@@ -15,13 +15,15 @@ from pipelines.batch.intent import Intent
 from pipelines.batch.resolution import Identified
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
+from transforms.claims import unique_namespaces
 from transforms.grouped import in_schema
 from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.evidence import NO_EVIDENCE
 from transforms.identity.joined import joined_values
 from transforms.identity.nodes import Nodes
+from transforms.identity.resolve import Resolution
 from transforms.integers import distinct, is_in, places_in, union, without
-from transforms.ownership import OWNER_COLUMNS, owned_changes
+from transforms.ownership import OWNER_COLUMNS, named_nodes, owned_changes, persons_of
 from transforms.profiles import SESSION_COLUMNS, fold_profiles
 from transforms.session_reach import REACH_COLUMNS, apart, closure
 from transforms.sessions import CutResult, cut_fetching, session_gap_us
@@ -72,7 +74,8 @@ def cut_activity(
         fetched = [fetch_events(windows) for windows in apart(expansions, _FAR_APART_US)]
         return pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
 
-    return Cut(anchors, positions, heads, cut_fetching(valid, near, gap_us, intent.batch_id, fetch))
+    unique = unique_namespaces(policy)
+    return Cut(anchors, positions, heads, cut_fetching(valid, near, gap_us, intent.batch_id, fetch, unique))
 
 
 def _sessions_at(anchors: np.ndarray, state: LakeState) -> np.ndarray:
@@ -90,26 +93,27 @@ def own_sessions(
 ) -> Owned:
     """Say whose the sessions of `cut` are. Changes the state.
 
-    Sessions of decided anchors, and of anchors that users with another value than before were seen at, may have
+    Sessions of decided anchors, and of those that somebody was named at who is another person now, or shared, may have
     another owner now, though nothing happened in them.
     """
     resolution = identified.resolution
-    seen_at = state.sessions.rows("owner_node_id", resolution.rejoined, ["anchor_node_id"])["anchor_node_id"]
-    others = without(union(identified.decided_anchors, numpy_of(seen_at)), cut.anchors)
+    others = without(union(identified.decided_anchors, _claimed_anchors(resolution, state)), cut.anchors)
     anchors, positions, before = union(cut.anchors, others), cut.positions, cut.heads
     if len(others):
         positions = np.sort(np.concatenate([positions, _sessions_at(others, state)]))
         before = state.sessions.take(positions, _HEADS)
 
     assigned = state.identity.decisions.assignments_of(anchors)
-    users = union(numpy_of(before["user_node_id"]), numpy_of(valid["user_node_id"]))
-    users_now = state.identity.nodes(users)
-    joined = joined_values(users_now, users_now, NO_EVIDENCE, state.identity, policy)
+    named = state.identity.nodes(union(named_nodes(before), named_nodes(cut.result.upserts)))
+    joined = joined_values(named, named, NO_EVIDENCE, state.identity, policy)
+    if len(joined.member):
+        named = state.identity.nodes(union(named.id, joined.label))
 
     def whole_rows(rows: np.ndarray) -> pa.Table:
         return state.sessions.take(positions[rows])
 
-    upserts = owned_changes(before, cut.result, policy, intent.batch_id, whole_rows, assigned, joined)
+    persons = persons_of(named, joined)
+    upserts = owned_changes(before, cut.result, policy, intent.batch_id, whole_rows, assigned, persons)
     removed = cut.result.removed
     replaced = is_in(numpy_of(before["session_id"]), union(removed, numpy_of(upserts["session_id"])))
     state.sessions.replace(positions[replaced], upserts)
@@ -126,6 +130,23 @@ def own_sessions(
         persons=union(identified.touched_persons, owner_nodes.canonical),
         vanished=union(resolution.vanished, gone.canonical),
     )
+
+
+def _claimed_anchors(resolution: Resolution, state: LakeState) -> np.ndarray:
+    """The anchors at which somebody was named whose standing is another now.
+
+    She owns the sessions that name her. Not so where she was shared, and where somebody has decided otherwise; but then
+    too she was seen together with the anchor.
+    """
+    claimants = union(resolution.rejoined, resolution.resettled)
+    seen_at = numpy_of(state.sessions.rows("owner_node_id", claimants, ["anchor_node_id"])["anchor_node_id"])
+    assigned = state.identity.decisions.assigned_anchors
+    beside = state.identity.edges_of(claimants if len(assigned) else resolution.freed)
+    near = union(beside.left, beside.right)
+    if len(assigned):
+        of_freed = is_in(beside.left, resolution.freed) | is_in(beside.right, resolution.freed)
+        near = union(near[is_in(near, assigned)], beside.left[of_freed], beside.right[of_freed])
+    return union(seen_at, near, resolution.freed)
 
 
 def fold_persons(owned: Owned, state: LakeState, policy: Policy, intent: Intent) -> pa.Table:
