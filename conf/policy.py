@@ -30,6 +30,7 @@ SHARED_IDENTIFIER = ("strongest_owner", "own_profile")
 ANONYMOUS_ON_SHARED_DEVICE = ("until_shared", "session_bounded", "last_login", "device_profile")
 WEAK_IDENTIFIERS = ("never", "attach")
 MAX_LINKING_IDENTIFIERS = 50
+RULES = 2  # raised when the same policy gives other persons, sessions or owners than before; lakes are then rebuilt
 RESERVED = ("unclaimed",)  # what the identity map calls the node of sessions that are nobody's
 POLICY_FOLDER = files("conf") / "policies"  # not a path: the package may be a zipped wheel
 
@@ -100,7 +101,8 @@ class Policy:
 
     @cached_property
     def fingerprint(self) -> str:
-        facts = asdict(self)
+        """Of all that decides what becomes of an event: the policy, and the rules that it is read by."""
+        facts = asdict(self) | {"rules": RULES}
         facts.pop("origin")
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -270,8 +270,9 @@ def _reason(processor: BatchProcessor, error: Exception) -> str:
 def _refuse_other_policy(snapshot: Snapshot | None, policy: Policy) -> None:
     if snapshot is not None and snapshot.row["policy_fingerprint"] != policy.fingerprint:
         raise PolicyChanged(
-            "this lake's persons were made under another identity policy; run with the policy it was made with, or "
-            "apply this one first with `stitchlake rebuild` (its --dry-run says what changes)"
+            "this lake's persons were made under another identity policy, or by an older version of the program, which "
+            "read it by other rules; run with the policy it was made with, or apply this one first with "
+            "`stitchlake rebuild --policy …` (its --dry-run says what changes)"
         )
 
 
