@@ -30,7 +30,7 @@ from pipelines.tables.snapshot import published
 from pipelines.tables.writer import Txn
 from pipelines.upgrade import ready_to_write
 from tests.direct_lake import KEY, DirectLake
-from transforms.hashing import digest, encode, event_key, node_ids, tie_hash
+from transforms.hashing import digest, encode, event_keys, node_ids, tie_hash
 from transforms.identity.canonical import ORDINAL_BITS
 from transforms.sessions import session_ids
 
@@ -160,7 +160,7 @@ def _names_of(rows: Mapping[TableSpec, pa.Table], numbers: np.ndarray) -> _Names
         longs[r["tie_hash"]] = _longs(tie_hash(tenant, space, v) for v in values)
     for r in rows[EVENTS].to_pylist():
         ids = named(r["event_id"])
-        longs[r["event_key"]] = _longs(event_key(r["tenant"], i) for i in ids)
+        longs[r["event_key"]], longs[r["event_key_low"]] = event_keys([r["tenant"]] * len(ids), ids)
         # Not the digest of its content: nobody delivers a copy's events again.
         longs[r["content_digest"]] = _longs(digest(i.encode()) for i in ids)
     sessions = rows[SESSIONS]

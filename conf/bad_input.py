@@ -8,8 +8,7 @@ from __future__ import annotations
 # Reason code → what it means, and the way out.
 REASONS: dict[str, tuple[str, str]] = {
     "malformed_json": (
-        "the bytes are no JSON: cut off, a control character or lone surrogate in a text, NaN or Infinity, a number "
-        "above 1.8e308, more than 1,024 levels",
+        "the bytes are no JSON: cut off, a control character in a text, NaN or Infinity, more than 1,024 levels",
         "repair the sender; replay",
     ),
     "malformed_csv": (
@@ -36,6 +35,15 @@ REASONS: dict[str, tuple[str, str]] = {
         "send one person's identifiers",
     ),
     "unusable_tenant": ("the tenant is no text or number, or longer than 512 characters", "repair the sender; replay"),
+    "too_many_tenants": (
+        "a tenant that is new to a lake that has `max_tenants` (100,000) already",
+        "raise the setting, or repair the sender; replay",
+    ),
+    "identifier_collision": (
+        "an identifier whose node id, a hash of 63 bits, is that of another one, which was published first: to be "
+        "expected once in a lake of billions of identifiers, and the sender is not to blame",
+        "send the event again without that identifier",
+    ),
     "no_events": ("an envelope without a list of events, or with an empty one", "nothing is lost; repair the sender"),
     "too_many_events": ("an envelope of more than 10,000 events", "send smaller envelopes"),
     "envelope_too_large": (
@@ -50,8 +58,11 @@ REASONS: dict[str, tuple[str, str]] = {
 # Flag → what it means for the event, which stands.
 FLAGS: dict[str, str] = {
     "assumed_utc": "the time has no offset, and is taken as UTC",
+    "unusable_timestamp": "cannot be read, or is out of range: the mapping's next choice of a time stands in its place",
+    "replaced_character": "half of a surrogate pair, as of a cut emoji, which UTF-8 cannot hold: U+FFFD stands there",
     "blocked_identifier": "a value that says that there is none (`null`, `anonymous`, zeros…): left out of linking",
-    "malformed_identifier": "a value that cannot be what its namespace says (an e-mail without @): left out",
+    "malformed_identifier": "a value that cannot be what its namespace says (an e-mail without @), or that has lost "
+    "digits (`4.477E+11`) or characters (U+FFFD): left out",
     "oversized_identifier": "a value of more than 512 characters: left out",
     "wrong_type_identifier": "an object, a boolean or a list in a list instead of a value: left out",
     "unknown_namespace": "a namespace that the policy does not know: kept in `properties`, does not link",

@@ -59,6 +59,7 @@ class Settings:
     history_days: float = 7.0  # published batches younger than that can be read as they were …
     history_batches: int = 50_000  # … unless there are more of them; a batch keeps about 24 files on disk
     max_record_bytes: int = 16 * 2**20
+    max_tenants: int = 100_000  # of one lake; events of a further tenant are quarantined
     write_threads: int = 4
     swap_up_to_events: int = 50_000  # a rebuild may derive that many while a running stream waits for it
     swap_up_to_seconds: float = 300.0  # and comparing with the published tables may keep it waiting that long
@@ -77,6 +78,8 @@ class Settings:
             raise SettingsError(
                 f"history_days: must be from 0 to less than {LOG_DAYS}, the age of Delta's log"
             )
+        if self.max_tenants < 1:
+            raise SettingsError("max_tenants: must be at least 1")
         if self.history_batches < 1:
             raise SettingsError("history_batches: must be at least 1; the last published batch always stays")
 

@@ -28,7 +28,7 @@ _SCALARS: dict[str, pa.DataType] = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
-_ONE_EACH = ("_id", "_key", "_hash", "_digest", "_ordinal")
+_ONE_EACH = ("_id", "_key", "_key_low", "_hash", "_digest", "_ordinal")
 _FEW = ("batch_id", "weak_node_id", "actor_node_id")
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 DELETED = "is_deleted"

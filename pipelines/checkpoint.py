@@ -2,7 +2,8 @@
 
 A checkpoint says what has been read, the lake says what has been published. They are written by different hands, so
 before a batch runs they are held against each other, by the checkpoint's files alone. A checkpoint that does not fit is
-not continued: a new one begins at what is published, which is known by origin. docs/exactly-once.md has the table.
+not continued: a new one begins at what is published, topics by their offsets and files by ops.files.
+docs/exactly-once.md has the table.
 """
 
 from __future__ import annotations
@@ -94,18 +95,26 @@ def has_checkpoint(lake: Path, stream: str) -> bool:
 
 
 def open_checkpoint(
-    lake: Path, sources: tuple[str, ...], snapshot: Snapshot | None = None, pending: Intent | None = None
+    lake: Path,
+    sources: tuple[str, ...],
+    snapshot: Snapshot | None = None,
+    pending: Intent | None = None,
+    *,
+    is_continued: bool = True,
 ) -> Checkpoint:
     """The checkpoint of exactly these sources, if it fits the lake's last published batch, or a new one.
 
-    Spark refuses a checkpoint whose sources changed, so every set of sources has its own; what earlier ones have
-    read is known by origin from the published tables. `pending`: the intent of a half-written batch.
+    Spark refuses a checkpoint whose sources changed, so every set of sources has its own; which files earlier ones have
+    read is in ops.files. `pending`: the intent of a half-written batch. Not `is_continued`: a new one in any case, for
+    folders that nobody will find again.
     """
     pointer = lake / POINTER
     sources = tuple(sorted(sources))
     trouble = None
     found = _pointer(pointer)
-    if found is None:
+    if not is_continued:
+        pass
+    elif found is None:
         trouble = "is lost" if of_record(snapshot, pending, "").is_superseded else None
     elif tuple(found["sources"]) == sources:
         folder = lake / CHECKPOINTS / found["stream"]
@@ -127,7 +136,7 @@ def open_checkpoint(
     if trouble is not None:
         trouble = (
             f"the checkpoint {trouble}; a new one begins at the last published batch, and what is published is known "
-            "by its origin and not taken again"
+            "and not taken again"
         )
     return Checkpoint(stream, lake / CHECKPOINTS / stream, sources, is_new=True, trouble=trouble)
 

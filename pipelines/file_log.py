@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -24,8 +24,45 @@ class ListedFile(NamedTuple):
 
 def listed(checkpoint: Path, number: int) -> Iterator[ListedFile]:
     """Every file on the lists of source `number`; one may come twice, since lists are joined now and then."""
-    for log in (checkpoint / "sources" / str(number)).glob("[0-9]*"):
+    for name in list_names(checkpoint, number):
+        yield from listed_in(checkpoint, number, name)
+
+
+def list_names(checkpoint: Path, number: int) -> list[str]:
+    """The lists of source `number` that are there, in their order; a joined one has everything before it."""
+    found = [log.name for log in (checkpoint / "sources" / str(number)).glob("[0-9]*")]
+    names = (name for name in found if name.removesuffix(".compact").isdecimal())
+    return sorted(names, key=lambda name: int(name.removesuffix(".compact")))
+
+
+def listed_in(checkpoint: Path, number: int, name: str) -> Iterator[ListedFile]:
+    """The files on one list."""
+    log = checkpoint / "sources" / str(number) / name
+    try:
         yield from _files(log.read_text(encoding="utf-8").splitlines()[1:])
+    except FileNotFoundError:  # joined into another one meanwhile
+        return
+
+
+def forget(checkpoint: Path, number: int, files: Set[Path], until: int) -> None:
+    """Take files off the lists of source `number` up to the list `until`. Spark takes a file of such a name for a new
+    one then, and its memory of names, which is these lists, has no more than is needed. Only while no query runs.
+
+    Broken off, it leaves some of the files on the lists, and is done again at the next look.
+    """
+    for log in (checkpoint / "sources" / str(number)).glob("[0-9]*"):
+        lines = log.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if not any(_is_among(file, files, until) for file in _files([line]))]
+        if len(kept) == len(lines):
+            continue
+        partial = log.with_name(f".{log.name}.{os.getpid()}.tmp")  # Spark passes over such names
+        partial.write_text("\n".join(kept), encoding="utf-8")
+        log.with_name(f".{log.name}.crc").unlink(missing_ok=True)  # of what was there
+        partial.replace(log)
+
+
+def _is_among(file: ListedFile, files: Set[Path], until: int) -> bool:
+    return file.entry <= until and file.path in files
 
 
 def listed_for(checkpoint: Path, number: int, stream_batch_id: int) -> list[ListedFile]:

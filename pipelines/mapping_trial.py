@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from conf.policy import Policy
 from conf.source_mapping import BAGS, SourceMapping
-from quality.standing import CONFLICT, judge_duplicates
+from quality.standing import CONFLICT, Keyed, judge_duplicates
 from transforms.extract import Extractor
 from transforms.framing import Frame, frame
+from transforms.json_text import loads
 from transforms.normalize import UNKNOWN, WRONG_TYPE, Normalizer
 from transforms.parse import RecordParser
 from transforms.parsed_schema import Records
@@ -72,7 +72,7 @@ def try_mapping(
     trial = Trial(mapping.name)
     parser = RecordParser({mapping.name: mapping}, policy, _KEY, max_record_bytes)
     reader = _Reader(mapping, policy, max_record_bytes)
-    keys, digests, refused = [], [], []
+    keys, refused = [], []
     values: dict[str, set[str]] = defaultdict(set)
     events_with: Counter[str] = Counter()
     names: dict[int, tuple[str, str]] = {}
@@ -86,8 +86,7 @@ def try_mapping(
                 reader.count_unnamed(record, trial)
             names |= {i["node_id"]: (i["namespace"], i["value"]) for i in row["identifiers"]}
             trial.event_count += 1
-            keys.append(row["event_key"] or 0)
-            digests.append(row["content_digest"] or 0)
+            keys.append([row[name] or 0 for name in ("event_key", "event_key_low", "content_digest")])
             refused.append(bool(row["reasons"]))
             trial.quarantined.update(row["reasons"])
             trial.flags.update(row["flags"] or ())
@@ -101,9 +100,8 @@ def try_mapping(
             if len(trial.events) < limit:
                 left_out = reader.left_out(found[min(row["record_position"], len(found) - 1)])
                 trial.events.append(_described(one, row, subject, names, left_out, policy))
-    standing = judge_duplicates(
-        np.array(keys, np.int64), np.array(digests, np.int64), np.array(refused, bool), _NO_KEYS, _NO_KEYS
-    )
+    events = Keyed(*np.array(keys, np.int64).reshape(-1, 3).T)
+    standing = judge_duplicates(events, np.array(refused, bool), Keyed(*[_NO_KEYS] * 3))
     trial.valid_count, trial.duplicate_count = int(standing.valid.sum()), int(standing.duplicate.sum())
     trial.quarantined_count = int(standing.quarantined.sum())
     if conflicts := int(standing.conflicting.sum()):
@@ -141,12 +139,12 @@ class _Reader:
         """The record, and per event what the mapping finds; an unreadable record has one event, None."""
         try:
             record = self._payloads.read(one.payload_format, one.payload)
-            return record, self._extractor.events(record, orjson.loads)
+            return record, self._extractor.events(record, loads)
         except Exception:  # what parsing refuses as well, and says why
             return {}, [None]
 
     def count_unnamed(self, record: dict[str, Any], trial: Trial) -> None:
-        elements = self._extractor.elements(record, orjson.loads)
+        elements = self._extractor.elements(record, loads)
         if elements is None:
             trial.unnamed_fields.update(self._extractor.unnamed(record))
             return
@@ -233,4 +231,4 @@ def _plain(value: Any) -> Any:
 
 
 def _parsed(text: str | None) -> Any:
-    return None if text is None else orjson.loads(text)
+    return None if text is None else loads(text)

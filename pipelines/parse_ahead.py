@@ -19,8 +19,10 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from pipelines.batch.read_before import Landed
 from pipelines.file_log import listed, listed_for
-from pipelines.sources import MAX_FILE_BYTES, Source, landed_files
+from pipelines.sources import MAX_FILE_BYTES, Source, landed_files, name_inside
+from transforms.files_read import joined
 from transforms.framing import format_of
 
 _MOST_MISSES = 2  # in a row; then this stream's files do not come in an order that can be told in advance
@@ -43,9 +45,10 @@ class Ahead(NamedTuple):
 class ParseAhead:
     """The rows of a stream's batches, one batch after the other.
 
-    `inputs`: all of the stream's. `read` gives the frame of a source's files, `parse` the rows of a frame. At most
-    `max_files` of a source and `max_bytes` of all are parsed ahead: as landed; as rows they take about three times that
-    in the driver.
+    `inputs`: all of the stream's. `read` gives the frame of a source's files, `parse` the rows of a frame and of the
+    files in it. `is_new`: nothing has been read under the names of these files; what is taken of others depends on the
+    batches before. At most `max_files` of a source and `max_bytes` of all are parsed ahead: as landed; as rows they
+    take about three times that in the driver. With 0 bytes nothing is.
     """
 
     def __init__(
@@ -55,13 +58,14 @@ class ParseAhead:
         max_files: int,
         max_bytes: int,
         read: Callable[[Source, Sequence[Path]], DataFrame],
-        parse: Callable[[DataFrame], pa.Table],
+        parse: Callable[[DataFrame, Sequence[Landed]], pa.Table],
+        is_new: Callable[[Sequence[Landed]], bool] = lambda landed: True,
     ) -> None:
         in_order = sorted(inputs, key=lambda s: s.name)  # as Spark numbers them
         self._folders = {source: number for number, source in enumerate(in_order) if source.kind == "file"}
         self._has_topics = len(self._folders) < len(in_order)
         self._checkpoint, self._max_files, self._max_bytes = checkpoint, max_files, max_bytes
-        self._read, self._parse = read, parse
+        self._read, self._parse, self._is_new = read, parse, is_new
         self._seen: dict[Source, set[str]] = {}
         self._waiting: dict[Source, list[File]] = {}
         self._misses = 0
@@ -78,13 +82,19 @@ class ParseAhead:
             )
             for source, number in self._folders.items()
         }
-        rows = self._parse(frame) if ahead is None else self._completed(ahead, batch, frame)
+        landed = _landed(batch)
+        rows = self._parse(frame, landed) if ahead is None else self._completed(ahead, batch, frame)
         for source, seen in self._seen.items():
             seen.update(file.path for file in batch[source])
         full = [source for source, files in batch.items() if len(files) >= self._max_files]
-        if full and self._misses < _MOST_MISSES:
+        if full and self._max_bytes and self._misses < _MOST_MISSES:
             self._running = self._worker.submit(self._parse_next, full)
         return rows
+
+    def forget(self) -> None:
+        """Spark's lists have been changed: read them anew."""
+        self._seen.clear()
+        self._waiting.clear()
 
     def close(self) -> None:
         """Wait for what is running, and keep nothing."""
@@ -94,7 +104,7 @@ class ParseAhead:
     def _completed(self, ahead: Ahead, batch: Mapping[Source, frozenset[File]], frame: DataFrame) -> pa.Table:
         if not all(files <= batch[source] for source, files in ahead.files.items()):
             self._misses += 1
-            return self._parse(frame)
+            return self._parse(frame, _landed(batch))
         self._misses = 0
         is_all = all(files == ahead.files.get(source, frozenset()) for source, files in batch.items())
         if is_all and not self._has_topics:
@@ -105,7 +115,8 @@ class ParseAhead:
         ]
         # A topic's records have the topic's name there, and another source.
         rest = frame.where(~reduce(lambda a, b: a | b, done))
-        return pa.concat_tables([ahead.rows, self._parse(rest)])
+        left = {source: files - ahead.files.get(source, frozenset()) for source, files in batch.items()}
+        return joined([ahead.rows, self._parse(rest, _landed(left))], ahead.rows.schema)
 
     def _finished(self) -> Ahead | None:
         running, self._running = self._running, None
@@ -122,8 +133,11 @@ class ParseAhead:
         files = {source: found for source, found in files.items() if found}
         if not files or sum(os.path.getsize(f.path) for fs in files.values() for f in fs) > self._max_bytes:
             return None
+        landed = _landed(files)
+        if not self._is_new(landed):
+            return None
         frames = [self._read(source, [Path(f.path) for f in found]) for source, found in files.items()]
-        rows = self._parse(reduce(DataFrame.unionByName, frames))
+        rows = self._parse(reduce(DataFrame.unionByName, frames), landed)
         return Ahead({source: frozenset(found) for source, found in files.items()}, rows)
 
     def _next(self, source: Source) -> list[File]:
@@ -149,5 +163,12 @@ def _unread(source: Source, seen: set[str]) -> Iterator[File]:
 
 def _names(source: Source, files: Iterable[File]) -> Iterable[str]:
     """Names inside the source's folder, as a frame's rows have them."""
-    folder = os.path.abspath(source.location)
-    return (Path(file.path).relative_to(folder).as_posix() for file in files)
+    return (file.name for file in _landed({source: files}))
+
+
+def _landed(files: Mapping[Source, Iterable[File]]) -> list[Landed]:
+    return [
+        Landed(source.name, name_inside(source, Path(file.path)), Path(file.path))
+        for source, some in files.items()
+        for file in some
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,11 +128,16 @@ def _by_identifier(db: duckdb.DuckDBPyConnection, namespace: str, value: str, te
     if not rows:
         raise NoSuchPerson(f"nobody has that {namespace}{_in(tenant)}")
     if len(rows) > 1:
-        tenants = ", ".join(row[0] for row in rows[:5])
-        raise BadId(f"that {namespace} exists in {len(rows)} tenants; choose one with --tenant: {tenants}")
+        raise BadId(choose_tenant(f"that {namespace}", [row[0] for row in rows]))
     if rows[0][1] is None:
         raise NoSuchPerson(f"that {namespace} has been seen, but identifiers of its kind belong to nobody")
     return Found(rows[0][0], rows[0][1], node_id=rows[0][2])
+
+
+def choose_tenant(what: str, tenants: Sequence[str]) -> str:
+    """What to say of something that several tenants have."""
+    shown = ", ".join(tenants[:5]) + (" …" if len(tenants) > 5 else "")
+    return f"{what} exists in {len(tenants)} tenants; choose one with --tenant: {shown}"
 
 
 def _in(tenant: str | None) -> str:

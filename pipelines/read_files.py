@@ -1,45 +1,114 @@
-"""Files that are not as they were when Spark listed them. It reads a name once, and passes over what is gone."""
+"""Files that are not as they were when Spark listed them, and how its lists are kept true and small.
+
+Spark knows a file by its name alone, reads a name once, remembers every name it has ever read, and passes over what is
+gone. What was read is in ops.files. So names leave Spark's lists where they say something else: of files that have
+changed since, which are met again then, and of files that are gone, which nobody has to remember. That is done while no
+query runs; a running stream is stopped between two batches for it and begun again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.checkpoint import Checkpoint
-from pipelines.file_log import last_entry, listed
-from pipelines.sources import Source
+from pipelines.file_log import ListedFile, forget, last_entry, list_names, listed_in
+from pipelines.sources import Source, left_out
+
+LOOK_SECONDS = 10.0
+MOST_GONE = (
+    10_000  # names of files that are gone; a running stream is begun again for more, if they are most of all
+)
+_PAUSES = 50  # a look is followed by so many times its own length
 
 
-def trouble_with_files(checkpoint: Checkpoint, inputs: Sequence[Source]) -> list[str]:
-    """A line per folder whose files have changed since they were read, and one where files are gone that the next batch
-    was to read."""
-    lines = []
-    for number, source in enumerate(sorted(inputs, key=lambda s: s.name)):  # as Spark numbers them
-        if source.kind != "file":
-            continue
-        read_until = _read_until(checkpoint.folder, number)
-        changed, gone = set(), set()
-        for entry, path, modified_at in listed(checkpoint.folder, number):
+@dataclass
+class _Folder:
+    """One landing folder. `listed`: the files on Spark's lists; of a file that is there twice, the last one."""
+
+    source: Source
+    number: int
+    listed: dict[Path, ListedFile] = field(default_factory=dict)
+    lists: set[str] = field(default_factory=set)  # those that have been read
+    changed: set[Path] = field(default_factory=set)
+    gone: set[Path] = field(default_factory=set)
+    unread: set[Path] = field(default_factory=set)  # gone, and the next batch was to read them
+    told: set[str] = field(default_factory=set)
+
+    @property
+    def is_crowded(self) -> bool:
+        return len(self.gone) > max(MOST_GONE, len(self.listed) // 2)
+
+
+class FolderWatch:
+    """Looks at a stream's folders now and then. `say` is told what will not be read, and why."""
+
+    def __init__(self, checkpoint: Checkpoint, inputs: Sequence[Source], say: Callable[[str], None]) -> None:
+        in_order = sorted(inputs, key=lambda s: s.name)  # as Spark numbers them
+        self._folders = [_Folder(s, number) for number, s in enumerate(in_order) if s.kind == "file"]
+        self._checkpoint, self._say, self._next_look = checkpoint.folder, say, 0.0
+
+    def begin(self) -> None:
+        """Before a query starts: say what there is to say, and bring Spark's lists up to date."""
+        self._look()
+        for folder in self._folders:
+            name = folder.source.mapping
+            if folder.changed:
+                self._say(
+                    f"{name}: {len(folder.changed)} files have changed or landed again since they were read, such as "
+                    f"{min(folder.changed).name}; what is new in them is read"
+                )
+            if folder.unread:
+                self._say(
+                    f"{name}: {len(folder.unread)} files that the next batch was to read are gone, such as "
+                    f"{min(folder.unread).name}; they are read once they have landed again"
+                )
+            self._forget(folder)
+
+    def is_out_of_date(self) -> bool:
+        """Whether a running query has to be begun again, because it would not read what has changed, or remembers too
+        much. Looks at the folders only every so often."""
+        if time.monotonic() < self._next_look:
+            return False
+        self._look()
+        return any(folder.changed or folder.is_crowded for folder in self._folders)
+
+    def _look(self) -> None:
+        started = time.monotonic()
+        for folder in self._folders:
+            self._look_at(folder)
+        took = time.monotonic() - started
+        self._next_look = started + took + max(LOOK_SECONDS, _PAUSES * took)
+
+    def _look_at(self, folder: _Folder) -> None:
+        read_until = _read_until(self._checkpoint, folder.number)
+        for name in list_names(self._checkpoint, folder.number):
+            if name not in folder.lists:
+                folder.lists.add(name)
+                folder.listed.update((f.path, f) for f in listed_in(self._checkpoint, folder.number, name))
+        folder.changed, folder.gone, folder.unread = set(), set(), set()
+        for path, file in folder.listed.items():
+            is_read = file.entry <= read_until
             try:
-                if path.stat().st_mtime_ns // 1_000_000 != modified_at and entry <= read_until:
-                    changed.add(path.name)
-            except OSError:  # taken away; after it was read, as it should be
-                if entry > read_until:
-                    gone.add(path.name)
-        if changed:
-            lines.append(
-                f"{source.mapping}: {len(changed)} files have changed or landed again since they were read, such as "
-                f"{min(changed)}; a name is read once, so what is new in them needs a new name"
-            )
-        if gone:
-            lines.append(
-                f"{source.mapping}: {len(gone)} files that the next batch was to read are gone, such as {min(gone)}; "
-                "they are not read, unless they land again under a new name"
-            )
-    return lines
+                if os.stat(path).st_mtime_ns // 1_000_000 != file.modified_ms and is_read:
+                    folder.changed.add(path)
+            except OSError:
+                (folder.gone if is_read else folder.unread).add(path)
+        for why, names in left_out(folder.source).items():
+            if new := [name for name in names if name not in folder.told]:
+                folder.told.update(new)
+                self._say(f"{folder.source.mapping}: {len(new)} files are not read: {why}, such as {new[0]}")
+
+    def _forget(self, folder: _Folder) -> None:
+        if leaving := folder.changed | folder.gone:
+            forget(self._checkpoint, folder.number, leaving, _read_until(self._checkpoint, folder.number))
+            folder.listed = {path: file for path, file in folder.listed.items() if path not in leaving}
 
 
-def _read_until(folder: Path, number: int) -> int:
+def _read_until(checkpoint: Path, number: int) -> int:
     """The last entry of a folder's list that a finished batch has read."""
-    commits = [int(f.name) for f in (folder / "commits").glob("[0-9]*") if f.name.isdecimal()]
-    return last_entry(folder, number, max(commits, default=-1))
+    commits = [int(f.name) for f in (checkpoint / "commits").glob("[0-9]*") if f.name.isdecimal()]
+    return last_entry(checkpoint, number, max(commits, default=-1))

@@ -3,49 +3,78 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from transforms.framing import Frame, frame
+from transforms.files_read import FileRead, content_digest
+from transforms.framing import Frame, frame, slice_name
 from transforms.framing_csv import csv_split
 
+NameOf = Callable[[int, Path], str]
+ReadBefore = Callable[[str], Sequence[FileRead]]
 
-def land(inputs: Sequence[Path], folder: Path, records_per_file: int | None) -> int:
+
+def numbered(number: int, path: Path) -> str:
+    """Its place among the inputs, and its name."""
+    return f"{number:06d}-{path.name}"
+
+
+def by_path(number: int, path: Path) -> str:
+    """Its absolute path: a file that is given again, alone or beside others, is the same one."""
+    return str(path.resolve()).lstrip("/")
+
+
+def land(
+    inputs: Sequence[Path],
+    folder: Path,
+    records_per_file: int | None,
+    name_of: NameOf = numbered,
+    read_before: ReadBefore = lambda name: (),
+) -> int:
     """Put `inputs` into the landing `folder`, whole or in slices; returns how many files that makes.
 
     Slices keep the name of their file and the number of their first record, so a record's origin does not depend on
     how its file was cut. They become readable one after the other, in order.
+
+    `read_before`: what a lake has read under a name. If that is more than some of these very slices, the file has other
+    content now, or was cut otherwise. Which of its records are new is seen in the whole file only, so it is not cut.
     """
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     for number, path in enumerate(inputs):
-        name = f"{number:06d}-{path.name}"
-        parts = (
-            _slices(name, path.read_bytes(), records_per_file)
-            if records_per_file
-            else [(name, path.read_bytes())]
-        )
-        for part_name, content in parts:
-            hidden = folder / f".{part_name}"
-            hidden.write_bytes(content)
+        name, content = name_of(number, path), path.read_bytes()
+        parts: Iterable[tuple[str, bytes]] = [(name, content)]
+        if records_per_file and _is_of(read_before(name), name, content, records_per_file):
+            parts = _slices(name, content, records_per_file)
+        for part_name, of_part in parts:
+            target = folder / part_name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            hidden = target.with_name(f".{target.name}")
+            hidden.write_bytes(of_part)
             os.utime(hidden, (count + 1, count + 1))  # files are picked up in the order of their age
-            hidden.rename(folder / part_name)
+            hidden.rename(target)
             count += 1
     return count
 
 
+def _is_of(reads: Sequence[FileRead], name: str, content: bytes, records_per_file: int) -> bool:
+    """Whether everything that has been read are some of the slices that the file would be cut into."""
+    if not reads:
+        return True
+    slices = _slices(name, content, records_per_file)
+    digests = {part: content_digest(of_part) for part, of_part in slices}
+    return all(digests.get(read.path) == read.digest for read in reads)
+
+
 def _slices(name: str, content: bytes, records_per_file: int) -> Iterator[tuple[str, bytes]]:
-    stem, _, extension = name.removesuffix(".gz").rpartition(".")
     frames = list(frame(name, content))
-    if any(f.payload_format == "unreadable" for f in frames):
+    if not frames or any(f.payload_format == "unreadable" for f in frames):
         yield name, content  # what cannot be read cannot be cut
         return
     for start in range(0, len(frames), records_per_file):
         group = frames[start : start + records_per_file]
         kind, joined = _joined(group)
-        if kind == "jsonl" and extension == "ndjson":
-            kind = extension
-        yield f"{stem}.rows{group[0].ordinal:09d}.{kind}", joined
+        yield slice_name(name, group[0].ordinal, kind), joined
 
 
 def _joined(group: list[Frame]) -> tuple[str, bytes]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 2**31 - 1  # what Spark can hold of one file
 _FILE_SCHEMA = "path string, modificationTime timestamp, length long, content binary"
 _IN_FLIGHT = r"(^|/)[._][^/]*|\._COPYING_$"
+_IN_FLIGHT_SECONDS = 60.0
+_FORBIDDEN = "folders that may not be listed"
 _SCHEME = r"^[A-Za-z][A-Za-z0-9+.-]*:(//)?(?=/)"
 # Spark's default is 7 days behind the newest file, and what is older is skipped without a word.
 _NEVER_TOO_OLD = "36500d"
@@ -118,32 +121,65 @@ def require_different(sources: Sequence[Source]) -> None:
         raise SourceError(f"source {twice[0]!r} is given twice; leave one of them out")
 
 
-def ignored_names(source: Source) -> list[str]:
-    """Files in the source's folder that will not be read: of an unknown extension, or too large for Spark."""
+def left_out(source: Source) -> dict[str, list[str]]:
+    """Names in the source's folder that will not be read, by the reason."""
+    found: dict[str, list[str]] = {}
     if source.kind != "file":
-        return []
-    ignored = []
-    for name, path in landed_files(source):
-        too_large = False
-        if format_of(name)[0] is not None:
-            try:
-                too_large = path.stat().st_size > MAX_FILE_BYTES
-            except OSError:  # renamed or gone meanwhile
-                continue
-        if too_large or format_of(name)[0] is None:
-            ignored.append(name)
-    return sorted(ignored)
+        return found
+    for name, path in _files_in(
+        source, lambda error: found.setdefault(_FORBIDDEN, []).append(_of(source, error))
+    ):
+        if why := _why_not(name, path):
+            found.setdefault(why, []).append(name)
+    return {why: sorted(names) for why, names in sorted(found.items())}
+
+
+def _why_not(name: str, path: Path) -> str | None:
+    extension = format_of(name)[0]
+    if _is_in_flight(name):
+        # What other programs leave beside files (_SUCCESS, .DS_Store) is nobody's data.
+        is_old = extension is not None and _age_seconds(path) > _IN_FLIGHT_SECONDS
+        return "names that begin with . or _ are still in flight, and these do not arrive" if is_old else None
+    if extension is None:
+        return f"no extension that is known ({', '.join(f'.{e}' for e in FORMATS)}, or .gz of it)"
+    try:
+        return "larger than 2 GiB" if path.stat().st_size > MAX_FILE_BYTES else None
+    except OSError:  # renamed or gone meanwhile
+        return None
+
+
+def _age_seconds(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def landed_files(source: Source) -> Iterator[tuple[str, Path]]:
     """Files in a source's folder and their names inside it, of any extension, without those in flight."""
-    folder = Path(os.path.abspath(source.location))
-    for where, _, files in os.walk(folder):
+    return ((name, path) for name, path in _files_in(source) if not _is_in_flight(name))
+
+
+def _files_in(
+    source: Source, on_error: Callable[[OSError], object] | None = None
+) -> Iterator[tuple[str, Path]]:
+    for where, _, files in os.walk(os.path.abspath(source.location), onerror=on_error):
         for file in files:
             path = Path(where, file)
-            name = path.relative_to(folder).as_posix()
-            if not re.search(_IN_FLIGHT, name):
-                yield name, path
+            yield name_inside(source, path), path
+
+
+def _is_in_flight(name: str) -> bool:
+    return re.search(_IN_FLIGHT, name) is not None
+
+
+def _of(source: Source, error: OSError) -> str:
+    return os.path.relpath(str(error.filename), source.location)
+
+
+def name_inside(source: Source, path: Path) -> str:
+    """What a file of a landing folder is called: its path inside the folder."""
+    return path.relative_to(os.path.abspath(source.location)).as_posix()
 
 
 def read_files(spark: SparkSession, source: Source, files: Sequence[Path]) -> DataFrame:

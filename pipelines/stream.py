@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import pyarrow.compute as pc
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming import StreamingQuery
@@ -20,31 +19,29 @@ from pyspark.sql.streaming import StreamingQuery
 from conf.policy import Policy
 from conf.settings import Settings
 from conf.source_mapping import load_mapping
-from conf.tables import BATCHES
 from pipelines.batch.intent import INTENT, IntentConflict, pending_intent
 from pipelines.batch.process import BatchProcessor, BatchReport
-from pipelines.batch.resolution import HashCollision
-from pipelines.checkpoint import DIRECT, Checkpoint, open_checkpoint
+from pipelines.batch.read_before import FileNews
+from pipelines.checkpoint import open_checkpoint
 from pipelines.components_graphframes import choose_components
-from pipelines.decisions.inbox import control_source, decided_origins, settle
+from pipelines.decisions.inbox import control_source, settle
 from pipelines.errands.errands import is_asked, run_asked
 from pipelines.errands.kinds import HANDLERS
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.kafka import problems as kafka
-from pipelines.kafka.address import is_topic
 from pipelines.kafka.offsets import offsets_of_record
 from pipelines.kafka.topics import topics_of
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.parse_ahead import ParseAhead
-from pipelines.read_files import trouble_with_files
+from pipelines.read_files import FolderWatch
 from pipelines.session import set_graph_checkpoints
+from pipelines.source_folders import require_apart
 from pipelines.sources import Source, read_files, read_stream, require_different
 from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
 from pipelines.tables.fence import LakeChanged
 from pipelines.tables.lake import Lake, SchemaMismatch
-from pipelines.tables.origins import published_origins
-from pipelines.tables.snapshot import Snapshot, published
+from pipelines.tables.snapshot import Snapshot
 from pipelines.tables.writer import RowsRefused
 from pipelines.upgrade import ready_to_write
 from pipelines.upkeep.schedule import own_upkeep
@@ -63,7 +60,6 @@ _RETRY_SECONDS = 5.0
 GRAPH_CHECKPOINTS = "_stitchlake/graph-checkpoints"
 OUR_OWN = (
     ConservationError,
-    HashCollision,
     IntentConflict,
     LakeChanged,
     LakeLocked,
@@ -94,10 +90,13 @@ def run_stream(
     *,
     once: bool,
     stop: threading.Event | None = None,
+    is_continued: bool = True,
     on_published: Callable[[BatchReport], None] = lambda report: None,
     on_trouble: Callable[[str], None] = lambda line: None,
 ) -> StreamResult:
     """Stream `sources` into the lake until `stop` is set, or with `once` until everything there is published.
+
+    Not `is_continued`: with a new checkpoint, because the folders are new ones.
 
     A broker must answer at the start. If it goes away later, `on_trouble` is told and the stream waits for it: as long
     as it takes, with `once` for PATIENCE_ONCE_SECONDS.
@@ -105,6 +104,8 @@ def run_stream(
     Holds the lake's lock. After a clean end hot parts are compacted, so gold.profiles is complete.
     """
     stop = stop or threading.Event()
+    require_different(sources)
+    require_apart(sources, lake_path)
     logging.getLogger("py4j").setLevel(
         logging.CRITICAL
     )  # it would print a failed batch's stack, and we report it
@@ -114,18 +115,17 @@ def run_stream(
         _refuse_other_policy(snapshot, policy)
         key = load_key(lake_path, snapshot is not None, snapshot.row["key_fingerprint"] if snapshot else None)
         set_graph_checkpoints(spark, lake_path / GRAPH_CHECKPOINTS)
-        require_different(sources)
         of_record = offsets_of_record(lake, snapshot)
         sources, topics = topics_of(spark, sources, of_record, settings)
         inputs = [*sources, control_source(lake_path)]
         pending = pending_intent(lake.path / INTENT, snapshot.batch_id if snapshot else 0)
-        checkpoint = open_checkpoint(lake_path, tuple(s.name for s in inputs), snapshot, pending)
+        checkpoint = open_checkpoint(
+            lake_path, tuple(s.name for s in inputs), snapshot, pending, is_continued=is_continued
+        )
         if checkpoint.trouble is not None:
             on_trouble(checkpoint.trouble)
-        for line in trouble_with_files(checkpoint, inputs):
-            on_trouble(line)
+        watch = FolderWatch(checkpoint, inputs, on_trouble)
         settle(lake, checkpoint.stream, is_continued=not checkpoint.is_new)
-        known = _known_origins(lake, checkpoint)
         totals = {"batches": 0, "received": 0}
 
         def count(report: BatchReport) -> None:
@@ -144,7 +144,6 @@ def run_stream(
             settings,
             checkpoint.stream,
             fingerprint(key),
-            known,
             count,
             {name: topic.topic_id for name, topic in topics.items()},
             open_state=state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows),
@@ -158,9 +157,11 @@ def run_stream(
             settings.parse_ahead_bytes,
             partial(read_files, spark),
             processor.parse,
+            is_new=lambda landed: not processor.readings(landed),
         )
-        if settings.parse_ahead_bytes:
-            processor.rows_of = ahead.rows
+        processor.rows_of = ahead.rows
+        news = FileNews(on_trouble)
+        processor.on_files = news.of_batch
         processor.ready_state()
         frame = read_stream(spark, inputs, settings.max_files_per_trigger, topics)
         writer = (
@@ -172,11 +173,18 @@ def run_stream(
             {"availableNow": True} if once else {"processingTime": f"{settings.trigger_seconds} seconds"}
         )
         writer = writer.trigger(**trigger)
+
+        def start() -> StreamingQuery:
+            watch.begin()
+            ahead.forget()
+            return writer.start()
+
         patience = PATIENCE_ONCE_SECONDS if once else float("inf")
         with closing(processor):
             with closing(ahead), own_upkeep(processor, settings, on_trouble):
-                _through_outages(writer.start, processor, stop, patience if topics else 0, on_trouble)
+                _through_outages(start, processor, stop, patience if topics else 0, on_trouble, watch)
             processor.compact()
+        news.end()
         return StreamResult(totals["batches"], totals["received"])
 
 
@@ -186,16 +194,20 @@ def _through_outages(
     stop: threading.Event,
     patience_seconds: float,
     on_trouble: Callable[[str], None],
+    watch: FolderWatch,
 ) -> None:
-    """Run the query to its end, and start it again when a broker went away. Its checkpoint makes that exact.
+    """Run the query to its end, and start it again when a broker went away, or when files have changed that it takes
+    for read. Its checkpoint makes that exact.
 
     Patience begins anew with every batch that is published.
     """
     since, last = time.monotonic(), processor.last_batch_id
     while True:
         try:
-            _until_done(start(), processor, stop)
-            return
+            if _until_done(start(), processor, stop, watch):
+                return
+            processor.go_on()
+            continue
         except StreamingQueryException as e:
             if processor.last_batch_id != last:
                 since, last = time.monotonic(), processor.last_batch_id
@@ -212,9 +224,12 @@ def _through_outages(
             return
 
 
-def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threading.Event) -> None:
-    """Wait for the end of the query; on `stop` let the running batch finish first."""
-    while query.isActive and not stop.wait(0.1):
+def _until_done(
+    query: StreamingQuery, processor: BatchProcessor, stop: threading.Event, watch: FolderWatch
+) -> bool:
+    """Wait for the end of the query; on `stop` let the running batch finish first. False: it has to start again."""
+    is_done = True
+    while is_done and query.isActive and not stop.wait(0.1):
         if is_asked(processor.lake.path):
             try:
                 with processor.between_batches():
@@ -223,12 +238,14 @@ def _until_done(query: StreamingQuery, processor: BatchProcessor, stop: threadin
                 query.stop()
                 raise
         processor.compact_if_due()
+        is_done = not watch.is_out_of_date()
     if query.isActive:
         processor.end()
         query.stop()
     is_refusal = processor.has_ended and processor.failure is None  # of a batch that came too late
     if (problem := query.exception()) is not None and not is_refusal:
         raise problem
+    return is_done or stop.is_set()
 
 
 def _run_errands(processor: BatchProcessor) -> None:
@@ -274,23 +291,3 @@ def _refuse_other_policy(snapshot: Snapshot | None, policy: Policy) -> None:
             "read it by other rules; run with the policy it was made with, or apply this one first with "
             "`stitchlake rebuild --policy …` (its --dry-run says what changes)"
         )
-
-
-def _known_origins(lake: Lake, checkpoint: Checkpoint) -> frozenset[tuple[str, str]]:
-    """Files that earlier checkpoints have published, for a checkpoint that knows nothing of them."""
-    snapshot = published(lake)
-    if snapshot is None:
-        return frozenset()
-    decided = decided_origins(lake)  # decisions may have been published while no stream ran
-    # By the streams before this one, and not by a new checkpoint: one that was killed on its way through the files
-    # that it is to pass over goes on passing them over.
-    batches = snapshot.arrow(BATCHES, ["batch_id", "stream", "stream_batch_id"])
-    earlier = pc.and_(
-        pc.not_equal(batches["stream"], checkpoint.stream), pc.is_valid(batches["stream_batch_id"])
-    )
-    earlier = pc.and_(earlier, pc.invert(pc.starts_with(batches["stream"], DIRECT)))
-    until = pc.max(batches.filter(earlier)["batch_id"]).as_py()
-    files = [s for s in checkpoint.sources if not is_topic(s)]
-    if until is None or not files:
-        return decided
-    return decided | published_origins(snapshot, set(files), until)

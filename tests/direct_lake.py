@@ -25,9 +25,10 @@ from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake
 from pipelines.upgrade import ready_to_write
 from tests.published_rows import PublishedRows
+from transforms.control import CONTROL
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
-from transforms.records import parsing
+from transforms.records import parsed_here
 
 KEY = b"a key that every test lake shares"[:32]
 TABLE_ID = re.compile(r'("metaData":\{"id":")[^"]+')
@@ -111,7 +112,7 @@ class DirectLake(PublishedRows):
         file = {
             "source": f"{mapping}:test",
             "mapping": mapping,
-            "feed": "events",
+            "feed": CONTROL if mapping == CONTROL else "events",
             "path": name,
             "content": records,
             "transport_at": 1_700_000_000_000_000,
@@ -124,4 +125,4 @@ class DirectLake(PublishedRows):
             ]
         )
         landed = pa.Table.from_pylist([file], schema=schema)
-        return pa.Table.from_batches(parsing(self.parser)(landed.to_batches()))
+        return parsed_here(landed.to_batches(), self.parser)

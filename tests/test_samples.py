@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conf.policy import load_policy
@@ -95,6 +95,7 @@ def test_the_order_of_fields_does_not_matter(sample, chance):
     samples,
     st.dictionaries(st.text(min_size=6, max_size=9).map(lambda t: f"new {t}"), st.integers() | st.text()),
 )
+@example((next(iter(RECORDS)), 0), {"new number": -9223372036854775809})
 def test_further_fields_go_to_properties_and_change_nothing_else(sample, further):
     name, at = sample
     record = RECORDS[name][at]

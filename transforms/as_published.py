@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.grouped import longs, whole
-from transforms.parsed_schema import PARSED_SCHEMA
+from transforms.grouped import longs, offsets, whole
+from transforms.hashing import event_keys
+from transforms.integers import Longs, is_in
+from transforms.parsed_schema import PARSED_SCHEMA, Told
 from transforms.replayed import BROUGHT_BY, REPLAYED_SCHEMA
 
 _NODES = ("node_ids", "weak_node_ids", "actor_node_ids")
@@ -32,7 +34,8 @@ def events_as_parsed(events: pa.Table, identifiers: pa.Table, mapping_of: Callab
         "mapping": mappings.take(sources.indices),
         "feed": pa.array([_EVENT] * count, pa.string()),
         "reasons": _nothing("reasons", count),
-        "identifiers": _told_once(events, identifiers),
+        **_nodes(events, identifiers),
+        "event_key_low": pa.array(_low_keys(events)),  # which older rows have not
         BROUGHT_BY: events["batch_id"],
     }
     return _replayed(events, made)
@@ -54,24 +57,31 @@ def nodes_named(events: pa.Table) -> np.ndarray:
     return np.unique(np.concatenate([longs(pc.list_flatten(events[name])) for name in _NODES]))
 
 
-def _told_once(events: pa.Table, identifiers: pa.Table) -> pa.Array:
-    """Per event a list of the identifiers that no event before it names."""
+def _nodes(events: pa.Table, identifiers: pa.Table) -> dict[str, pa.Array]:
+    """`identifiers`: per event a list of those that no event before it names; and `node_sum`."""
     owner = np.concatenate([longs(pc.list_parent_indices(events[name])) for name in _NODES])
     node = np.concatenate([longs(pc.list_flatten(events[name])) for name in _NODES])
+    known = longs(identifiers["node_id"])
+    if not is_in(node, known).all():
+        raise LookupError("a node of silver.events is not in silver.identifiers")
+    order = np.argsort(known, kind="stable")
+    place = order[np.searchsorted(known[order], node)]
+    by = np.argsort(owner, kind="stable")
+    told = Told(owner[by], node[by], longs(identifiers["tie_hash"])[place][by], [])
+
     by = np.lexsort((owner, node))
     node, at = np.unique(node[by], return_index=True)
-    teller = owner[by][at]
-    known = longs(identifiers["node_id"])
-    order = np.argsort(known, kind="stable")
-    place = order[np.minimum(np.searchsorted(known[order], node), len(known) - 1)] if len(known) else order
-    if len(node) and not (len(known) and np.array_equal(known[place], node)):
-        raise LookupError("a node of silver.events is not in silver.identifiers")
+    teller, place = owner[by][at], place[by][at]
     by = np.argsort(teller, kind="stable")
     rows = identifiers.take(pa.array(place[by], pa.int64()))
-    offsets = np.searchsorted(teller[by], np.arange(events.num_rows + 1)).astype(np.int32)
     children = [whole(rows[field.name]).cast(field.type) for field in _IDENTIFIERS.value_type]
     structs = pa.StructArray.from_arrays(children, fields=list(_IDENTIFIERS.value_type))
-    return pa.ListArray.from_arrays(pa.array(offsets), structs, type=_IDENTIFIERS)
+    lists = pa.ListArray.from_arrays(offsets(teller[by], events.num_rows), structs, type=_IDENTIFIERS)
+    return {"identifiers": lists, "node_sum": told.sums(events.num_rows)}
+
+
+def _low_keys(events: pa.Table) -> Longs:
+    return event_keys(events["tenant"].to_pylist(), events["event_id"].to_pylist())[1]
 
 
 def _nothing(name: str, count: int) -> pa.Array:

@@ -151,9 +151,7 @@ class SpanClaims:
         if not len(event):
             return np.zeros(0, np.bool_)
         first_unit = self.first_span[self.session[span]]
-        known = np.where(
-            self.user[span] != NO_USER, self.user[span], self._earlier_user(span, first_unit)
-        )
+        known = np.where(self.user[span] != NO_USER, self.user[span], self._earlier_user(span, first_unit))
         fits = (self.user[event] == NO_USER) | (self.user[event] == known)
         place = np.full(len(self.user), -1, np.int64)
         place[event] = np.arange(len(event))
@@ -207,7 +205,9 @@ def cut_by_names(run: Flags, user: Longs, claims: Claims) -> Flags:
     same = (run_of[by][1:] == run_of[by][:-1]) & (claims.space[by][1:] == claims.space[by][:-1])
     is_mixed, is_alone = np.zeros((2, int(run_of_unit[-1]) + 1), np.bool_)
     is_mixed[run_of[by][1:][same & (claims.node[by][1:] != claims.node[by][:-1])]] = True
-    is_alone[run_of[~has_user[claims.unit]]] = True  # elsewhere it is the same person exactly if it is the same user
+    is_alone[run_of[~has_user[claims.unit]]] = (
+        True  # elsewhere it is the same person exactly if it is the same user
+    )
     is_walked = (is_mixed & is_alone)[run_of_unit]
     if is_walked.any():
         starts[is_walked] = run[is_walked]
@@ -237,7 +237,8 @@ def _walk(units: Longs, run: Flags, user: Longs, claims: Claims) -> list[int]:
             unique, strong = {}, {}
         if not of_user and a == b:
             continue
-        is_own, values = ({_USER: of_user} if of_user else {}), {}
+        is_own: dict[int, int] = {_USER: of_user} if of_user else {}
+        values: dict[int, set[int]] = {}
         for at in range(a, b):
             if rank[space[at]] >= 0:
                 is_own[space[at]] = node[at]

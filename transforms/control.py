@@ -42,7 +42,7 @@ def read_decision(record: Any, identifiers: IdentifierReader) -> ReadDecision:
     if not _is_text(tenant) or not _is_text(decision_id) or decided_at is None:
         raise Refused(UNUSABLE_DECISION)
     tenant, decision_id = str(tenant), str(decision_id)
-    named: dict[int, Node] = {}
+    named: dict[tuple[int, int], Node] = {}
 
     def node(reference: Any) -> int:
         if type(reference) is not dict:
@@ -50,7 +50,7 @@ def read_decision(record: Any, identifiers: IdentifierReader) -> ReadDecision:
         found = identifiers.linking_node(tenant, reference.get("namespace"), reference.get("value"))
         if found is None:
             raise Refused(UNUSABLE_DECISION)
-        named[found.node_id] = found
+        named[found.node_id, found.tie_hash] = found
         return found.node_id
 
     kind = record["decision"]
@@ -86,7 +86,6 @@ def decision_of(
     tenant: str,
     decision_id: str,
     content: str,
-    event_key: int,
     content_digest: int,
     sequence: tuple[int, int],
 ) -> Decision:
@@ -107,9 +106,16 @@ def decision_of(
         undoes=found.get("undoes"),
         author=found["author"],
         reason=found["reason"],
-        event_key=event_key,
         content_digest=content_digest,
     )
+
+
+def nodes_decided(content: str) -> list[int]:
+    """The nodes that a parsed row of the control feed names, each once."""
+    found = orjson.loads(content)
+    pairs, sides = found.get("joins", ()), found.get("sides", ())
+    session = [found.get("anchor", 0), found.get("owner", 0)]
+    return sorted({*(n for pair in pairs for n in pair), *(n for n, _ in sides), *session} - {0})
 
 
 def _session(session: Any, node: Any) -> dict[str, int]:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from conf.policy import Policy
 from conf.source_mapping import ANY_OTHER, FIELDS, Bag, Keys, Rule, SourceMapping
+from transforms.instants import instant
+from transforms.normalize import Normalizer
 from transforms.payload import NOT_AN_OBJECT
+from transforms.subject import MAX_VALUES
 
 NO_EVENTS = "no_events"
 TOO_MANY_EVENTS = "too_many_events"
 ENVELOPE_TOO_LARGE = "envelope_too_large"
 MAX_EVENTS = 10_000  # of one record; an envelope of 16 MiB could hold five million empty ones
 
+_TIMES = FIELDS.index("timestamp"), FIELDS.index("received_at")
+_TENANT = FIELDS.index("tenant")
 Found = tuple[Any, ...]  # the values of FIELDS, then of BAGS: identifiers, actor, properties, context
 Loads = Callable[[str], Any]
+
+
+class Time(NamedTuple):
+    """A time that is read already, as `instant` reads it. `is_later_choice`: a path before had one that is no time."""
+
+    micros: int
+    note: str | None
+    is_later_choice: bool
 
 
 class Extractor:
@@ -43,6 +57,9 @@ class Extractor:
         self._bags = (identifiers, mapping.actor, mapping.properties, mapping.context)
         self._known = mapping.top_level | {str(p[0]) for p in identifiers.paths if len(p) == 1}
         self._has_renames = bool(mapping.defaults or mapping.values)
+        self._renames = [mapping.values.get(name, {}) for name in FIELDS]
+        self._several = [(at, paths) for at, paths in enumerate(self._paths) if len(paths) > 1]
+        self._normalizer, self._namespaces = Normalizer(policy), policy.by_name
         self._nested = _nested(mapping.identifiers, mapping.actor)
         self._nested_of = {id(r): _nested(r.identifiers, r.actor) for r in mapping.rules}
         self.is_utc = mapping.is_utc
@@ -95,9 +112,11 @@ class Extractor:
 
     def _event(self, record: dict[str, Any], envelope: dict[str, Any], loads: Loads) -> Found:
         found = [
-            record.get(name) if name is not None else _first(record, envelope, paths)
+            record.get(name) if name is not None else _first(record, envelope, paths[:1])
             for name, paths in zip(self._simple, self._paths, strict=True)
         ]
+        for at, paths in self._several:
+            found[at] = self._first_usable(at, record, envelope, paths)
         if self._has_renames:
             self._rename(found)
         bags, nested = self._bags, self._nested
@@ -109,8 +128,8 @@ class Extractor:
                     for name, constant in rule.constants.items():
                         found[FIELDS.index(name)] = constant
         identifiers, actor, properties, context = bags
-        subject = _identifiers(record, envelope, identifiers, loads)
-        acting = _identifiers(record, envelope, actor, loads)
+        subject = self._identifiers(record, envelope, identifiers, loads)
+        acting = self._identifiers(record, envelope, actor, loads)
         if nested:
             pruned, envelope = _pruned(record, envelope, nested)
         else:
@@ -122,13 +141,80 @@ class Extractor:
         # A copy: what one event does to its context must not reach the others of its envelope.
         return (*found, subject, acting, free, dict(_bag(pruned, envelope, context, "context", loads)))
 
+    def _first_usable(
+        self, at: int, record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]
+    ) -> Any:
+        """Of the values at the paths of a field the first one that says something: renamed, a text or number that is
+        not blank; of a time the first one that can be read, as `Time`. Where there is none, the first that is there."""
+        renames, is_time, first = self._renames[at], at in _TIMES, None
+        for path in paths:
+            value = _walk(record, envelope, path)
+            if value is None or value == "":
+                continue
+            if renames and isinstance(value, str):
+                value = renames.get(value.strip().lower(), renames.get(ANY_OTHER, value))
+            if is_time:
+                micros, note = instant(value)
+                if micros is not None:
+                    return Time(micros, note, first is not None)
+            elif type(value) is str:
+                if value and not value.isspace():
+                    return value
+            elif (isinstance(value, int | float | Decimal) and value is not True and value is not False) or (
+                at == _TENANT  # what cannot be read there is not to become somebody else's
+            ):
+                return value
+            first = value if first is None else first
+        return first
+
     def _rename(self, found: list[Any]) -> None:
         for at, name in enumerate(FIELDS):
-            renames = self._mapping.values.get(name)
-            if renames and isinstance(found[at], str) and found[at]:
+            renames = self._renames[at]
+            if renames and len(self._paths[at]) == 1 and isinstance(found[at], str) and found[at]:
                 found[at] = renames.get(found[at].strip().lower(), renames.get(ANY_OTHER, found[at]))
             if found[at] is None or found[at] == "":
                 found[at] = self._mapping.defaults.get(name)
+
+    def _identifiers(self, record: dict[str, Any], envelope: dict[str, Any], bag: Bag, loads: Loads) -> Any:
+        """namespace → value or list of values; one that is no object is handed on as it is, to be flagged."""
+        result: Any = None
+        for path in bag.objects:
+            value = _walk(record, envelope, path)
+            if value is None:
+                continue
+            if type(value) is not dict:
+                value = _object(value, loads)
+                if not isinstance(value, dict):
+                    result = value if result is None else result
+                    continue
+            if not value:
+                continue
+            result = _both(result, value) if isinstance(result, dict) else value
+        for name, paths in bag.fields:
+            value = record.get(name) if paths == ((name,),) else self._one(name, record, envelope, paths)
+            if value is not None and value != "":
+                result = _both(result, {name: value}) if isinstance(result, dict) else {name: value}
+        return result
+
+    def _one(
+        self, namespace: str, record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]
+    ) -> Any:
+        """The first value of an identifier that counts, with those before it, which do not and are to be flagged."""
+        if len(paths) == 1 or namespace not in self._namespaces:
+            return _first(record, envelope, paths)
+        usable = self._normalizer.usable
+        passed: list[Any] = []
+        for path in paths:
+            value = _walk(record, envelope, path)
+            if value is None or value == "":
+                continue
+            if not passed and type(value) is str and usable(value, namespace)[0] is not None:
+                return value
+            values = value if isinstance(value, list) else [value]
+            if any(usable(v, namespace)[0] is not None for v in values[:MAX_VALUES]):
+                return [*passed, *values] if passed else value
+            passed += values
+        return passed or None
 
 
 def _holds(rule: Rule, record: dict[str, Any], envelope: dict[str, Any]) -> bool:
@@ -217,28 +303,6 @@ def _object(value: Any, loads: Loads) -> Any:
                 return value
         return None if text in ("", "null") else value
     return value
-
-
-def _identifiers(record: dict[str, Any], envelope: dict[str, Any], bag: Bag, loads: Loads) -> Any:
-    """namespace → value or list of values; one that is no object is handed on as it is, to be flagged."""
-    result: Any = None
-    for path in bag.objects:
-        value = _walk(record, envelope, path)
-        if value is None:
-            continue
-        if type(value) is not dict:
-            value = _object(value, loads)
-            if not isinstance(value, dict):
-                result = value if result is None else result
-                continue
-        if not value:
-            continue
-        result = _both(result, value) if isinstance(result, dict) else value
-    for name, paths in bag.fields:
-        value = record.get(name) if paths == ((name,),) else _first(record, envelope, paths)
-        if value is not None and value != "":
-            result = _both(result, {name: value}) if isinstance(result, dict) else {name: value}
-    return result
 
 
 def _both(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ EXPANDED_LIMIT = 2**30  # a compressed file that grows beyond this is a bomb, or
 _CSV_GROWTH = 64  # how many times its file's size CSV records with their headers may have
 
 _BOM = b"\xef\xbb\xbf"
-_SLICE = re.compile(r"^(.*)\.rows(\d+)(\.[^/]+)$", re.DOTALL)
+_SLICE = re.compile(r"^(.*)\.slice(\d+)\.[^/.]+$", re.DOTALL)
+_OLDER_SLICE = re.compile(r"^(.*)\.rows(\d+)(\.[^/]+)$", re.DOTALL)
 _LINES_AT_ONCE = 1000
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
@@ -47,10 +48,18 @@ class Frame(NamedTuple):
 def origin_of(name: str) -> tuple[str, int]:
     """The file a record comes from and the number of its first record there.
 
-    `part.rows000300.jsonl` is the slice of `part.jsonl` that starts at record 300.
+    `part.csv.gz.slice000300.csv` is the slice of `part.csv.gz` that starts at record 300; `part.rows000300.jsonl`, as
+    an older program named it, is one of `part.jsonl`.
     """
-    cut = _SLICE.match(name)
+    if cut := _SLICE.match(name):
+        return cut[1], int(cut[2])
+    cut = _OLDER_SLICE.match(name)
     return (cut[1] + cut[3], int(cut[2])) if cut else (name, 0)
+
+
+def slice_name(origin: str, first: int, extension: str) -> str:
+    """What the slice of a file is called that starts at record `first`."""
+    return f"{origin}.slice{first:09d}.{extension}"
 
 
 def format_of(name: str) -> tuple[str | None, bool]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from transforms.canonical_json import canonical
+from transforms.json_text import has_long_number
 from transforms.touch import may_have_touch
 
 _MOST_KEPT = 20_000
@@ -40,7 +41,8 @@ def take_ip(context: dict[str, Any]) -> Any:
 
 
 class FreeParts(dict[bytes, Part | None]):
-    """Parts by their JSON text, of properties or of contexts; None where it is no object or its address no text."""
+    """Parts by their JSON text, of properties or of contexts; None where it is no object, its address no
+    text, or a number longer than 64 bits hold."""
 
     def __init__(self, is_context: bool) -> None:
         self._is_context = is_context
@@ -56,6 +58,8 @@ class FreeParts(dict[bytes, Part | None]):
     def _read(self, text: bytes) -> Part | None:
         if not text:
             return NO_PART
+        if has_long_number(text):
+            return None
         try:
             (fields,) = orjson.loads(b"[%b]" % text)  # as deep inside of something as it is in its record
         except orjson.JSONDecodeError:

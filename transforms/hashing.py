@@ -19,6 +19,8 @@ from transforms.integers import Longs
 _CACHE_SIZE = 200_000
 _MASK = (1 << 63) - 1
 _EMPTY, _READ = blake2b(digest_size=8), struct.Struct(">q").unpack
+_READ_PAIR = struct.Struct(">qq").unpack
+_LOWER = b"+"  # behind a content whose parts have their lengths in front, so that no other content is both
 _BLOCK = 64  # bytes that SHA-256 takes at a time
 
 
@@ -73,14 +75,36 @@ def tie_hash(tenant: str, namespace: str, value: str) -> int:
     return digest(encode(tenant, namespace, value))
 
 
-def event_key(tenant: str, event_id: str) -> int:
-    """(tenant, event_id) as a number, for look-ups."""
-    return digest(_event(tenant, event_id))
+def event_key(tenant: str, event_id: str) -> tuple[int, int]:
+    """(tenant, event_id) as 128 bits, for look-ups: the upper and the lower half. The lower one is never 0."""
+    return _key(_event(tenant, event_id))
 
 
-def event_keys(tenants: Iterable[str], event_ids: Iterable[str]) -> Longs:
-    """The `event_key` of each."""
-    return digests(map(_event, tenants, event_ids))
+def event_keys(tenants: Iterable[str], event_ids: Iterable[str]) -> tuple[Longs, Longs]:
+    """The `event_key` of each: the upper halves, and the lower ones."""
+    found = b"".join(map(_halves, map(_event, tenants, event_ids)))
+    upper, lower = np.frombuffer(found, ">i8").reshape(-1, 2).T.astype(np.int64)
+    lower[lower == 0] = 1
+    return upper, lower
+
+
+def decision_key(tenant: str, decision_id: str) -> tuple[int, int]:
+    """As `event_key`, of a manual decision: no event has the same one, whatever its id."""
+    return _key(encode("decision", tenant, decision_id))
+
+
+def _key(content: bytes) -> tuple[int, int]:
+    upper, lower = _READ_PAIR(_halves(content))
+    return upper, lower or 1
+
+
+def _halves(content: bytes) -> bytes:
+    """Two digests of eight bytes. The first one is `digest`, which is the whole key in older rows."""
+    started = _EMPTY.copy()
+    started.update(content)
+    upper = started.digest()
+    started.update(_LOWER)
+    return upper + started.digest()
 
 
 def _event(tenant: str, event_id: str) -> bytes:

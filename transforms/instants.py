@@ -25,6 +25,12 @@ _FIRST_MICROS, _LAST_MICROS = _FIRST * 1_000_000, _LAST * 1_000_000
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _SPACED_OFFSET = re.compile(r"(?<=[0-9])\s+(?=[+-][0-9]{2}:?[0-9]{2}$)")
 _DAY = re.compile(r"[0-9]{8}")
+# Hours and seconds that Python's reader does not know: the end of a day, and a leap second.
+_ZONE = r"((?:Z|[+-][0-9]{2}:?[0-9]{2})?)"
+_MIDNIGHT = re.compile(r"([0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ])24:?00(?::?00(?:[.,]0+)?)?" + _ZONE)
+_SECOND_60 = re.compile(r"(.*[T ][0-9]{2}:?[0-9]{2}:?)60(?:[.,][0-9]+)?" + _ZONE)
+_DAY_LONG = timedelta(days=1)
+_LEAP_DAYS = {(6, 30), (12, 31)}  # the days that have had leap seconds, so far and by preference
 
 # How nearly all instants are written: to the second, with milli- or with microseconds.
 _SHAPE = b"0000-00-00T00:00:00.000000"
@@ -120,8 +126,28 @@ def _from_text(text: str) -> Instant:
     try:
         return _from_datetime(datetime.fromisoformat(upper))
     except ValueError:
+        odd = _with_odd_clock(upper)
+        if odd is not None:
+            return _from_datetime(odd)
         # A number of eight digits that is no day is an epoch of 1970 at best.
         return None, OUT_OF_RANGE if _DAY.fullmatch(text) else NO_TIMESTAMP
+
+
+def _with_odd_clock(text: str) -> datetime | None:
+    """24:00, which is the next midnight; or 23:59:60 UTC on a day that may have a leap second, which is the last
+    microsecond before midnight: behind everything of its day, before everything of the next one."""
+    midnight, leap = _MIDNIGHT.fullmatch(text), _SECOND_60.fullmatch(text)
+    try:
+        if midnight:
+            return datetime.fromisoformat(midnight[1] + "00:00" + midnight[2]) + _DAY_LONG
+        if leap:
+            last = datetime.fromisoformat(leap[1] + "59.999999" + leap[2])
+            utc = last if last.tzinfo is None else last.astimezone(UTC)
+            is_leap = (utc.month, utc.day) in _LEAP_DAYS and (utc.hour, utc.minute) == (23, 59)
+            return last if is_leap else None
+    except (ValueError, OverflowError):
+        pass
+    return None
 
 
 def _from_number(value: int | float | Decimal) -> Instant:

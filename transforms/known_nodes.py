@@ -40,6 +40,7 @@ class KnownNodes:
         self.nodes: list[Node] = []
         self._kept = self._told = 0
         self.ids = np.empty(1024, np.int64)
+        self.ties = np.empty(1024, np.int64)
         self.strengths = np.empty(1024, np.int8)
         self.spaces = np.empty(1024, np.int32)  # places among `names`
         self._order = np.empty(1024, np.int64)
@@ -102,11 +103,13 @@ class KnownNodes:
         """What is asked of the nodes that have come, as arrays."""
         first, self._told = self._told, len(self.nodes)
         while len(self.ids) < self._told:
-            self.ids, self._order = _doubled(self.ids), _doubled(self._order)
+            self.ids, self.ties = _doubled(self.ids), _doubled(self.ties)
+            self._order = _doubled(self._order)
             self.strengths, self.spaces = _doubled(self.strengths), _doubled(self.spaces)
         new = self.nodes[first:]
         strengths = np.array([_STRENGTHS[node.strength] for node in new], np.int8)
         self.ids[first : self._told] = [node.node_id for node in new]
+        self.ties[first : self._told] = [node.tie_hash for node in new]
         self.strengths[first : self._told] = strengths
         self.spaces[first : self._told] = [self._space[node.namespace] for node in new]
         self._order[first : self._told] = [node.priority for node in new] + _WEAK_LAST * (strengths == WEAK)

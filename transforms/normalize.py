@@ -14,6 +14,8 @@ import phonenumbers
 from conf.blocked import blocklist
 from conf.email_providers import email_providers
 from conf.policy import Namespace, Policy
+from transforms.visible_text import visible
+from transforms.written_number import is_written_number, whole_number
 
 BLOCKED = "blocked_identifier"
 OVERSIZED = "oversized_identifier"
@@ -25,7 +27,15 @@ Usable = tuple[str | None, str | None]
 
 _CACHE_SIZE = 100_000
 _CACHED_LENGTH = 1024  # the cache is bounded in answers, so answers have to be bounded too
-_EMAIL = re.compile(r"[^@\s]++@[^@\s.]++(?:\.[^@\s.]++)++")
+_REPLACED = "\ufffd"  # where something was that somebody could not read: two values may be one by now
+# No mark of an address list, a link or a quotation is part of an address.
+_EMAIL = re.compile(r"[^@\s<>()\[\],;:\"\\]++@[^@\s<>()\[\],;:\"'\\/?.]++(?:\.[^@\s<>()\[\],;:\"'\\/?.]++)++")
+_IN_BRACKETS = re.compile(r"[^<>]*<([^<>]*)>[\s,;.]*")
+_AROUND_EMAIL = " \t\r\n,;'\"=<>"
+_AROUND_PHONE = " \t\r\n,;'\"="  # ="0049…" and '+49… are how spreadsheets are told that something is text
+_GROUPED = re.compile(r"(\+?[0-9]{1,3}(?:,[0-9]{3})+|\+?[0-9]+)[.,]0{1,2}")
+_SCHEME = re.compile(r"^[a-z]+:")  # tel:, whatsapp:, …
+_EXPONENT = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?e[+-]?[0-9]+")  # in whose digits others would be read
 _HEX_32 = re.compile(r"[0-9a-f]{32}")
 _EVM_ADDRESS = re.compile(r"(?:[a-z0-9\-]+:)*0x[0-9a-f]{40}")
 _BECH32 = re.compile(r"[a-z]{1,10}1[02-9ac-hj-np-z]{6,}")
@@ -68,11 +78,13 @@ class Normalizer:
         text = value if isinstance(value, str) else number_text(value)
         if text is None:
             return None, WRONG_TYPE
-        text = text.strip()
+        text = visible(text)
         if len(text) > self.policy.max_value_length:
             return None, OVERSIZED
         if self._is_blocked(text, name):
             return None, BLOCKED
+        if _REPLACED in text:
+            return None, MALFORMED
         normalised = self._normalised(text, namespace)
         if normalised is None:
             return None, MALFORMED
@@ -96,6 +108,9 @@ class Normalizer:
         if namespace.normalize == "email":
             address = email(text)
             return mailbox(address) if address and namespace.email_providers else address
+        if is_written_number(text):
+            whole = whole_number(text)
+            return None if whole is None else _NORMALIZERS[namespace.normalize](whole)
         return _NORMALIZERS[namespace.normalize](text)
 
 
@@ -134,8 +149,12 @@ def opaque(text: str) -> str | None:
 
 
 def email(text: str) -> str | None:
-    """Without regard to case or width; None for what cannot be an address."""
+    """Without regard to case or width, nor to what a link, an address list or a spreadsheet puts around it; None for
+    what cannot be an address."""
     text = unicodedata.normalize("NFKC", text).strip().lower()
+    named = _IN_BRACKETS.fullmatch(text)
+    text = (named[1] if named else text).strip(_AROUND_EMAIL).removeprefix("mailto:")
+    text = text.strip(_AROUND_EMAIL).removesuffix(".")
     return text if _EMAIL.fullmatch(text) else None
 
 
@@ -153,13 +172,24 @@ def mailbox(address: str) -> str:
 
 def phone(text: str, region: str | None) -> str | None:
     """E.164. Without a default region only what is written as a whole international number has one."""
-    text = unicodedata.normalize("NFKC", text).lower().removeprefix("tel:").strip()
+    text = unicodedata.normalize("NFKC", text).lower().strip(_AROUND_PHONE)
+    text = _SCHEME.sub("", text).strip()
+    if is_written_number(text):
+        whole = whole_number(text)
+        if whole is None:
+            return None
+        text = whole
+    elif grouped := _GROUPED.fullmatch(text):
+        text = grouped[1]
+    elif _EXPONENT.fullmatch(text):
+        return None
     digits = "".join([str(unicodedata.decimal(c)) for c in text if c.isdecimal()])
     if text.startswith("00"):
         text, digits = "+" + text[2:], digits[2:]
     is_international = text.startswith("+")
     # Ten digits may be a number of any country; eleven that do not start with 0 carry their country code.
     is_whole = (8 if is_international else 11) <= len(digits) <= 15 and digits[0] != "0"
+    is_whole = is_whole and not any(c.isalpha() for c in text)  # an extension's digits are not the number's
     spellings = [text] if is_international or region else []
     for spelling in [*spellings, "+" + digits] if is_whole else spellings:
         try:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from transforms.files_read import joined
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
@@ -25,12 +27,11 @@ def rows_for_driver(frame: DataFrame, rows: Rows, schema: pa.Schema) -> pa.Table
         options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)  # the other core parses
         for portion in rows(batches):
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, schema, options=options) as stream:
+            with pa.ipc.new_stream(sink, portion.schema, options=options) as stream:
                 stream.write_batch(portion)
             offsets = pa.array([0, sink.tell()], pa.int32()).buffers()[1]
             packed = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, sink.getvalue()])
             yield pa.record_batch([packed], names=["portion"])
 
     portions = frame.mapInArrow(pack, "portion binary").toArrow()["portion"]
-    tables = [pa.ipc.open_stream(portion.as_buffer()).read_all() for portion in portions]
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+    return joined((pa.ipc.open_stream(portion.as_buffer()).read_all() for portion in portions), schema)

@@ -246,7 +246,8 @@ def owned_changes(
     """One row is one session to write: cut anew or changed, and those whose owner alone is another than before.
 
     `heads`: OWNER_COLUMNS of all sessions of the anchors of the batch, before the cut. `whole_rows`: those of them with
-    these numbers (ascending), with all columns. `assigned`: see `as_decided`. `persons`: of the nodes that the sessions name.
+    these numbers (ascending), with all columns. `assigned`: see `as_decided`. `persons`: of the nodes
+    that the sessions name.
     """
     heads = heads.select(OWNER_COLUMNS)
     owned = assign_owners(after_cut(heads, result), policy, persons)

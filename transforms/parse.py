@@ -8,7 +8,6 @@ Nothing that a record contains raises: a record is a row, acceptable or with its
 from __future__ import annotations
 
 import gc
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
@@ -20,23 +19,22 @@ import orjson
 import pyarrow as pa
 
 from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
-from conf.source_mapping import SourceMapping
-from transforms.canonical_json import canonical
+from conf.source_mapping import FIELDS, SourceMapping
+from transforms.canonical_json import canonical, spelled_out
 from transforms.control import CONTROL, read_decision
-from transforms.extract import ENVELOPE_TOO_LARGE, Extractor, Found
+from transforms.extract import ENVELOPE_TOO_LARGE, Extractor, Found, Time
 from transforms.free_parts import take_ip
-from transforms.hashing import digest, encode, event_key
+from transforms.hashing import decision_key, digest, encode, event_key
 from transforms.instants import ASSUMED_UTC, NO_TIMESTAMP, instant
+from transforms.json_text import holds_no_number, holds_replaced, loads
 from transforms.normalize import number_text
 from transforms.parsed_schema import Made, Places, Records, first_told, made_of, to_batch, told_by
-from transforms.payload import PayloadReader, Refused, loads_exactly
+from transforms.payload import MALFORMED_JSON, PayloadReader, Refused
 from transforms.plain_events import DEFAULT_TENANT, MAX_ID_LENGTH, NO_NUMBERS, PlainEvents
 from transforms.subject import (
     NO_IDENTIFIER,
     TOO_MANY,
-    WHOLE_FLOATS,
     IdentifierReader,
-    Imprecise,
     Node,
     TooMany,
     claims_of,
@@ -46,6 +44,8 @@ from transforms.touch import touch
 
 UNPARSEABLE = "unparseable"
 UNUSABLE_TENANT = "unusable_tenant"
+REPLACED_CHARACTER = "replaced_character"
+UNUSABLE_TIMESTAMP = "unusable_timestamp"
 
 # Rows become Arrow some thousands at a time: what is let go at once stays in the processor's cache.
 _ROWS_AT_ONCE = 1000
@@ -53,9 +53,9 @@ _PLAIN_AT_ONCE = 4000
 _COPIED_RECORDS = (
     4  # so many times max_record_bytes may what surrounds the events of an envelope be, once for each
 )
-_LONG_NUMBER = re.compile(rb"[0-9][0-9.]{16}")  # may have more digits than 64 bits or a float hold
 _NO_IDS: list[int] = []
 _NODE_ID = Node._fields.index("node_id")  # by place is twice as fast
+_TENANT = FIELDS.index("tenant")
 _NONE: tuple[Any, ...] = ()
 _ALONE: list[bytes | None] = [None]
 _READ = Records._fields.index("transport_at") + 1  # what follows is carried along
@@ -105,7 +105,7 @@ class RecordParser:
             return self._parse(records)
 
     def _parse(self, records: Records) -> pa.RecordBatch:
-        seen: set[int] = set()
+        seen: dict[int, int] = {}
         parts: list[pa.RecordBatch] = []
         start, count = 0, len(records.payload)
         while start < count or not parts:
@@ -114,8 +114,8 @@ class RecordParser:
             taken = records.slice(start, end)
             if plain is None:
                 rows, places = self._rows_of(taken)
-                told = told_by(rows, np.arange(len(rows)))
-                made = made_of(rows) | {"identifiers": first_told([told], len(rows), seen)}
+                told = told_by(rows)
+                made = made_of(rows, told) | {"identifiers": first_told([told], len(rows), seen)}
                 parts.append(to_batch(taken, made, places))
             else:
                 parts.append(to_batch(taken, self._made_of_plain(plain, taken, seen), None))
@@ -132,7 +132,7 @@ class RecordParser:
             return None
         return self._plain.get(mappings.pop())
 
-    def _made_of_plain(self, plain: PlainEvents, records: Records, seen: set[int]) -> Made:
+    def _made_of_plain(self, plain: PlainEvents, records: Records, seen: dict[int, int]) -> Made:
         """Columns of rows, one a record: of plain records together, of the others one by one."""
         count = len(records.payload)
         pairs = zip(records.payload_format, records.payload, strict=True)
@@ -142,14 +142,16 @@ class RecordParser:
                 payloads, records.transport_at, self.max_record_bytes
             )
         except Exception:  # which record it was, and what becomes of it, is found one by one
-            plain_places, chosen, made, told = NO_NUMBERS, NO_NUMBERS, {}, told_by([], NO_NUMBERS)
+            plain_places, chosen, made, told = NO_NUMBERS, NO_NUMBERS, {}, told_by([])
         row_of = np.full(count, -1, np.int64)
         row_of[plain_places] = chosen
         others = np.flatnonzero(row_of < 0)
         rows, _ = self._rows_of(records.chosen(others.tolist()))
-        identifiers = first_told([told, told_by(rows, others)], count, seen)
+        by_others = told_by(rows)
+        told_in_place = by_others._replace(record=others[by_others.record])
+        identifiers = first_told([told, told_in_place], count, seen)
         if len(others) or not made:
-            rest = made_of(rows)
+            rest = made_of(rows, by_others)
             row_of[others] = (len(made["tenant"]) if made else 0) + np.arange(len(others))
             parts = [made, rest] if made else [rest]
             taken = pa.array(row_of)
@@ -193,39 +195,34 @@ class RecordParser:
     ) -> tuple[list[tuple[Any, ...]], list[bytes | None]]:
         """The rows of one record, and of each the text of its event where the record has several."""
         extractor = self._extractors[mapping]
-        record = self._payloads.read(payload_format, payload)
-        elements = extractor.elements(record, orjson.loads)
+        read = self._payloads.read_leniently(payload_format, payload)
+        elements = extractor.elements(read.value, loads)
         siblings = elements if isinstance(elements, list) and len(elements) > 1 else None
-        if siblings and len(siblings) * len(canonical(extractor.around(record))) > self._max_copied:
+        around = extractor.around(read.value) if siblings or read.has_no_number else {}
+        if siblings and len(siblings) * len(canonical(around)) > self._max_copied:
             raise Refused(ENVELOPE_TOO_LARGE)
-        events = extractor.events(record, orjson.loads)
-        again: tuple[list[Any], list[Any]] | None = None
+        if read.has_no_number and (siblings is None or holds_no_number(around)):
+            raise Refused(MALFORMED_JSON)
         rows = []
-        for sub, found in enumerate(events):
+        for sub, found in enumerate(extractor.events(read.value, loads)):
             if isinstance(found, str):
                 rows.append(_refusal([found], transport_at))
                 continue
-            here = place if sub == 0 else (*place, sub)
             try:
-                try:
-                    row = self._row(found, here, transport_at, extractor.is_utc)
-                except Imprecise:
-                    # The event is read exactly; its free parts stay what they are for every other record.
-                    again = again or self._read_again(extractor, payload_format, payload)
-                    properties, context = again[0][sub][-2:]
-                    exact = again[1][sub]
-                    for name in ("ip", "ip_address"):
-                        if name in context:
-                            context[name] = exact[-1].get(name)
-                    row = self._row((*exact[:-2], properties, context), here, transport_at, extractor.is_utc)
+                if read.has_no_number and siblings and holds_no_number(siblings[sub]):
+                    raise Refused(MALFORMED_JSON)
+                flags = _mended(found) if read.is_mended else []
+                here = place if sub == 0 else (*place, sub)
+                row = self._row(found, here, transport_at, extractor.is_utc, flags)
+            except Refused as refused:
+                row = _refusal([str(refused)], transport_at)
             except Exception:  # nor may one event of an envelope cost the others
                 row = _refusal([UNPARSEABLE], transport_at)
             rows.append(row)
         if siblings is None:
             return rows, _ALONE
-        if _LONG_NUMBER.search(payload or b""):
-            exactly = self._payloads.read_exactly(payload_format, payload)
-            return rows, [canonical(element) for element in extractor.elements(exactly, loads_exactly) or ()]
+        if read.has_no_number:
+            return rows, [spelled_out(element).encode() for element in siblings]
         return rows, [_text(element) for element in siblings]
 
     def _decision(self, payload_format: str, payload: bytes, transport_at: int | None) -> tuple[Any, ...]:
@@ -237,7 +234,7 @@ class RecordParser:
             transport_at,
             _NONE,
             read.decision_id,
-            event_key(read.tenant, read.decision_id),
+            *decision_key(read.tenant, read.decision_id),
             digest(read.content),
             *no_event,
             *no_nodes,
@@ -249,20 +246,11 @@ class RecordParser:
             read.nodes,
         )
 
-    def _read_again(
-        self, extractor: Extractor, payload_format: str, payload: bytes | None
-    ) -> tuple[list[Any], list[Any]]:
-        """The record's events as they were, and with every number as it was written."""
-        return (
-            extractor.events(self._payloads.read(payload_format, payload), orjson.loads),
-            extractor.events(self._payloads.read_exactly(payload_format, payload), loads_exactly),
-        )
-
     def _row(
-        self, found: Found, place: tuple[Any, ...], transport_at: int | None, is_utc: bool
+        self, found: Found, place: tuple[Any, ...], transport_at: int | None, is_utc: bool, flags: list[str]
     ) -> tuple[Any, ...]:
-        """The row of one event. This is where a stream spends its time: what nearly all events have comes first, and
-        costs no call."""
+        """The row of one event, which has `flags` already. This is where a stream spends its time: what nearly all
+        events have comes first, and costs no call."""
         (
             raw_id,
             raw_tenant,
@@ -277,7 +265,6 @@ class RecordParser:
             context,
         ) = found
         reasons: list[str] = []
-        flags: list[str] = []
 
         tenant = DEFAULT_TENANT
         if raw_tenant is not None:
@@ -291,14 +278,20 @@ class RecordParser:
         if type(raw_id) is not str or len(raw_id) > MAX_ID_LENGTH or not raw_id or raw_id.isspace():
             event_id = _event_id(raw_id, flags)
 
-        event_at, note = instant(timestamp) if timestamp is not None else (None, NO_TIMESTAMP)
+        event_at: int | None
+        if type(timestamp) is Time:
+            event_at, note, is_later_choice = timestamp
+            if is_later_choice:
+                flags.append(UNUSABLE_TIMESTAMP)
+        else:
+            event_at, note = instant(timestamp) if timestamp is not None else (None, NO_TIMESTAMP)
         if event_at is None:
             reasons.append(str(note))
         elif note is not None and not (is_utc and note == ASSUMED_UTC):
             flags.append(note)
         received_at = transport_at
         if received is not None:
-            received_at = instant(received)[0]
+            received_at = received.micros if type(received) is Time else instant(received)[0]
             if received_at is None:
                 received_at = transport_at
                 flags.append("unusable_received_at")
@@ -352,7 +345,7 @@ class RecordParser:
             received_at,
             _NONE,
             event_id,
-            event_key(tenant, event_id),
+            *event_key(tenant, event_id),
             digest(b"%b\n%b\n%b" % (head, properties_json, context_json)),
             event_type,
             event_name,
@@ -436,12 +429,17 @@ def _text(element: Any) -> bytes:
         return canonical(element)
 
 
+def _mended(found: Found) -> list[str]:
+    """The flag of an event in whose record half of a surrogate pair was replaced, if it was in this one."""
+    if holds_replaced(found[_TENANT]):
+        raise Refused(UNUSABLE_TENANT)  # two tenants may be one by now
+    return [REPLACED_CHARACTER] if holds_replaced(list(found)) else []
+
+
 def _scalar(value: Any) -> str | None:
     """Text of a text or number; None for anything else."""
     if type(value) is str:
         return value
-    if type(value) is float and abs(value) >= WHOLE_FLOATS:
-        raise Imprecise
     return None if type(value) is bool or not isinstance(value, int | float | Decimal) else number_text(value)
 
 
@@ -453,6 +451,6 @@ def _refusal(
     flags: list[str] | None = None,
 ) -> tuple[Any, ...]:
     """The row of a record that cannot be used: what could be read of its place, and why."""
-    no_event, no_nodes, no_touch_or_claims = (None,) * 8, (_NONE,) * 3, (None,) * 5
+    no_event, no_nodes, no_touch_or_claims = (None,) * 9, (_NONE,) * 3, (None,) * 5
     place = (tenant, received_at, reasons, event_id)
     return (*place, *no_event, *no_nodes, *no_touch_or_claims, flags or _NONE, None, None, None, _NONE)

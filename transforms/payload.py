@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from decimal import Decimal
 from typing import Any
 
-import orjson
-
 from transforms.framing_csv import csv_fields, csv_split, unique_names
+from transforms.json_text import Read, read_json
 
 MALFORMED_JSON = "malformed_json"
 MALFORMED_CSV = "malformed_csv"
@@ -23,8 +19,6 @@ TOMBSTONE = (
 
 _HEADERS_KEPT = 1000
 _BOM = b"\xef\xbb\xbf"
-_DEPTH = 1024  # levels that orjson reads
-_DIGITS = 4000  # Python turns no longer text into an integer
 
 
 class Refused(Exception):
@@ -40,19 +34,21 @@ class PayloadReader:
 
     def read(self, payload_format: str, payload: bytes | None) -> dict[str, Any]:
         """The record. Refused with the reason when there is none in these bytes."""
+        read = self.read_leniently(payload_format, payload)
+        if read.has_no_number:
+            raise Refused(MALFORMED_JSON)
+        record: dict[str, Any] = read.value
+        return record
+
+    def read_leniently(self, payload_format: str, payload: bytes | None) -> Read:
+        """The record, which may have NaN or Infinity in it: of an envelope they cost one event, not all of them."""
         if payload_format == "unreadable":
             raise Refused(UNREADABLE)
         if payload is None:
             raise Refused(TOMBSTONE)
         if len(payload) > self._max_bytes:
             raise Refused(TOO_LARGE)
-        return self._csv(payload) if payload_format == "csv" else _json(payload)
-
-    def read_exactly(self, payload_format: str, payload: bytes | None) -> dict[str, Any]:
-        """The same record with every number as it was written; slower, and seldom needed."""
-        if payload is None:
-            raise Refused(TOMBSTONE)
-        return self._csv(payload) if payload_format == "csv" else loads_exactly(payload.decode("utf-8-sig"))
+        return Read(self._csv(payload)) if payload_format == "csv" else _json(payload)
 
     def _csv(self, payload: bytes) -> dict[str, Any]:
         try:
@@ -72,35 +68,18 @@ class PayloadReader:
         return {name: field for name, field in zip(names, fields, strict=True) if field}
 
 
-def loads_exactly(text: str) -> Any:
-    """JSON with long numbers whole: orjson makes floats of integers beyond 64 bits."""
-    orjson.loads(text)  # the stricter reader decides what is JSON, and how deep it may nest
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(limit + 2 * _DEPTH)
+def _json(payload: bytes) -> Read:
     try:
-        return json.loads(text, parse_float=Decimal, parse_int=_integer)
-    finally:
-        sys.setrecursionlimit(limit)
-
-
-def _integer(text: str) -> int | Decimal:
-    return int(text) if len(text) <= _DIGITS else Decimal(text)
-
-
-def _json(payload: bytes) -> dict[str, Any]:
-    try:
-        record = orjson.loads(payload)
-    except orjson.JSONDecodeError:
+        read = read_json(payload)
+    except UnicodeDecodeError:
+        raise Refused(INVALID_UTF8) from None
+    except (ValueError, RecursionError):
         if payload.startswith(_BOM) and not payload.startswith(_BOM, len(_BOM)):
             return _json(payload[len(_BOM) :])  # files that were put together have one in the middle
-        try:
-            payload.decode()
-        except UnicodeDecodeError:
-            raise Refused(INVALID_UTF8) from None
         raise Refused(MALFORMED_JSON) from None
-    if type(record) is not dict:
+    if type(read.value) is not dict:
         raise Refused(NOT_AN_OBJECT)
-    return record
+    return read
 
 
 def _column_names(header: str) -> list[str]:

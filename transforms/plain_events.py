@@ -67,7 +67,7 @@ class PlainEvents:
         """
         places, records = self._read(payloads, most_bytes)
         if not records:
-            return NO_NUMBERS, NO_NUMBERS, {}, Told(NO_NUMBERS, NO_NUMBERS, [])
+            return NO_NUMBERS, NO_NUMBERS, {}, Told(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, [])
         count, texts = len(places), pa.string()
         ids, tenants, types, names, at, received, platforms, *rest = zip(
             *map(msgspec.structs.astuple, records), strict=True
@@ -89,12 +89,14 @@ class PlainEvents:
         nodes, weak = subjects.linked(), subjects.weak()
         head = [self._quoted.of(kinds), self._quoted.of(names), event_at, self._quoted.of(used)]
         user, anchor = subjects.user_and_anchor()
+        key, key_low = event_keys(in_tenant, event_ids)
         made: Made = {
             "tenant": pa.array(in_tenant, texts),
             "received_at": pa.array(received_at, kind_of("received_at")),
             "reasons": no_lists("reasons", count),
             "event_id": pa.array(event_ids, texts),
-            "event_key": pa.array(event_keys(in_tenant, event_ids)),
+            "event_key": pa.array(key),
+            "event_key_low": pa.array(key_low),
             "content_digest": pa.array(_digests([*head, nodes, weak], free_json, context_json)),
             "event_type": pa.array(kinds, texts),
             "event_name": pa.array(names, texts),
@@ -111,6 +113,7 @@ class PlainEvents:
             "properties": pa.array(free_json, texts),
             "context": pa.array(context_json, texts),
             "decision": pa.nulls(count, texts),
+            "node_sum": subjects.sums(),
         }
         chosen, place = np.flatnonzero(is_plain), np.array(places, np.int64)
         return place[chosen], chosen, made, subjects.told(place, is_plain)
@@ -159,6 +162,7 @@ class _Subjects:
         self._has_several_unique = has_several_unique
         self._known, self._entries, self._count, self._attaches = known, entries, count, attaches
         self._ids, self._strengths = known.ids[entries.number], known.strengths[entries.number]
+        self._ties = known.ties[entries.number]
         self._is_weak = self._strengths == WEAK
 
     def are_usable(self) -> Flags:
@@ -211,12 +215,16 @@ class _Subjects:
         ids[row[begins]], is_there[row[begins]] = of[begins], True
         return ids, is_there
 
+    def sums(self) -> pa.Array:
+        return Told(self._entries.row, self._ids, self._ties, []).sums(self._count)
+
     def told(self, place: Longs, is_plain: Flags) -> Told:
         """The nodes of plain records, by the places of these."""
         chosen = is_plain[self._entries.row]
         nodes = self._known.nodes
         numbers = self._entries.number[chosen].tolist()
-        return Told(place[self._entries.row[chosen]], self._ids[chosen], [nodes[n] for n in numbers])
+        record = place[self._entries.row[chosen]]
+        return Told(record, self._ids[chosen], self._ties[chosen], [nodes[n] for n in numbers])
 
 
 def _decoder(names: tuple[str, ...]) -> Callable[[bytes], Any]:

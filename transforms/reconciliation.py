@@ -20,6 +20,7 @@ from conf.tables import (
     BRONZE_CORRECTIONS,
     BRONZE_EVENTS,
     EVENTS,
+    FILES,
     IDENTITY_LOG,
     IDENTITY_MAP,
     IDENTITY_REDIRECTS,
@@ -30,7 +31,7 @@ from transforms.grouped import Longs, longs
 COMPARED: tuple[TableSpec, ...] = tuple(
     spec
     for spec in ALL
-    if spec not in (BRONZE_EVENTS, BRONZE_CORRECTIONS, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
+    if spec not in (BRONZE_EVENTS, BRONZE_CORRECTIONS, FILES, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
 )
 PERSON = "person"
 LEFT_ONLY, RIGHT_ONLY, CHANGED = "left_only", "right_only", "changed"

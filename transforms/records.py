@@ -1,13 +1,31 @@
-"""One row is one record of a landed file or of a topic: framed and parsed in a single pass over Arrow batches."""
+"""One row is one record of a landed file or of a topic: framed and parsed in a single pass over Arrow batches.
+
+Beside its rows a batch tells which files have ended in it (transforms/files_read.py).
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from transforms.framing import frames, origin_of
+from transforms.files_read import (
+    CHANGED,
+    KNOWN,
+    MOVING,
+    READ,
+    FileRead,
+    Reading,
+    Readings,
+    content_digest,
+    joined,
+    record_digest,
+    with_facts,
+)
+from transforms.framing import Frames, frames, origin_of
 from transforms.opaque import rows_for_driver
 from transforms.parse import RecordParser
 from transforms.parsed_schema import CARRIED, PARSED_SCHEMA, Records
@@ -19,64 +37,127 @@ MAX_RECORDS = 20_000
 MAX_BYTES = 32 * 2**20
 
 
-def parsed(
-    df: DataFrame, parser: RecordParser, known_origins: frozenset[tuple[str, str]] = frozenset()
-) -> DataFrame:
+def parsed(df: DataFrame, parser: RecordParser, readings: Readings | None = None) -> DataFrame:
     """The records of landed files (source, mapping, feed, kind, path, content, transport_at), in
     PARSED_SCHEMA. Where a row has an `offset` it is a topic's record, with record_key and headers.
 
-    Files whose (source, path) are in `known_origins` have been published already and are left out.
+    `readings`: of files of whose names something has been read before, what is to be taken.
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
     wanted = df.select(*_columns_of(df.columns))
-    return wanted.mapInArrow(parsing(parser, known_origins), from_arrow_schema(PARSED_SCHEMA))
+    return wanted.mapInArrow(parsing(parser, readings), from_arrow_schema(PARSED_SCHEMA))
 
 
-def parsed_for_driver(
-    df: DataFrame, parser: RecordParser, known_origins: frozenset[tuple[str, str]] = frozenset()
-) -> pa.Table:
-    """The rows of `parsed`, in the driver."""
+def parsed_for_driver(df: DataFrame, parser: RecordParser, readings: Readings | None = None) -> pa.Table:
+    """The rows of `parsed`, in the driver, and the files that they are of."""
     wanted = df.select(*_columns_of(df.columns))
-    return rows_for_driver(wanted, parsing(parser, known_origins), PARSED_SCHEMA)
+    return rows_for_driver(wanted, parsing(parser, readings), PARSED_SCHEMA)
+
+
+def parsed_here(
+    batches: Iterable[pa.RecordBatch], parser: RecordParser, readings: Readings | None = None
+) -> pa.Table:
+    """The same, in this process."""
+    return joined(parsing(parser, readings)(batches), PARSED_SCHEMA)
 
 
 def parsing(
-    parser: RecordParser, known_origins: frozenset[tuple[str, str]] = frozenset()
+    parser: RecordParser, readings: Readings | None = None
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """The same as a function of Arrow batches."""
 
     def parse_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for records in framed(batches, known_origins):
-            yield parser.parse(records)
+        for records, files in framed(batches, readings):
+            yield with_facts(parser.parse(records), files)
 
     return parse_files
 
 
 def framed(
-    batches: Iterable[pa.RecordBatch], known_origins: frozenset[tuple[str, str]] = frozenset()
-) -> Iterator[Records]:
-    """The records in `batches`, in portions that a kernel and an Arrow stream can carry."""
-    portion = _Portion()
+    batches: Iterable[pa.RecordBatch], readings: Readings | None = None
+) -> Iterator[tuple[Records, list[FileRead]]]:
+    """The records in `batches`, in portions that a kernel and an Arrow stream can carry, each with the files that have
+    ended since the portion before."""
+    portion, ended = _Portion(), list[FileRead]()
     for batch in batches:
         for row in _topic_records(batch):
             if not portion.takes(row):
-                yield portion.records()
-                portion = _Portion()
+                yield portion.records(), ended
+                portion, ended = _Portion(), []
                 portion.takes(row)
-        for name, path, content in _files(batch, known_origins):
+        for name, path, content in _files(batch):
+            file = _File(name, path, content, (readings or {}).get((name.source, path)))
             portion.begin(name)
-            for found in frames(path, content):
+            for found in file.frames():
                 if portion.takes_framed(*found):
                     continue
                 for ordinal, payload in zip(found.ordinals, found.payloads, strict=True):
                     if not portion.takes_framed([ordinal], found.payload_format, [payload]):
-                        yield portion.records()
-                        portion = _Portion()
+                        yield portion.records(), ended
+                        portion, ended = _Portion(), []
                         portion.begin(name)
                         portion.takes_framed([ordinal], found.payload_format, [payload])
-    if len(portion):
-        yield portion.records()
+            ended.append(file.fact())
+    if len(portion) or ended:
+        yield portion.records(), ended
+
+
+class _File:
+    """The frames of one file that are to be taken, and what became of it."""
+
+    def __init__(self, name: _Name, path: str, content: bytes, reading: Reading | None) -> None:
+        self._name, self._path, self._content, self._reading = name, path, content, reading
+        self._digest = content_digest(content)
+        self._outcome = READ
+        if reading is not None:
+            self._outcome = KNOWN if reading.seen is None else CHANGED
+            if self._digest != reading.digest:
+                self._outcome = MOVING
+        self._first: int | None = None
+        self._last: int | None = None
+        self._count = self._known_count = 0
+
+    def frames(self) -> Iterator[Frames]:
+        if self._outcome in (KNOWN, MOVING):
+            return
+        found = frames(self._path, self._content)
+        for some in found if self._reading is None else self._new(found, self._reading):
+            self._first = some.ordinals[0] if self._first is None else self._first
+            self._last = some.ordinals[-1]
+            self._count += len(some.ordinals)
+            yield some
+
+    def fact(self) -> FileRead:
+        return FileRead(
+            self._name.source,
+            self._path,
+            self._name.origin,
+            self._outcome,
+            len(self._content),
+            self._digest,
+            self._first,
+            self._last,
+            self._count,
+            self._known_count,
+        )
+
+    def _new(self, found: Iterable[Frames], reading: Reading) -> Iterator[Frames]:
+        """Without the records that are known, and numbered beyond them."""
+        seen = Counter(reading.seen)
+        for ordinals, payload_format, payloads in found:
+            digests = [record_digest(payload_format, payload) for payload in payloads]
+            is_new = []
+            for digest in digests:
+                is_new.append(not seen[digest])
+                seen[digest] -= 0 if is_new[-1] else 1
+            self._known_count += is_new.count(False)
+            if any(is_new):
+                yield Frames(
+                    [reading.first + ordinal for ordinal in compress(ordinals, is_new)],
+                    payload_format,
+                    list(compress(payloads, is_new)),
+                )
 
 
 class _Row(NamedTuple):
@@ -159,16 +240,14 @@ class _Portion:
                 column += [value] * count
 
 
-def _files(
-    batch: pa.RecordBatch, known_origins: frozenset[tuple[str, str]]
-) -> Iterator[tuple[_Name, str, bytes]]:
+def _files(batch: pa.RecordBatch) -> Iterator[tuple[_Name, str, bytes]]:
     """The landed files of a batch: what their records share, path and content."""
     names = [batch.column(name).to_pylist() for name in ("source", "mapping", "feed", "path")]
     contents = batch.column("content")
     instants = batch.column("transport_at").cast(pa.int64()).to_pylist()
     offsets = _offsets(batch)
     for at, (source, mapping, feed, path, transport_at) in enumerate(zip(*names, instants, strict=True)):
-        if offsets[at] is None and (source, path) not in known_origins:
+        if offsets[at] is None:
             # One file at a time leaves Arrow for Python; null is a file without content.
             content = contents[at].as_py() or b""
             yield _Name(source, mapping, feed, origin_of(path)[0], transport_at), path, content

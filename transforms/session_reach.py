@@ -14,9 +14,9 @@ which still separate.
     [A────────A]  [a──a──B]  [A──A]       new logout in the first session: its end becomes anonymous and runs on
         ^logout                           into the second, which ends with B as ever; the third stays untouched
 
-A session with claims may end otherwise than it did: joined to user 1, the e-mail a of S is user 1's, and what user 1 did
-next with e-mail b is no longer somebody else's. So from such a session on those are taken that no gap separates from
-it, up to the first one without claims.
+A session with claims may end otherwise than it did: joined to user 1, the e-mail a of S is user 1's, and what user 1
+did next with e-mail b is no longer somebody else's. So from such a session on those are taken that no gap separates
+from it, up to the first one without claims.
 
     [a]  [1+b]  [2]        new event of user 1 before a: all but the last are one session
 

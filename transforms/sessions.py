@@ -165,9 +165,7 @@ def _span_claims(units: Units, pools: Pools, claims_say_all: bool) -> SpanClaims
     return SpanClaims(pools.claims, user, units.session, pools.first_span)
 
 
-def _torn(
-    units: Units, heads: Longs, pools: Pools, named: SpanClaims, leaning: Flags, gap_us: int
-) -> Longs:
+def _torn(units: Units, heads: Longs, pools: Pools, named: SpanClaims, leaning: Flags, gap_us: int) -> Longs:
     """Those of the leaning spans that are cut off from the first span of their session."""
     session_of_unit = np.full(len(units.anchor), -1, np.int64)
     session_of_unit[heads] = np.cumsum(_cuts(units, heads, named, gap_us)) - 1

@@ -11,6 +11,7 @@ from conf.policy import LINKING, MAX_LINKING_IDENTIFIERS, Policy
 from transforms.claims import unique_namespaces
 from transforms.hashing import digest, node_ids
 from transforms.normalize import WRONG_TYPE, Normalizer, number_text
+from transforms.visible_text import visible
 
 TOO_MANY = "too_many_identifiers"
 NO_IDENTIFIER = "no_identifier"
@@ -19,13 +20,7 @@ _CACHE_SIZE = 100_000
 _CACHED_LENGTH = 1024
 _CHECK_EVERY = 1000
 MAX_VALUES = 1000  # of one namespace, or of one actor; whoever sends more sends no identifiers
-WHOLE_FLOATS = 2.0**53  # from here on a float has lost digits of the number that was written
 _NO_PRIORITY = 1_000_000
-
-
-class Imprecise(Exception):
-    """A number is too long for a float: two persons would get one identifier. Read the record with exact
-    numbers."""
 
 
 class TooMany(Exception):
@@ -155,8 +150,6 @@ class IdentifierReader:
     def node(self, tenant: str, namespace: str, raw: Any) -> Node | str:
         """The node of a value in a namespace of the policy, or the flag of one that does not count."""
         kind = type(raw)
-        if kind is float and abs(raw) >= WHOLE_FLOATS:
-            raise Imprecise
         if kind is not str and kind is not int and kind is not float and kind is not Decimal:
             return WRONG_TYPE
         values = self._known_of(tenant)[namespace]
@@ -193,10 +186,8 @@ class IdentifierReader:
         if namespace in self.strengths:
             node = None if raw is None else self.node(tenant, namespace, raw)
             return node if type(node) is Node else None
-        if type(raw) is float and abs(raw) >= WHOLE_FLOATS:
-            raise Imprecise
         text = raw if type(raw) is str else None if type(raw) is bool else _number(raw)
-        text = None if text is None else text.strip()
+        text = None if text is None else visible(text)
         if not text or max(len(text), len(namespace)) > self._policy.max_value_length:
             return None
         return self._hashed(tenant, namespace, text, _NO_PRIORITY, "actor")
@@ -223,7 +214,8 @@ def _number(raw: Any) -> str | None:
 
 
 def _once(nodes: list[Node]) -> list[Node]:
-    return list({node.node_id: node for node in nodes}.values())
+    """Each identifier once; also one whose node id is another one's."""
+    return list({(node.node_id, node.tie_hash): node for node in nodes}.values())
 
 
 def user_and_anchor(linking: list[Node]) -> tuple[int | None, int]:

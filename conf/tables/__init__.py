@@ -16,13 +16,14 @@ from conf.tables.identity import (
     IDENTITY_REDIRECTS,
     REJECTED_EDGES,
 )
-from conf.tables.ops import BATCHES, MIGRATIONS, QUALITY_RESULTS
+from conf.tables.ops import BATCHES, FILES, MIGRATIONS, QUALITY_RESULTS
 from conf.tables.silver import EVENTS, QUARANTINE, SESSIONS
 
 # The write order of a batch: bronze first, the publish row last.
 WRITE_ORDER: tuple[TableSpec, ...] = (
     BRONZE_EVENTS,
     BRONZE_CORRECTIONS,
+    FILES,
     QUARANTINE,
     EVENTS,
     IDENTIFIERS,
@@ -41,7 +42,7 @@ BESIDE: tuple[TableSpec, ...] = (QUALITY_RESULTS, MIGRATIONS)
 BY_NAME: dict[str, TableSpec] = {t.full_name: t for t in ALL}
 # What the rows of a lake mean. A new nullable column needs no new format; whatever changes rows that are there does,
 # and a migration in pipelines/tables/migrations.py that brings them over.
-FORMAT = 3
+FORMAT = 4
 UPSERTED: tuple[TableSpec, ...] = tuple(t for t in ALL if t.write == "upsert")
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "BRONZE_EVENTS",
     "BY_NAME",
     "EVENTS",
+    "FILES",
     "FORMAT",
     "IDENTIFIERS",
     "IDENTITY_DECISIONS",

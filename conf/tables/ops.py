@@ -80,6 +80,9 @@ BATCHES = TableSpec(
         ColumnSpec("key_fingerprint", "string", "hash of the hashing key", "provenance"),
         ColumnSpec("started_at", "timestamp", "when the batch's intent was recorded", "provenance"),
         ColumnSpec("published_at", "timestamp", "when this row was written", "provenance"),
+        ColumnSpec(
+            "new_tenants", "array<string>", "tenants of which nothing was published before", "provenance"
+        ),
     ),
     ("batch_id",),
     "append",
@@ -95,6 +98,52 @@ BATCHES = TableSpec(
             "kind = 'replay' OR least(received_count, valid_count, quarantined_count, duplicate_count) >= 0",
         ),
     ),
+)
+
+FILES = TableSpec(
+    "ops",
+    "files",
+    "one landed file that a published batch has met: read, or left out because it had been read",
+    (
+        c.TENANT,
+        c.SOURCE,
+        ColumnSpec("path", "string", "the file inside its source's folder", "provenance", nullable=False),
+        c.ORIGIN,
+        ColumnSpec(
+            "origin_key", "long", "64-bit hash of source and origin, by which a name is found", "provenance"
+        ),
+        ColumnSpec(
+            "outcome",
+            "string",
+            "`read`; `changed`: other content under a name that had been read, of which the records that were not "
+            "known are taken; `known`: this name with this content had been read, and nothing of it is taken",
+            "provenance",
+            accepted=("read", "changed", "known"),
+        ),
+        ColumnSpec(
+            "byte_count",
+            "long",
+            "the file's size; null where the batch was published by a program before format 4",
+            "provenance",
+        ),
+        ColumnSpec(
+            "content_digest", "string", "BLAKE2b-128 of the file's bytes; null likewise", "provenance"
+        ),
+        ColumnSpec(
+            "first_ordinal", "long", "number of its first record that was taken; null: none was", "provenance"
+        ),
+        ColumnSpec("last_ordinal", "long", "number of the last one", "provenance"),
+        ColumnSpec("record_count", "long", "records taken", "provenance"),
+        ColumnSpec(
+            "known_record_count",
+            "long",
+            "records left out: their bytes had been read under this name",
+            "provenance",
+        ),
+        c.BATCH_ID,
+    ),
+    ("source", "path", "batch_id"),
+    "append",
 )
 
 QUALITY_RESULTS = TableSpec(

@@ -53,7 +53,9 @@ EVENTS = TableSpec(
             "unique in its tenant; made from the origin where the record has none",
             nullable=False,
         ),
-        ColumnSpec("event_key", "long", "64-bit hash of (tenant, event_id), for look-ups", nullable=False),
+        ColumnSpec(
+            "event_key", "long", "hash of (tenant, event_id), for look-ups: the upper 64 bits", nullable=False
+        ),
         ColumnSpec(
             "content_digest",
             "long",
@@ -99,6 +101,12 @@ EVENTS = TableSpec(
         c.ORIGIN_ORDINAL,
         c.RECORD_POSITION,
         c.BATCH_ID,
+        ColumnSpec(
+            "event_key_low",
+            "long",
+            "its lower 64 bits; null in rows older than this column, which event_key alone tells apart",
+            "provenance",
+        ),
     ),
     ("tenant", "event_id"),
     "append",

@@ -173,7 +173,7 @@ def _unclaimed_nodes(
     nodes = Nodes(
         id=ids,
         tenant=anchor_rows.tenant[order],
-        namespace=np.full(len(ids), state.unclaimed, np.int16),
+        namespace=np.full(len(ids), state.unclaimed, np.int32),
         tie=zero,
         canonical=canonical,
         component=zero,

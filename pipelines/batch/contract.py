@@ -26,6 +26,7 @@ from conf.tables import (
     BRONZE_CORRECTIONS,
     BRONZE_EVENTS,
     EVENTS,
+    FILES,
     IDENTIFIERS,
     IDENTITY_DECISIONS,
     IDENTITY_EDGES,
@@ -43,7 +44,7 @@ from pipelines.tables.writer import TableWriter, Txn
 
 # What was received; what its identifiers say; whose everything is; the profiles that follow. Upserted tables are
 # written by their hot parts. Then comes the row that publishes.
-RECEIVED: Final = (BRONZE_EVENTS, BRONZE_CORRECTIONS, QUARANTINE, EVENTS)
+RECEIVED: Final = (BRONZE_EVENTS, BRONZE_CORRECTIONS, FILES, QUARANTINE, EVENTS)
 LINKED: Final = (
     *(IDENTIFIERS, IDENTITY_DECISIONS.hot, IDENTITY_EDGES.hot),
     *(IDENTITY_REDIRECTS.hot, REJECTED_EDGES.hot),

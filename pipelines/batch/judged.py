@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.tables import EVENTS
+from pipelines.batch.admission import admitted
+from pipelines.batch.named import Named
 from pipelines.state.keyed_rows import numpy_of
-from pipelines.state.lake_state import LakeState
-from quality.standing import Standing, judge_duplicates, require_conservation
+from pipelines.state.lake_state import EVENT_KEYS, LakeState
+from quality.standing import Keyed, Standing, judge_duplicates, require_conservation
 from transforms.control import decision_of
 from transforms.grouped import whole
 from transforms.identity.decisions import Decision
@@ -26,35 +28,42 @@ _OF_EVENTS = ["mapping", "decision", *(n for n in EVENTS.names if n != "batch_id
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a batch's events. `valid`: the acceptable ones that are events, without their records' bytes;
-    `control`: the acceptable ones that are decisions; `keys`: what tells the next batches of both."""
+    """What became of a batch's events. `received`: all of them, with every reason; `named`: the identifiers of those
+    that are not refused; `valid`: the acceptable ones that are events, without their records' bytes; `control`: the
+    acceptable ones that are decisions; `keys`: what tells the next batches of both."""
 
+    received: pa.Table
+    named: Named
     standing: Standing
     valid: pa.Table
     control: pa.Table
     keys: pa.Table
 
 
-def judged(received: pa.Table, state: LakeState) -> Judged:
+def judged(received: pa.Table, state: LakeState, max_tenants: int) -> Judged:
     """`received`: events in the order in which they count."""
+    received, named = admitted(received, state, max_tenants)
     standing = judge(received, state)
     accepted = received.select(_OF_EVENTS).filter(pa.array(standing.valid))
     decision = accepted["decision"]
     control = accepted.filter(decision.is_valid()) if len(decision) > decision.null_count else accepted[:0]
     valid = accepted.filter(decision.is_null()) if control.num_rows else accepted
-    return Judged(standing, valid, control, accepted.select(["event_key", "content_digest"]))
+    return Judged(received, named, standing, valid, control, accepted.select(EVENT_KEYS.names))
 
 
 def judge(received: pa.Table, state: LakeState) -> Standing:
     """What becomes of each of these events, which are in the order in which they count."""
-    key, digest = numpy_of(received["event_key"]), numpy_of(received["content_digest"])
+    events = keyed(received)
     refused = numpy_of(pc.list_value_length(received["reasons"])) > 0
-    known = state.event_keys.rows("event_key", key[~refused])
-    standing = judge_duplicates(
-        key, digest, refused, numpy_of(known["event_key"]), numpy_of(known["content_digest"])
-    )
+    known = state.event_keys.rows("event_key", events.key[~refused])
+    standing = judge_duplicates(events, refused, keyed(known))
     require_conservation(received.num_rows, standing)
     return standing
+
+
+def keyed(events: pa.Table) -> Keyed:
+    """The columns of EVENT_KEYS, 0 in place of nulls."""
+    return Keyed(*(numpy_of(events[name]) for name in EVENT_KEYS.names))
 
 
 def by_origin(received: pa.Table) -> pa.Table:
@@ -86,11 +95,11 @@ def _rows(places: pa.Table) -> list[tuple[Any, ...]]:
 
 def decisions_of(control: pa.Table, batch_id: int) -> list[Decision]:
     """The decisions of a batch's control records, in their order."""
-    columns = ("tenant", "event_id", "decision", "event_key", "content_digest")
+    columns = ("tenant", "event_id", "decision", "content_digest")
     records = zip(*(control[c].to_pylist() for c in columns), strict=True)
     return [
-        decision_of(tenant, decision_id, content, key, digest, sequence=(batch_id, place))
-        for place, (tenant, decision_id, content, key, digest) in enumerate(records)
+        decision_of(tenant, decision_id, content, digest, sequence=(batch_id, place))
+        for place, (tenant, decision_id, content, digest) in enumerate(records)
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame
 from conf.policy import Policy
 from conf.settings import Settings
 from conf.table_spec import TableSpec
-from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, PROFILES, QUARANTINE
+from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, FILES, PROFILES, QUARANTINE
 from pipelines.batch import rows
 from pipelines.batch.activity import Owned, cut_activity, fold_persons, own_sessions
 from pipelines.batch.compacting import Compacting
@@ -31,7 +31,15 @@ from pipelines.batch.derived import linked_rows, owned_rows
 from pipelines.batch.earlier import PublishedEvents, kinds_after, last_published_of
 from pipelines.batch.intent import INTENT, Intent, own_transactions, pending_intent, record_intent
 from pipelines.batch.judged import by_origin, decisions_of, judged
-from pipelines.batch.publish import SAME_ROWS_KINDS, Publication, batch_row, compaction_row, empty_row
+from pipelines.batch.publish import (
+    SAME_ROWS_KINDS,
+    Publication,
+    batch_row,
+    compaction_row,
+    empty_row,
+    with_metrics,
+)
+from pipelines.batch.read_before import Landed, readings
 from pipelines.batch.resolution import Identified, identify
 from pipelines.batch.steps import Steps
 from pipelines.fingerprint import code_fingerprint
@@ -41,10 +49,12 @@ from pipelines.state.lake_state import LakeState
 from pipelines.state.open_state import OpenState
 from pipelines.state.table_state import TableState
 from pipelines.tables.fence import require_as_left
+from pipelines.tables.files_of_record import FilesOfRecord, counts_of, file_rows
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
 from pipelines.tables.writer import TableWriter, Txn
 from quality.standing import Standing
+from transforms.files_read import FileRead, Readings, facts_of
 from transforms.identity.components import Components
 from transforms.parse import RecordParser
 from transforms.records import parsed_for_driver
@@ -83,7 +93,6 @@ class BatchProcessor:
         settings: Settings,
         stream: str,
         key_fingerprint: str,
-        known_origins: frozenset[tuple[str, str]] = frozenset(),
         on_published: Callable[[BatchReport], None] = lambda report: None,
         topic_ids: Mapping[str, str] | None = None,
         *,
@@ -97,23 +106,24 @@ class BatchProcessor:
         self.open_state = open_state
         self.lake, self.writer, self.parser, self.policy = lake, writer, parser, policy
         self.components, self.settings, self.stream = components, settings, stream
-        self.key_fingerprint, self.known_origins, self.on_published = (
-            key_fingerprint,
-            known_origins,
-            on_published,
-        )
+        self.key_fingerprint, self.on_published = key_fingerprint, on_published
         self.topic_ids = topic_ids or {}
         self.state: LakeState | None = None
         self.failure: Exception | None = None
         self._one_at_a_time, self._has_ended = threading.RLock(), False
         self._compacting = Compacting(lake, writer, settings)
         self._attempt: Attempt | None = None
+        self._is_in_doubt = (
+            False  # whether a batch was broken off, so that only the lake can say what is published
+        )
         self._last_batch_id = 0
         self._done_stream_batch_id = -1
         self._earlier = PublishedEvents(lake)
         self._versions: dict[str, int] = {}
         self._published_versions: dict[str, int] = {}
         self._offsets: Offsets = {}
+        self.on_files: Callable[[Sequence[FileRead]], None] = lambda files: None
+        self._files: FilesOfRecord | None = None
         self._pool = ThreadPoolExecutor(settings.write_threads, thread_name_prefix="write")
 
     # -- one batch -------------------------------------------------------------------------------------------------
@@ -122,9 +132,13 @@ class BatchProcessor:
         """Spark's foreachBatch entry. Raises to stop the line; what was written is completed by the next attempt."""
         self.process(lambda: self.rows_of(frame, stream_batch_id), stream_batch_id)
 
-    def parse(self, frame: DataFrame) -> pa.Table:
-        """The rows of a frame of records, in PARSED_SCHEMA."""
-        return parsed_for_driver(frame, self.parser, self.known_origins)
+    def parse(self, frame: DataFrame, landed: Sequence[Landed] = ()) -> pa.Table:
+        """The rows of a frame of records, in PARSED_SCHEMA. `landed`: the files in it."""
+        return parsed_for_driver(frame, self.parser, self.readings(landed))
+
+    def readings(self, landed: Sequence[Landed]) -> Readings:
+        """What of files of whose names something has been published is to be taken."""
+        return readings(landed, self._files) if self._files is not None else {}
 
     def process(self, parsed: Callable[[], pa.Table], stream_batch_id: int) -> None:
         """Process one batch of records, in PARSED_SCHEMA, that `parsed` hands over."""
@@ -136,9 +150,11 @@ class BatchProcessor:
                 self._process(parsed, stream_batch_id)
                 self._begin_compaction()
             except Exception as e:
-                self.failure = e
+                self.failure, self._is_in_doubt = e, True
                 if self._attempt is not None:
                     self._attempt.let_go()  # the next one must not meet what this one is still writing
+                if self.state is not None and self.state.is_dirty:
+                    self.state.undo()
                 raise
 
     @property
@@ -164,6 +180,10 @@ class BatchProcessor:
         with self._one_at_a_time:
             self._has_ended = True
 
+    def go_on(self) -> None:
+        """Take batches again: the query that was to end is followed by another one."""
+        self._has_ended = False
+
     def close(self) -> None:
         """Wait for what is running beside the batches. Nothing is done after that."""
         self._compacting.wait()
@@ -181,23 +201,26 @@ class BatchProcessor:
         steps = Steps()
         with steps("parse"):
             received = parsed()
+        files = facts_of(received)
+        received = received.replace_schema_metadata(None)
         if not received.num_rows:
-            self._publish_nothing(received, stream_batch_id, steps)
+            self._publish_nothing(received, files, stream_batch_id, steps)
             return
         with steps("look_up"):
             state.prefetch(received)
         with steps("judge"):
             received = self.in_order(received)
-            found = judged(received, state)
-            standing, valid = found.standing, found.valid
-        intent, attempt = self._begin(received, stream_batch_id)
+            found = judged(received, state, self.settings.max_tenants)
+            received, standing, valid = found.received, found.standing, found.valid
+        intent, attempt = self._begin(received, files, stream_batch_id)
         state.is_dirty = True
         with steps("bronze"):
-            attempt.start(self.landing(received, standing, valid, intent.batch_id))
+            landed = self.landing(received, standing, valid, intent.batch_id)
+            attempt.start({**landed, FILES: file_rows(files, intent.batch_id)})
         cut = self._beside(lambda: cut_activity(valid, state, self.policy, intent, self._fetch_events))
         with steps("identity"):
             decided = decisions_of(found.control, intent.batch_id)
-            identified = identify(received, valid, decided, state, self.policy, self.components, intent)
+            identified = identify(found.named, valid, decided, state, self.policy, self.components, intent)
             linked = linked_rows(identified, intent)
             attempt.start(linked)
         with steps("activity"):
@@ -217,10 +240,11 @@ class BatchProcessor:
                 self.kind, intent.batch_id, intent.batch_at, steps, offsets, stream_batch_id
             )
             row = self.row(publication, stream_batch_id, received, standing, identified, owned)
+            row = with_metrics(row, counts_of(files))
             self.require_lock()
             attempt.publish(row)
         state.settle()
-        self._went_out(publication, offsets, stream_batch_id)
+        self._went_out(publication, offsets, stream_batch_id, files)
         self.on_published(
             BatchReport(
                 intent.batch_id,
@@ -238,10 +262,12 @@ class BatchProcessor:
         """Begin `work` on another core, and say how to wait for it. What asks Spark is done when it is waited for."""
         return work if isinstance(self.state, TableState) else self._pool.submit(work).result
 
-    def _begin(self, received: pa.Table, stream_batch_id: int) -> tuple[Intent, Attempt]:
+    def _begin(
+        self, received: pa.Table, files: Sequence[FileRead], stream_batch_id: int
+    ) -> tuple[Intent, Attempt]:
         """Put the batch on record, or take up the attempt that is."""
         self.require_lock()
-        proposed = self._intent(received, stream_batch_id)
+        proposed = self._intent(received, files, stream_batch_id)
         intent = record_intent(self.lake.path / INTENT, proposed)
         txn, is_repeated = Txn(self.stream, stream_batch_id), intent is not proposed
         attempt = self.attempt(
@@ -250,39 +276,56 @@ class BatchProcessor:
         self._attempt = attempt
         return intent, attempt
 
-    def _publish_nothing(self, received: pa.Table, stream_batch_id: int, steps: Steps) -> None:
+    def _publish_nothing(
+        self, received: pa.Table, files: Sequence[FileRead], stream_batch_id: int, steps: Steps
+    ) -> None:
         """A batch without a record is published like any other: what a checkpoint has counted and the lake has not
         would look like a batch that was lost."""
-        intent, attempt = self._begin(received, stream_batch_id)
+        intent, attempt = self._begin(received, files, stream_batch_id)
+        for wave in ({FILES: file_rows(files, intent.batch_id)}, {}, {}, {}):
+            attempt.start(wave)
+        attempt.finish()
         publication = self._publication(
             "empty", intent.batch_id, intent.batch_at, steps, self._offsets, stream_batch_id
         )
-        attempt.publish(empty_row(publication, stream_batch_id))
-        self._went_out(publication, self._offsets, stream_batch_id)
+        attempt.publish(with_metrics(empty_row(publication, stream_batch_id), counts_of(files)))
+        self._went_out(publication, self._offsets, stream_batch_id, files)
 
-    def _went_out(self, publication: Publication, offsets: Offsets, stream_batch_id: int) -> None:
+    def _went_out(
+        self, publication: Publication, offsets: Offsets, stream_batch_id: int, files: Sequence[FileRead]
+    ) -> None:
         self._last_batch_id, self._done_stream_batch_id = publication.batch_id, stream_batch_id
+        if self._files is not None:
+            self._files.learn(files, publication.batch_id)
+        self.on_files(files)
         self._published_versions, self._offsets = dict(publication.table_versions), offsets
 
     def ready_state(self) -> LakeState:
-        """The state as of the last published batch, reloaded if an attempt has spoilt it.
+        """The state as of the last published batch. It is reloaded if it is dirty, and if a batch that seemed to fail
+        is published after all: what that one changed has been undone.
 
         LakeChanged when somebody else has written the lake.
         """
-        if self.state is None or self.state.is_dirty:
+        if self.state is None or self.state.is_dirty or self._is_in_doubt:
             snapshot = published(self.lake)
-            self._last_batch_id = snapshot.batch_id if snapshot else 0
+            batch_id = snapshot.batch_id if snapshot else 0
+            if self.state is not None and (self.state.is_dirty or batch_id != self._last_batch_id):
+                self.state = None  # before the next one is made, so that memory need not hold both
+            self._last_batch_id = batch_id
             self._published_versions = dict(snapshot.table_versions) if snapshot else {}
             pending = pending_intent(self.lake.path / INTENT, self._last_batch_id)
             self._versions = require_as_left(self.lake, self._published_versions, own_transactions(pending))
-            self.state = self.open_state(snapshot)
+            if self.state is None:
+                self.state = self.open_state(snapshot)
+            self._is_in_doubt = False
+            self._files = FilesOfRecord(self.lake, self._last_batch_id)
             self._offsets = offsets_of_record(self.lake, snapshot)
             self._done_stream_batch_id = last_published_of(self.lake, self.stream)
         return self.state
 
     def take_note(self) -> None:
         """Somebody else has published: read the state anew before the next batch, unless only files have changed."""
-        if self.state is None or self.state.is_dirty:
+        if self.state is None or self.state.is_dirty or self._is_in_doubt:
             return
         snapshot = published(self.lake)
         if snapshot is None or snapshot.batch_id == self._last_batch_id:
@@ -402,8 +445,8 @@ class BatchProcessor:
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
-    def _intent(self, received: pa.Table, stream_batch_id: int) -> Intent:
-        digest = hashlib.blake2b(digest_size=16)
+    def _intent(self, received: pa.Table, files: Sequence[FileRead], stream_batch_id: int) -> Intent:
+        digest = hashlib.blake2b("".join(f"{f}\n" for f in sorted(files)).encode(), digest_size=16)
         for column in ("event_key", "content_digest", "origin_ordinal", "record_position"):
             digest.update(numpy_of(received[column]).tobytes())
         return Intent(

@@ -87,6 +87,7 @@ def batch_row(
         "quarantined_count": np.array([standing.quarantined.sum()]),
         "duplicate_count": np.array([standing.duplicate.sum()]),
         "inputs": pa.array([_inputs(received)]),
+        "new_tenants": pa.array([identified.new_tenants], pa.list_(pa.string())),
     }
     return _row(publication, columns, _metrics(publication, received, standing, identified, owned))
 
@@ -114,6 +115,7 @@ def replay_row(
         "quarantined_count": np.array([standing.quarantined.sum() - replaced_count]),
         "duplicate_count": np.array([standing.duplicate.sum()]),
         "inputs": pa.array([_inputs(received)]),
+        "new_tenants": pa.array([identified.new_tenants], pa.list_(pa.string())),
     }
     return _row(publication, columns, _metrics(publication, received, standing, identified, owned))
 
@@ -133,6 +135,15 @@ def _metrics(
         "conflicting_duplicate_count": int(standing.conflicting.sum()),
         **punctuality(instants.filter(pa.array(standing.valid)), publication.started_at),
     }
+
+
+def with_metrics(row: pa.Table, metrics: Mapping[str, int]) -> pa.Table:
+    """The row with further counts."""
+    if not metrics:
+        return row
+    at = row.schema.get_field_index("metrics")
+    merged = _map(dict(row["metrics"][0].as_py() or ()) | dict(metrics), pa.int64())
+    return row.set_column(at, row.schema.field(at), merged.cast(row.schema.field(at).type))
 
 
 def _row(publication: Publication, columns: rows.Columns, metrics: Mapping[str, int]) -> pa.Table:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from conf.policy import Policy
 from pipelines.batch import rows
 from pipelines.batch.intent import Intent
+from pipelines.batch.named import Named
 from pipelines.state.decision_rows import decisions_to_rows
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
@@ -25,13 +26,9 @@ from transforms.identity.shared import without_weak_pairs
 from transforms.integers import distinct, distinct_first, is_in, places_in, union, without
 
 
-class HashCollision(RuntimeError):
-    """Two identifiers share a node id. Nothing of the batch is published."""
-
-
 @dataclass(frozen=True)
 class Identified:
-    """The step's outcome: rows per table, and the persons whose nodes changed."""
+    """The step's outcome: rows per table, the persons whose nodes changed, and the tenants that nobody knew before."""
 
     identifiers: pa.Table
     edges: pa.Table
@@ -46,10 +43,11 @@ class Identified:
     touched_persons: np.ndarray
     decisions: pa.Table
     decided_anchors: np.ndarray
+    new_tenants: list[str]
 
 
 def identify(
-    received: pa.Table,
+    named: Named,
     valid: pa.Table,
     decided: list[Decision],
     state: LakeState,
@@ -59,9 +57,9 @@ def identify(
 ) -> Identified:
     """Resolve the identifiers of `valid` events under what has been `decided` in this batch and before.
 
-    `received` names the identifiers. Changes `state.identity`.
+    `named`: every identifier of theirs, sorted by id. Changes `state`.
     """
-    named = _named_identifiers(received)
+    tenant_count = len(state.tenants)
     change = state.identity.decisions.put(decided)
     decided_nodes = np.array(sorted({n for d in decided for n in (*d.nodes, d.anchor) if n}), np.int64)
     ids = union(numpy_of(pc.list_flatten(valid["node_ids"])), decided_nodes)
@@ -72,7 +70,6 @@ def identify(
         state.namespaces.encode(named.namespace.take(pa.array(at))),
         named.tie[at],
     )
-    _refuse_collisions(seen, state)
     columns = ("node_ids", "weak_node_ids", "actor_node_ids")
     used = distinct(np.concatenate([decided_nodes, *(numpy_of(pc.list_flatten(valid[c])) for c in columns)]))
     before = state.identity.nodes(used)
@@ -81,10 +78,9 @@ def identify(
     known_other = numpy_of(state.other_identifiers.rows("id", unknown)["id"])
     fresh = without(unknown, known_other)
     other = without(unknown[is_other], known_other)
-    identifier_rows = rows.identifier_rows(
-        named.rows.take(pa.array(places_in(named.id, fresh))), intent.batch_id
-    )
-    state.other_identifiers.replace(np.empty(0, np.int64), pa.table({"id": other}))
+    new = named.select(places_in(named.id, fresh))
+    ties = named.tie[places_in(named.id, other)]
+    state.other_identifiers.replace(np.empty(0, np.int64), pa.table({"id": other, "tie": ties}))
 
     evidence = gather_evidence(
         valid["node_ids"].combine_chunks() if valid.num_rows else pa.array([], pa.list_(pa.int64())),
@@ -114,7 +110,7 @@ def identify(
     nodes, canonical = resolution.nodes, resolution.ids
     touched = np.concatenate([nodes.canonical, resolution.was[~is_in(resolution.was, resolution.vanished)]])
     return Identified(
-        identifiers=identifier_rows,
+        identifiers=rows.identifier_rows(new.rows, intent.batch_id),
         edges=rows.edge_rows(edges, state, intent.batch_id),
         map_upserts=rows.map_rows(nodes, state, intent.batch_id),
         redirects=rows.redirect_rows(
@@ -132,6 +128,7 @@ def identify(
         touched_persons=distinct(touched[touched > 0]),
         decisions=decisions_to_rows(change.rows, intent.batch_id),
         decided_anchors=change.anchors,
+        new_tenants=sorted(state.tenants.names[tenant_count:]),
     )
 
 
@@ -141,38 +138,3 @@ def _tenants_of(persons: np.ndarray, changed: Nodes, state: LakeState) -> np.nda
     known = np.concatenate([changed.canonical, others.canonical])
     ids, first = distinct_first(known)
     return np.concatenate([changed.tenant, others.tenant])[first][places_in(ids, persons)]
-
-
-@dataclass(frozen=True)
-class _Named:
-    """Every identifier named in a batch, once, sorted by id."""
-
-    rows: pa.Table
-    id: np.ndarray
-    tenant: pa.ChunkedArray
-    namespace: pa.ChunkedArray
-    tie: np.ndarray
-
-
-def _named_identifiers(received: pa.Table) -> _Named:
-    lists = received["identifiers"].combine_chunks()
-    flat = pc.list_flatten(lists)
-    parents = pc.list_parent_indices(lists)
-    columns = {name: pc.struct_field(flat, name) for name in ("node_id", "namespace", "value", "tie_hash")}
-    table = pa.table({"tenant": received["tenant"].combine_chunks().take(parents), **columns})
-    ids = numpy_of(table["node_id"])
-    unique, first = distinct_first(ids)
-    ties = numpy_of(table["tie_hash"])
-    if not np.array_equal(ties, ties[first][places_in(unique, ids)]):
-        raise HashCollision("two identifiers of one batch have the same node id; nothing of it is published")
-    table = table.take(pa.array(first))
-    return _Named(table, unique, table["tenant"], table["namespace"], ties[first])
-
-
-def _refuse_collisions(seen: Nodes, state: LakeState) -> None:
-    known = state.identity.nodes(seen.id)
-    rows_of = seen.at(known.id)
-    if not np.array_equal(known.tie, seen.tie[rows_of]):
-        raise HashCollision(
-            "an identifier of this batch has the node id of another one; nothing of it is published"
-        )

@@ -17,12 +17,14 @@ from pipelines.cli.sql import as_table
 from pipelines.decisions import records
 from pipelines.decisions.inbox import apply
 from pipelines.decisions.persons import Person, find_person
+from pipelines.person import choose_tenant
 from pipelines.results import connect
 from pipelines.tables.lake import existing_lake
+from transforms.plain_events import DEFAULT_TENANT
 
 _LIST = """
 SELECT tenant, decision_id, decision, is_in_force, decided_at, author, stated_reason, undoes
-FROM silver.identity_decisions_live ORDER BY batch_id, batch_ordinal
+FROM silver.identity_decisions_live WHERE tenant = coalesce(?, tenant) ORDER BY batch_id, batch_ordinal
 """
 _PERSON = "a person: canonical id, or namespace:value"
 
@@ -79,7 +81,7 @@ def _common(
 ) -> None:
     p.add_argument("--reason", required=needs_reason, help="why; kept with the decision")
     p.add_argument("--author", help="who decides; default: you")
-    p.add_argument("--tenant", help="needed where several tenants have the identifier")
+    p.add_argument("--tenant", help="needed where several tenants have the identifier, or the decision")
     p.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default lake/")
     p.add_argument("--policy", metavar="FILE", help="the lake's identity policy; default: the shipped one")
     p.add_argument(
@@ -123,8 +125,10 @@ def _split(args: argparse.Namespace, policy: Policy, settings: Settings) -> int:
         raise BadUsage("say what is not hers: --identifier NS:VALUE (repeatable), or --session ID")
     with connect(args.lake) as db:
         if args.session:
+            session = records.session(db, args.session, args.tenant)
+            args.tenant = session.tenant
             to = find_person(db, args.to, policy, args.tenant) if args.to else None
-            args.tenant, body = records.assign(db, args.session, to, policy)
+            body = records.assign(session, to, policy)
             return _apply(args, policy, settings, "assign", body, [])
         if not args.person:
             raise BadUsage("say whose identifiers they are: split PERSON --identifier NS:VALUE")
@@ -135,7 +139,7 @@ def _split(args: argparse.Namespace, policy: Policy, settings: Settings) -> int:
 
 def _decisions(args: argparse.Namespace, policy: Policy, settings: Settings) -> int:
     with connect(args.lake) as db:
-        found = db.execute(_LIST)
+        found = db.execute(_LIST, [args.tenant])
         names = [c[0] for c in found.description]
         rows = found.fetchall()
     if args.action == "list":
@@ -146,10 +150,12 @@ def _decisions(args: argparse.Namespace, policy: Policy, settings: Settings) -> 
         return 0
     if not args.decision_id or not args.reason:
         raise BadUsage("write `decisions undo ID --reason TEXT`; `decisions` lists them")
-    tenants = {row[1]: row[0] for row in rows if args.tenant in (None, row[0])}
-    if args.decision_id not in tenants:
+    tenants = sorted({row[0] for row in rows if row[1] == args.decision_id})
+    if not tenants:
         raise records.Refused("there is no decision of that id; `decisions` lists them")
-    args.tenant = tenants[args.decision_id]
+    if len(tenants) > 1:
+        raise BadUsage(choose_tenant("that decision", tenants))
+    args.tenant = tenants[0]
     return _apply(args, policy, settings, "undo", {"undoes": args.decision_id}, [])
 
 
@@ -176,7 +182,8 @@ def _apply(
         f"; one person: {now[0]}" if len(now) == 1 else f"; {len(now)} persons: {', '.join(map(str, now))}"
     )
     print(f"decision {decision_id} ({kind}) is on record{outcome if now else ''}")
-    print(f"undo it with: stitchlake decisions undo {decision_id} --lake {args.lake} --reason …")
+    tenant = "" if args.tenant == DEFAULT_TENANT else f" --tenant {args.tenant}"
+    print(f"undo it with: stitchlake decisions undo {decision_id}{tenant} --lake {args.lake} --reason …")
     return 0
 
 

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from pipelines.generator import SOURCE_FORMATS, GeneratorError, generate
+from pipelines.source_folders import require_writable
+from pipelines.sources import SourceError
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -36,6 +38,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
+        for path in filter(None, (args.out, args.truth)):
+            require_writable(path)
         summary = generate(
             persons=args.persons,
             events=args.events,
@@ -46,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             events_per_file=args.events_per_file,
             progress=lambda done, total: print(f"generate: {done:,} of {total:,} records", file=sys.stderr),
         )
-    except GeneratorError as error:
+    except (GeneratorError, SourceError) as error:
         print(f"generate: {error}", file=sys.stderr)
         return 2
     except OSError as error:

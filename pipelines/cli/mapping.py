@@ -74,7 +74,9 @@ def _run(args: argparse.Namespace) -> int:
     except OSError as e:
         raise SourceError(f"input {args.input} cannot be read: {e.strerror}") from None
     if args.json:
-        print(json.dumps({"events": trial.events, "summary": trial.summary()}, ensure_ascii=False))
+        print(
+            json.dumps({"events": trial.events, "summary": trial.summary()}, ensure_ascii=False, default=str)
+        )
     else:
         print("\n\n".join([*map(as_lines, trial.events), summary_lines(trial)]))
     return 0
@@ -102,7 +104,7 @@ def as_lines(event: dict[str, Any]) -> str:
         lines.append(_line("flags", ", ".join(event["flags"])))
     for name in ("properties", "context"):
         if event[name]:
-            lines.append(_line(name, json.dumps(event[name], ensure_ascii=False)))
+            lines.append(_line(name, json.dumps(event[name], ensure_ascii=False, default=str)))
     return "\n".join(lines)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -18,10 +20,17 @@ from pipelines.cli.rebuild import add_dry_run, dry_run
 from pipelines.cli.run import Progress
 from pipelines.results import write_events, write_owners, write_refusals
 from pipelines.session import build_session
-from pipelines.slices import land
+from pipelines.slices import by_path, land
+from pipelines.source_folders import require_writable
 from pipelines.sources import Source, SourceError
 from pipelines.stream import run_stream
+from pipelines.tables.files_of_record import FilesOfRecord
+from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import published
+from transforms.files_read import FileRead
 from transforms.framing import format_of
+
+RESOLVED = "resolve"  # the source of files that were given by name
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -92,6 +101,13 @@ def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Setti
             raise SourceError(
                 f"input {path}: unknown extension; use .jsonl, .ndjson, .json, .csv or .parquet, or .gz of it"
             )
+    for output in filter(None, (args.output, args.events_output, args.rejected_output)):
+        require_writable(output, args.lake)
+        if any(output.exists() and output.samefile(path) for path in args.input):
+            raise SourceError(f"{output} is an input, and would be overwritten; give another file")
+    twice = [path for at, path in enumerate(args.input) if any(map(path.samefile, args.input[:at]))]
+    if twice:
+        raise SourceError(f"input {twice[0]} is given twice; leave one of them out")
     if args.batch_size is not None and args.batch_size < 1:
         raise SourceError("--batch-size must be at least 1")
     load_policy(args.policy)
@@ -114,11 +130,25 @@ def _resolve(spark: SparkSession, settings: Settings, args: argparse.Namespace, 
         settings = replace(settings, max_files_per_trigger=1_000_000)
     lake = args.lake or scratch / "lake"
     landing = scratch / "landing"
-    land(args.input, landing, args.batch_size)
+    if args.lake is None:
+        land(args.input, landing, args.batch_size)
+    else:
+        land(args.input, landing, args.batch_size, by_path, partial(_read_before, Lake(lake)))
     progress = Progress(as_json=False)
-    name = "resolve" if args.lake is None else f"resolve:{args.input[0].resolve()}"
-    source = Source(args.source_format, str(landing), "file", name)
-    run_stream(spark, lake, [source], policy, settings, once=True, on_published=progress.published)
+    # A lake knows what was resolved by each file's own path; the landing folder is new every time, and so is its
+    # checkpoint.
+    source = Source(args.source_format, str(landing), "file", RESOLVED)
+    run_stream(
+        spark,
+        lake,
+        [source],
+        policy,
+        settings,
+        once=True,
+        is_continued=False,
+        on_published=progress.published,
+        on_trouble=lambda line: print(f"stitchlake resolve: {line}", file=sys.stderr, flush=True),
+    )
     names_are_members = args.lake is None
     count = write_owners(lake, policy, args.output, names_are_members)
     if args.events_output:
@@ -130,3 +160,12 @@ def _resolve(spark: SparkSession, settings: Settings, args: argparse.Namespace, 
         file=sys.stderr,
     )
     return 0
+
+
+def _read_before(lake: Lake, name: str) -> Sequence[FileRead]:
+    """What has been resolved into the lake of a file, or of its slices."""
+    snapshot = published(lake)
+    if snapshot is None:
+        return ()
+    origin = (RESOLVED, name)
+    return FilesOfRecord(lake, snapshot.batch_id).reads_of([origin]).get(origin, ())

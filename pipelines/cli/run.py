@@ -15,7 +15,8 @@ from conf.settings import Settings, load_settings
 from pipelines.batch.process import BatchReport
 from pipelines.cli.problems import Exit, reported
 from pipelines.session import build_session
-from pipelines.sources import ignored_names, parse_source
+from pipelines.source_folders import require_apart
+from pipelines.sources import parse_source, require_different
 from pipelines.stop_signals import stop_signals
 from pipelines.stream import run_stream
 
@@ -66,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
 def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Settings]:
     """The session and settings that a command or a job asks for. Mistakes are found before a JVM starts."""
     settings = load_settings(args.env)
-    for text in args.source:
-        parse_source(text)
+    sources = [parse_source(text) for text in args.source]
+    require_different(sources)
+    require_apart(sources, args.lake)
     load_policy(args.policy)
     return build_session(name, settings.master, driver_memory=settings.driver_memory), settings
 
@@ -75,12 +77,6 @@ def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Setti
 def stream(spark: SparkSession, settings: Settings, args: argparse.Namespace) -> int:
     """Stream until a signal, or with --once until everything is published; then 0."""
     sources, policy = [parse_source(text) for text in args.source], load_policy(args.policy)
-    for source in sources:
-        if ignored := ignored_names(source):
-            print(
-                f"{source.mapping}: {len(ignored)} files are not picked up, such as {ignored[0]}",
-                file=sys.stderr,
-            )
     progress = Progress(as_json=args.json)
     if not args.once:
         progress.say(f"streaming into {args.lake}; Ctrl-C stops cleanly")

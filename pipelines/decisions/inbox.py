@@ -14,7 +14,6 @@ from pathlib import Path
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.settings import Settings
@@ -28,14 +27,14 @@ from pipelines.lock import LakeLocked, lake_lock
 from pipelines.sources import Source
 from pipelines.state.lake_state import LakeState
 from pipelines.tables.engines import make_writer
+from pipelines.tables.files_of_record import names_read
 from pipelines.tables.lake import Lake
-from pipelines.tables.origins import published_origins
 from pipelines.tables.snapshot import published
 from pipelines.upgrade import ready_to_write
 from transforms.control import CONTROL
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
-from transforms.records import parsing
+from transforms.records import parsed_here
 
 INBOX = "_stitchlake/control"  # inside the lake
 
@@ -84,7 +83,7 @@ def apply(
             if not said:
                 say("a stream writes this lake: the decision goes with its next batch …")
                 said = True
-        if _is_published(Lake(lake), decision_id):
+        if _is_published(Lake(lake), str(record["tenant"]), decision_id):
             return decision_id
         if time.monotonic() > until:
             raise DecisionProblem(
@@ -116,7 +115,7 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
         waiting = _waiting(control_source(lake_path), decided_origins(lake))
         if not waiting.num_rows:
             return 0
-        rows = pa.Table.from_batches(parsing(parser)(waiting.to_batches()))
+        rows = parsed_here(waiting.to_batches(), parser)
         processor = BatchProcessor(
             lake,
             make_writer("delta_rs", lake),
@@ -153,7 +152,9 @@ def settle(lake: Lake, stream: str | None, is_continued: bool = True) -> bool:
 def decided_origins(lake: Lake) -> frozenset[tuple[str, str]]:
     """(source, origin) of the control records that are published."""
     snapshot = published(lake)
-    return frozenset() if snapshot is None else published_origins(snapshot, {CONTROL})
+    if snapshot is None:
+        return frozenset()
+    return frozenset((CONTROL, name) for name in names_read(lake, snapshot.batch_id, CONTROL))
 
 
 def _waiting(source: Source, known: frozenset[tuple[str, str]]) -> pa.Table:
@@ -174,9 +175,9 @@ def _waiting(source: Source, known: frozenset[tuple[str, str]]) -> pa.Table:
     )
 
 
-def _is_published(lake: Lake, decision_id: str) -> bool:
+def _is_published(lake: Lake, tenant: str, decision_id: str) -> bool:
     snapshot = published(lake)
     if snapshot is None:
         return False
-    known = snapshot.arrow(IDENTITY_DECISIONS, ["decision_id"])["decision_id"]
-    return pc.is_in(pa.scalar(decision_id), value_set=known.combine_chunks()).as_py()
+    known = snapshot.arrow(IDENTITY_DECISIONS, ["tenant", "decision_id"])
+    return {"tenant": tenant, "decision_id": decision_id} in known.to_pylist()

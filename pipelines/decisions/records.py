@@ -6,6 +6,7 @@ import getpass
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -97,23 +98,43 @@ def split(
     }
 
 
-def assign(
-    db: duckdb.DuckDBPyConnection, session_id: int, to: Person | None, policy: Policy
-) -> tuple[str, dict[str, object]]:
-    """(tenant, record) that gives one session to another person, or with None to nobody."""
-    rows = db.execute(
+class Session(NamedTuple):
+    """A session to be given to somebody: its anchor's identifier, and the span of time in which it starts."""
+
+    tenant: str
+    namespace: str
+    value: str
+    start_at: datetime
+    end_at: datetime
+
+
+def session(db: duckdb.DuckDBPyConnection, session_id: int, tenant: str | None) -> Session:
+    """The session of that id, of any tenant or of this one."""
+    row = db.execute(
         """SELECT s.tenant, i.namespace, i.value, s.start_at, s.end_at
            FROM silver.sessions_live AS s JOIN silver.identifiers AS i ON i.node_id = s.anchor_node_id
-           WHERE s.session_id = ?""",
-        [session_id],
-    ).fetchall()
-    if not rows:
-        raise Refused("there is no session of that id")
-    tenant, namespace, value, start_at, end_at = rows[0]
+           WHERE s.session_id = ? AND s.tenant = coalesce(?, s.tenant)""",
+        [session_id, tenant],
+    ).fetchone()
+    if row is None:
+        raise Refused("there is no session of that id" + (f" in tenant {tenant!r}" if tenant else ""))
+    return Session(*row)
+
+
+def assign(session: Session, to: Person | None, policy: Policy) -> dict[str, object]:
+    """Gives one session to another person of its tenant, or with None to nobody."""
+    if to is not None and to.tenant != session.tenant:
+        raise Refused("the session and the person are of two tenants, and nothing ever links across tenants")
     owner = None if to is None else _reference(_best(to, policy))
-    anchor = {"namespace": namespace, "value": value}
-    session = {"anchor": anchor, "start_at": start_at, "end_at": end_at, "owner": owner}
-    return tenant, {"session": session}
+    anchor = {"namespace": session.namespace, "value": session.value}
+    return {
+        "session": {
+            "anchor": anchor,
+            "start_at": session.start_at,
+            "end_at": session.end_at,
+            "owner": owner,
+        }
+    }
 
 
 def _require_one_tenant(a: Person, b: Person) -> None:

@@ -29,7 +29,7 @@ from pipelines.quarantine.corrections import RECORD, Corrections, Place, correct
 from pipelines.quarantine.reread import NO_CORRECTIONS, Outcome, Reread, is_whole, read_again
 from pipelines.quarantine.selection import Selection, portions, selected, with_payloads
 from pipelines.rebuild.attempt import begin, forget
-from pipelines.state.lake_state import LakeState
+from pipelines.state.lake_state import EVENT_KEYS, LakeState
 from pipelines.tables.snapshot import Snapshot, published
 from transforms.control import CONTROL
 from transforms.identity.components import driver_components
@@ -110,7 +110,9 @@ def replay(
     done = 0
     for portion in portions(wanted, MOST_EVENTS, MOST_BYTES):
         refused = with_payloads(holder.snapshot, portion)
-        reread = read_again(holder.snapshot, refused, parser, publisher.state(), corrections)
+        reread = read_again(
+            holder.snapshot, refused, parser, publisher.state(), holder.settings.max_tenants, corrections
+        )
         publisher.publish(reread)
         total += reread.outcome
         done += portion.num_rows
@@ -161,8 +163,8 @@ class _DryRun:
 
     def publish(self, reread: Reread) -> None:
         accepted = reread.received.filter(pa.array(judge(reread.received, self._state).valid))
-        keys = accepted.select(["event_key", "content_digest"])
-        self._state.event_keys.replace(np.empty(0, np.int64), keys)
+        self._state.tenants.encode(accepted["tenant"])
+        self._state.event_keys.replace(np.empty(0, np.int64), accepted.select(EVENT_KEYS.names))
 
     def finish(self) -> list[int]:
         return []

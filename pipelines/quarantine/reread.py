@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.tables import BRONZE_EVENTS, EVENTS
+from pipelines.batch.admission import admitted
 from pipelines.batch.judged import judge
 from pipelines.batch.rows import ELEMENT
 from pipelines.quarantine.corrections import RECORD, Corrections, Place, correction_rows, corrections_of
@@ -81,6 +82,7 @@ def read_again(
     refused: pa.Table,
     parser: RecordParser,
     state: LakeState,
+    max_tenants: int,
     corrections: Corrections = NO_CORRECTIONS,
 ) -> Reread:
     """Read the records of `refused` rows of the quarantine, which are as they arrived, by today's rules.
@@ -110,7 +112,8 @@ def read_again(
         found[number] += is_there
     left[CUT_OTHERWISE] += sum(len(r.refused) - count for r, count in zip(records, found, strict=True))
     candidates = np.flatnonzero(wanted)
-    received, numbers = rows.take(pa.array(candidates)).combine_chunks(), of_record[candidates]
+    kept, numbers = rows.take(pa.array(candidates)).combine_chunks(), of_record[candidates]
+    received, _ = admitted(_with_identifiers_of(kept, rows), state, max_tenants)
     standing = judge(received, state)
     was_rows = [records[n].refused.get(p) for n, p in zip(numbers, position[candidates], strict=True)]
     changes = _changes(received, standing, was_rows) | takes_all[numbers]

@@ -18,6 +18,7 @@ from conf.tables import (
     BATCHES,
     BRONZE_CORRECTIONS,
     BRONZE_EVENTS,
+    FILES,
     IDENTIFIERS,
     IDENTITY_DECISIONS,
     IDENTITY_LOG,
@@ -37,8 +38,10 @@ NOBODY = 0  # in the log: the identifier counts no longer
 _KEPT = ("batch_id", "batch_ordinal")
 # Of several copies that say the same, which one was the first to be published is not a difference.
 _WHERE_FROM = ("source", "origin", "origin_ordinal", "record_position", "received_at")
+# What older rows lack and follows from the others is no difference either, or every old event would be written anew.
+_FOLLOWING = ("event_key_low",)
 # Not derived (bronze), never rewritten (the log), or not a function of the records alone (redirects).
-_APART = (BRONZE_EVENTS, BRONZE_CORRECTIONS, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
+_APART = (BRONZE_EVENTS, BRONZE_CORRECTIONS, FILES, BATCHES, IDENTITY_LOG, IDENTITY_REDIRECTS)
 # What is kept of each table: enough to say what becomes of people, and to log it.
 _KEPT_COLUMNS = {
     "silver.identity_map": ["tenant", "node_id", "canonical_id"],
@@ -68,7 +71,8 @@ def changes_of(snapshot: Snapshot, side: SideLake, batch_id: int, batch_at: int)
         if spec in _APART:
             continue
         before, after = snapshot.arrow(spec).cast(spec.arrow), _under_kept_ids(spec, side, snapshot, renamed)
-        columns = [c for c in spec.names if c not in (*spec.key, *_KEPT, *_WHERE_FROM, "updated_batch_id")]
+        left_out = (*spec.key, *_KEPT, *_WHERE_FROM, *_FOLLOWING, "updated_batch_id")
+        columns = [c for c in spec.names if c not in left_out]
         compared = compare(before, after, spec.key, columns)
         if spec.write == "upsert":
             _put(changes, spec.hot, _hot_changes(spec, before, after, compared, batch_id))

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from conf.tables import IDENTITY_DECISIONS
 from pipelines.state.keyed_rows import numpy_of
+from transforms.hashing import decision_key
 from transforms.identity.decisions import Decision
 
 _INSTANTS = ("start_at", "end_at", "decided_at")
@@ -31,7 +32,7 @@ def decisions_to_rows(decisions: Iterable[tuple[Decision, bool]], batch_id: int)
             "author": d.author,
             "stated_reason": d.reason,
             "decided_at": d.decided_at,
-            "event_key": d.event_key,
+            "event_key": decision_key(*d.key)[0],
             "content_digest": d.content_digest,
             "batch_id": d.sequence[0],
             "batch_ordinal": d.sequence[1],
@@ -63,6 +64,5 @@ def rows_to_decisions(rows: pa.Table) -> Iterator[Decision]:
             undoes=r["undoes"],
             author=r["author"],
             reason=r["stated_reason"],
-            event_key=r["event_key"],
             content_digest=r["content_digest"],
         )

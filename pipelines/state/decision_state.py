@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.state.keyed_rows import KeyedRows, numpy_of
+from transforms.hashing import decision_key
 from transforms.identity.apart import Sides
 from transforms.identity.decisions import Decision, in_force
 from transforms.identity.evidence import MERGE_CODE, Evidence
@@ -37,24 +38,33 @@ class DecisionState:
     def __init__(self) -> None:
         self._decisions: dict[tuple[str, str], Decision] = {}
         self._in_force: frozenset[tuple[str, str]] = frozenset()
+        self._published: dict[tuple[str, str], Decision] | None = None  # before the running batch's decisions
         self._index()
 
     def __len__(self) -> int:
         return len(self._decisions)
 
     def load(self, decisions: Iterable[Decision]) -> None:
-        self._decisions = {d.key: d for d in decisions}
-        self._in_force = in_force(self._decisions)
-        self._index()
+        self._published = None
+        self._hold({d.key: d for d in decisions})
+
+    def settle(self) -> None:
+        """What was put is published, and stays."""
+        self._published = None
+
+    def undo(self) -> None:
+        """Take back what was put since `settle` or `load` was last called."""
+        if self._published is not None:
+            self.load(self._published.values())
 
     def put(self, decisions: list[Decision]) -> DecisionChange:
         """Take in new decisions, in their order. What an undo touches is what the undone decision touched."""
         if not decisions:
             return DecisionChange([], np.empty(0, np.int64), np.empty(0, np.int64))
         before = self._in_force
-        self._decisions |= {d.key: d for d in decisions}
-        self._in_force = in_force(self._decisions)
-        self._index()
+        if self._published is None:
+            self._published = self._decisions
+        self._hold(self._decisions | {d.key: d for d in decisions})
         changed = {d.key for d in decisions} | (before ^ self._in_force)
         touched = [self._decisions[key] for key in sorted(changed)]
         nodes = {n for d in touched for n in d.nodes}
@@ -65,16 +75,13 @@ class DecisionState:
             np.array(sorted(anchors), np.int64),
         )
 
-    def keys_of(self, event_keys: np.ndarray) -> pa.Table:
-        """(event_key, content_digest) of the decisions that have one of `event_keys`."""
-        wanted = set(event_keys.tolist())
-        found = [d for d in self._decisions.values() if d.event_key in wanted]
-        return pa.table(
-            {
-                "event_key": pa.array([d.event_key for d in found], _LONG),
-                "content_digest": pa.array([d.content_digest for d in found], _LONG),
-            }
-        )
+    def keys(self) -> pa.Table:
+        """(event_key, event_key_low, content_digest) of every decision. What is stored may be older, and a key that an
+        event has as well."""
+        found = [(*decision_key(*key), d.content_digest) for key, d in self._decisions.items()]
+        upper, lower, digest = zip(*found, strict=True) if found else ((), (), ())
+        columns = {"event_key": upper, "event_key_low": lower, "content_digest": digest}
+        return pa.table({name: pa.array(values, _LONG) for name, values in columns.items()})
 
     def merges_of(self, ids: np.ndarray) -> Evidence:
         """The decided merges with an end in `ids`, as evidence."""
@@ -85,8 +92,8 @@ class DecisionState:
         return Evidence(
             left=numpy_of(rows["left"]),
             right=numpy_of(rows["right"]),
-            source=np.zeros(count, np.int16),
-            kind=np.full(count, MERGE_CODE, np.int16),
+            source=np.zeros(count, np.int32),
+            kind=np.full(count, MERGE_CODE, np.int32),
             count=np.ones(count, np.int64),
             first_seen=decided_at,
             last_seen=decided_at,
@@ -99,6 +106,11 @@ class DecisionState:
     def assignments_of(self, anchors: np.ndarray) -> pa.Table:
         """The decided owners of sessions of `anchors`, ASSIGNMENTS; of several for one session the last counts."""
         return self._assignments.rows("anchor_node_id", anchors).sort_by("place")
+
+    def _hold(self, decisions: dict[tuple[str, str], Decision]) -> None:
+        self._decisions = decisions
+        self._in_force = in_force(decisions)
+        self._index()
 
     def _index(self) -> None:
         standing = sorted((self._decisions[k] for k in self._in_force), key=lambda d: d.sequence)

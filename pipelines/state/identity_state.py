@@ -18,7 +18,7 @@ from transforms.identity.nodes import Nodes
 from transforms.identity.resolve import Resolution
 from transforms.integers import places_in, union
 
-_LONG, _CODE, _FLAG = pa.int64(), pa.int16(), pa.bool_()
+_LONG, _CODE, _FLAG = pa.int64(), pa.int32(), pa.bool_()
 NODES = pa.schema(
     [("id", _LONG), ("tenant", _CODE), ("namespace", _CODE), ("tie", _LONG), ("canonical", _LONG)]
     + [
@@ -57,7 +57,7 @@ class Members:
 
 
 class IdentityState:
-    """Implements `IdentityLookup`; `apply` takes in what a published batch changed."""
+    """Implements `IdentityLookup`; `apply` takes in what a batch changes, for good at `settle` or until `undo`."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class IdentityState:
         return merged.select(_is_row_of(merged, evidence))
 
     def apply(self, resolution: Resolution, edges: Evidence, refused: Refusals, lifted: Refusals) -> None:
-        """Take in a published batch: `edges` are absolute rows, `refused` new refusals, `lifted` those that ended."""
+        """Take in a batch: `edges` are absolute rows, `refused` new refusals, `lifted` those that ended."""
         self.put_nodes(resolution.nodes)
         old = self._edges.find("pair", pair_key(edges.left, edges.right))
         same = _is_row_of(_evidence_in_order(self._edges, old), edges)
@@ -174,8 +174,20 @@ class IdentityState:
         self._recent.drop(ids)
 
     def settle(self) -> None:
-        """The batch is over: what it asked for need not be at hand any more."""
+        """The batch is published: what it changed stays, and what it asked for need not be at hand any more."""
+        for rows in self._changed():
+            rows.settle()
         self._recent.forget()
+
+    def undo(self) -> None:
+        """Take back what was changed since the last batch was published."""
+        for rows in self._changed():
+            rows.undo()
+        self._recent.forget()
+
+    def _changed(self) -> tuple[Rows | DecisionState, ...]:
+        rows = (self._nodes, self._edges, self._redirects, self._refusals, self.decisions)
+        return rows if self._wishes is None else (*rows, self._wishes)
 
     def _positions_of(self, refusals: Refusals) -> np.ndarray:
         at = np.sort(self._refusals.find("left", refusals.left))

@@ -1,9 +1,10 @@
 """KeyedRows: an in-memory table that finds rows by integer keys in time that follows the keys, not the table.
 
 Rows live in a few immutable segments, Arrow tables or (the large ones) packed, each with an index of its own for every
-indexed column and in the order of the first of these: what is found by it lies side by side. A batch adds one small
-segment and marks the rows that it replaces as dead; segments of similar size are merged, so their number stays
-logarithmic. Nothing here is a source of truth: it is rebuilt from the published tables.
+indexed column and in the order of the first of these: what is found by it lies side by side. A batch adds small
+segments and marks the rows that it replaces as dead. `settle` ends it: segments of similar size are merged, so their
+number stays logarithmic. `undo` takes back what was changed since: the added segments go, and what was marked comes to
+life again. Nothing here is a source of truth: it is rebuilt from the published tables.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Rows(Protocol):
     def rows(self, index: str, values: np.ndarray, columns: list[str] | None = None) -> pa.Table: ...
     def all_rows(self, columns: list[str] | None = None) -> pa.Table: ...
     def replace(self, dead: np.ndarray, rows: pa.Table) -> None: ...
+    def settle(self) -> None: ...
+    def undo(self) -> None: ...
 
 
 class KeyedRows:
@@ -81,6 +84,10 @@ class KeyedRows:
         self.schema, self._known = schema, known
         self.indexes = tuple(indexes)
         self._segments: list[_Segment] = []
+        self._settled_count = 0  # of the segments; those after them are of the running batch
+        self._killed: list[
+            tuple[_Segment, np.ndarray]
+        ] = []  # rows of segments that the running batch replaced
 
     def __len__(self) -> int:
         return sum(len(s.alive) - s.dead_count for s in self._segments)
@@ -90,6 +97,7 @@ class KeyedRows:
         self._segments = []
         if rows.num_rows:
             self._segments.append(self._segment(rows))
+        self._settled_count, self._killed = len(self._segments), []
 
     def find(self, index: str, values: np.ndarray) -> np.ndarray:
         """Positions of the live rows whose `index` column is one of `values`; each position once."""
@@ -140,10 +148,24 @@ class KeyedRows:
         for number in distinct(numbers):
             segment = self._segments[number]
             at = dead[numbers == number] & _ROW_MASK
-            segment.dead_count += int(segment.alive[at].sum())
+            at = at[segment.alive[at]]
+            self._killed.append((segment, at))
             segment.alive[at] = False
+            segment.dead_count += len(at)
         self.add(rows)
+
+    def settle(self) -> None:
+        """What was changed is published, and stays."""
         self._merge()
+        self._settled_count, self._killed = len(self._segments), []
+
+    def undo(self) -> None:
+        """Hold again what was held when `settle` or `load` was last called. Costs what was changed since."""
+        del self._segments[self._settled_count :]
+        for segment, at in self._killed:
+            segment.alive[at] = True
+            segment.dead_count = len(segment.alive) - int(np.count_nonzero(segment.alive))
+        self._killed = []
 
     def add(self, rows: pa.Table) -> None:
         """Add `rows`; positions stay valid."""

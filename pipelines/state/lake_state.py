@@ -1,7 +1,9 @@
 """Everything the driver remembers of a lake, rebuilt from one published snapshot.
 
-A batch works on this state directly. It is `dirty` from the batch's first change until its rows are published; a
-dirty state is never used again: the next batch reloads it from the lake.
+A batch works on this state directly: `settle` keeps what it changed once it is published, `undo` takes it back where it
+was not, at the cost of what was changed. The state is `dirty` in between, and where it cannot be made good; a dirty one
+is never used again: the next batch reloads it from the lake. Codes that an undone batch has given stay: they say
+nothing of the lake.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ from transforms.identity.nodes import Nodes
 from transforms.integers import is_in, places_in, without
 
 UNCLAIMED = "unclaimed"
-EVENT_KEYS = pa.schema([("event_key", pa.int64()), ("content_digest", pa.int64())])
-OTHER_IDENTIFIERS = pa.schema([("id", pa.int64())])
+# `event_key_low`: 0 of events that were published without.
+EVENT_KEYS = pa.schema([(n, pa.int64()) for n in ("event_key", "event_key_low", "content_digest")])
+OTHER_IDENTIFIERS = pa.schema([("id", pa.int64()), ("tie", pa.int64())])
 NODE_COLUMNS = ["node_id", "tenant", "namespace", "canonical_id", "component_id", "first_canonical_id"] + [
     *("host_node_id", "is_shared", "is_hub", "since_at")
 ]
@@ -57,6 +60,7 @@ class Codes:
     def __init__(self, names: tuple[str, ...] = ()) -> None:
         self.names: list[str] = list(names)
         self._code = {n: i for i, n in enumerate(names)}
+        self._texts = pa.array(names, pa.string())
 
     def encode(self, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
         encoded = pc.dictionary_encode(column)
@@ -69,12 +73,18 @@ class Codes:
             if name not in self._code:
                 self._code[name] = len(self.names)
                 self.names.append(name)
-        return np.array([self._code[n] for n in names], np.int16)
+        return np.array([self._code[n] for n in names], np.int32)
 
     def decode(self, codes: np.ndarray) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(
-            pa.array(codes.astype(np.int32)), pa.array(self.names, pa.string())
-        ).cast(pa.string())
+        if len(self._texts) < len(self.names):
+            self._texts = pa.array(self.names, pa.string())
+        return self._texts.take(pa.array(codes))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._code
 
 
 class LakeState:
@@ -121,9 +131,9 @@ class LakeState:
         known, tie = known[by], numpy_of(identifiers["tie_hash"])[by]
         del identifiers, by
         nodes = self.nodes_of(snapshot.arrow(IDENTITY_MAP, NODE_COLUMNS), known, tie)
-        self.other_identifiers = loaded(
-            OTHER_IDENTIFIERS, ("id",), pa.table({"id": without(known, nodes.id)})
-        )
+        others = without(known, nodes.id)
+        columns = {"id": others, "tie": tie[places_in(known, others)]}
+        self.other_identifiers = loaded(OTHER_IDENTIFIERS, ("id",), pa.table(columns))
         del known, tie
         self.identity.load_nodes(nodes)
 
@@ -135,12 +145,10 @@ class LakeState:
         self.identity.load_persons(redirects, self.refusals_of(snapshot.arrow(REJECTED_EDGES)))
 
     def _read_event_keys(self, snapshot: PublishedTables) -> None:
-        decided = snapshot.arrow(IDENTITY_DECISIONS)
-        self.identity.decisions.load(rows_to_decisions(decided))
-        keys = [t.select(EVENT_KEYS.names) for t in (snapshot.arrow(EVENTS, EVENT_KEYS.names), decided)]
-        self.event_keys = loaded(
-            EVENT_KEYS, ("event_key",), pa.concat_tables([k.cast(EVENT_KEYS) for k in keys])
-        )
+        self.identity.decisions.load(rows_to_decisions(snapshot.arrow(IDENTITY_DECISIONS)))
+        events = snapshot.arrow(EVENTS, EVENT_KEYS.names).cast(EVENT_KEYS)
+        keys = pa.concat_tables([with_low_keys(events), self.identity.decisions.keys()])
+        self.event_keys = loaded(EVENT_KEYS, ("event_key",), keys)
 
     def __len__(self) -> int:
         """Rows in the driver's memory, of all kinds."""
@@ -151,8 +159,18 @@ class LakeState:
 
     def settle(self) -> None:
         """The batch is published: this state is the lake's again, unless it has become too large to be kept."""
-        self.identity.settle()
+        for part in self._parts():
+            part.settle()
         self.is_dirty = self.row_limit is not None and len(self) > self.row_limit
+
+    def undo(self) -> None:
+        """The batch was not published: this state is again what it was before it."""
+        for part in self._parts():
+            part.undo()
+        self.is_dirty = False
+
+    def _parts(self) -> tuple[IdentityState | Rows, ...]:
+        return self.identity, self.sessions, self.event_keys, self.other_identifiers
 
     # -- rows of the tables, as they are held in memory ------------------------------------------------------------
 
@@ -206,6 +224,12 @@ class LakeState:
         codes = np.full(len(is_limit), BY_DECISION, np.int64)
         codes[is_limit] = self.namespaces.encode(spaces.filter(pa.array(is_limit)))
         return codes
+
+
+def with_low_keys(events: pa.Table) -> pa.Table:
+    """EVENT_KEYS of published events, 0 where one was published without the lower half of its key."""
+    place = EVENT_KEYS.get_field_index("event_key_low")
+    return events.set_column(place, EVENT_KEYS.field(place), events.column(place).fill_null(0))
 
 
 def redirects_of(rows: pa.Table) -> pa.Table:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from conf.policy import Policy
 from conf.settings import CHOICES
-from conf.tables import EVENTS, IDENTITY_DECISIONS, IDENTITY_EDGES, IDENTITY_MAP, SESSIONS
+from conf.tables import BATCHES, EVENTS, IDENTITY_DECISIONS, IDENTITY_EDGES, IDENTITY_MAP, SESSIONS
 from pipelines.state.decision_rows import rows_to_decisions
 from pipelines.state.lake_state import LakeState
 from pipelines.state.table_state import NothingPublished, TableState
@@ -23,11 +24,14 @@ def state_opener(choice: str, policy: Policy, spark: SparkSession, tables_from_r
     if choice not in CHOICES["lookup"]:
         raise ValueError(f"lookup: {choice!r} is none of {', '.join(CHOICES['lookup'])}")
 
+    tenants = _Tenants()
+
     def from_tables(snapshot: Snapshot | None) -> LakeState:
         if snapshot is None:
             return TableState(policy, NothingPublished())
         decisions = rows_to_decisions(snapshot.arrow(IDENTITY_DECISIONS))
-        return TableState(policy, SparkLookup(snapshot, spark), decisions)
+        look_up = SparkLookup(snapshot, spark)
+        return TableState(policy, look_up, decisions, tenants.of(snapshot, look_up))
 
     def in_driver(snapshot: Snapshot | None) -> LakeState:
         return LakeState.load(snapshot, policy)
@@ -35,6 +39,25 @@ def state_opener(choice: str, policy: Policy, spark: SparkSession, tables_from_r
     if choice == "auto":
         return _WhicheverFits(in_driver, from_tables, tables_from_rows)
     return from_tables if choice == "tables" else in_driver
+
+
+class _Tenants:
+    """The tenants of one lake: read from its nodes once, and then what every batch says that it has brought."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        self._upto = 0
+
+    def of(self, snapshot: Snapshot, look_up: SparkLookup) -> set[str]:
+        since = snapshot.lake.open(BATCHES).to_pyarrow_dataset(schema=BATCHES.arrow)
+        is_new = (pc.field("batch_id") > self._upto) & (pc.field("batch_id") <= snapshot.batch_id)
+        batches = since.to_table(columns=["kind", "new_tenants"], filter=is_new)
+        if not self._upto or "rebuild" in batches["kind"].to_pylist():
+            self._known = set(look_up.distinct(IDENTITY_MAP, "tenant"))
+        else:
+            self._known.update(pc.list_flatten(batches["new_tenants"]).to_pylist())
+        self._upto = snapshot.batch_id
+        return self._known
 
 
 class _WhicheverFits:

@@ -10,7 +10,7 @@ from transforms.identity.nodes import Nodes, new_nodes, union_of
 from transforms.integers import found, is_in, union, without
 
 _NO_IDS = np.empty(0, np.int64)
-_NO_NODES = new_nodes(_NO_IDS, np.empty(0, np.int16), np.empty(0, np.int16), _NO_IDS)
+_NO_NODES = new_nodes(_NO_IDS, np.empty(0, np.int32), np.empty(0, np.int32), _NO_IDS)
 _MOST = 1 << 20
 
 

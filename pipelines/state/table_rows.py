@@ -78,6 +78,13 @@ class TableRows:
             self._held.replace(dead, rows)
             self._known = np.concatenate([self._known, self._keys(rows)])
 
+    def settle(self) -> None:
+        self.forget()
+
+    def undo(self) -> None:
+        """What was looked up before the batch is not told apart from what it wrote: all of it goes."""
+        self.forget()
+
     def forget(self) -> None:
         """Keep nothing. The table that was read from is not the latest any more, so nothing may be asked either."""
         with self._lock:

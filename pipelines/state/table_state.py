@@ -50,6 +50,7 @@ from pipelines.state.lake_state import (
     SESSION_INDEXES,
     LakeState,
     redirects_of,
+    with_low_keys,
 )
 from pipelines.state.table_rows import TableRows
 from transforms.identity.canonical import ORDINAL_BITS
@@ -113,8 +114,12 @@ class NothingPublished:
 class TableState(LakeState):
     """A state of one batch over one published snapshot."""
 
-    def __init__(self, policy: Policy, look_up: LookUp, decisions: Iterable[Decision] = ()) -> None:
+    def __init__(
+        self, policy: Policy, look_up: LookUp, decisions: Iterable[Decision] = (), tenants: Iterable[str] = ()
+    ) -> None:
+        """`tenants`: all that have an event or a decision in the snapshot."""
         super().__init__(policy)
+        self.tenants.of(sorted(tenants))
         self._look_up = look_up
         self._first_unpublished_person = (look_up.batch_id + 1) << ORDINAL_BITS
         self._ties = TableRows(TIES, ("node_id",), ("node_id",), partial(self._read, IDENTIFIERS, TIES.names))
@@ -155,6 +160,10 @@ class TableState(LakeState):
         self.is_dirty = True
         for rows in self._all:
             rows.forget()
+
+    def undo(self) -> None:
+        """The next batch starts from a new snapshot whatever became of this one."""
+        self.settle()
 
     def prefetch(self, received: pa.Table) -> None:
         """Look up what the batch is going to ask, in three rounds of parallel look-ups:
@@ -212,9 +221,7 @@ class TableState(LakeState):
             members = self.identity.members_of(persons).id
             there = self.sessions.rows("anchor_node_id", anchors, ["owner_node_id", "user_node_id", "claims"])
             owners = numpy_of(there["owner_node_id"])
-            near = distinct(
-                np.concatenate([edges.left, edges.right, seen.host, owners, named_nodes(there)])
-            )
+            near = distinct(np.concatenate([edges.left, edges.right, seen.host, owners, named_nodes(there)]))
             users = numpy_of(there["user_node_id"])
             owning = distinct(np.concatenate([ids, members, unclaimed, owners, users]))
             at_once(
@@ -258,10 +265,12 @@ class TableState(LakeState):
     def _fetch_event_keys(self, asked: Mapping[str, np.ndarray]) -> pa.Table:
         """The keys of published events, and of decisions, which are no events but have an id as well."""
         events = self._read(EVENTS, EVENT_KEYS.names, asked).cast(EVENT_KEYS)
-        return pa.concat_tables([events, self.identity.decisions.keys_of(asked["event_key"])])
+        decisions = self.identity.decisions.keys()
+        is_asked = pc.is_in(decisions["event_key"], pa.array(asked["event_key"]))
+        return pa.concat_tables([with_low_keys(events), decisions.filter(is_asked)])
 
     def _fetch_identifiers(self, asked: Mapping[str, np.ndarray]) -> pa.Table:
-        return self._ties.rows("node_id", asked["id"], ["node_id"]).rename_columns(["id"])
+        return self._ties.rows("node_id", asked["id"]).rename_columns(OTHER_IDENTIFIERS.names)
 
     def _edge_rows(self, rows: pa.Table) -> pa.Table:
         return edge_table(self.evidence_of(rows))

@@ -9,16 +9,24 @@ seeing the published versions meanwhile; pipelines/upgrade.py publishes the new 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import orjson
+import pyarrow as pa
 from deltalake import CommitProperties, Transaction
 
 from conf.table_spec import TableSpec
-from conf.tables import BATCHES, EVENTS, QUARANTINE, SESSIONS
-from pipelines.tables.delta_rs_writer import AFTER_COMMIT, parquet_of
+from conf.tables import BATCHES, EVENTS, FILES, QUARANTINE, SESSIONS
+from pipelines.kafka.address import is_topic
+from pipelines.tables.delta_rs_writer import AFTER_COMMIT, DeltaRsWriter, parquet_of
 from pipelines.tables.fence import OWN_COMMIT
+from pipelines.tables.files_of_record import file_rows
 from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import published
+from pipelines.tables.writer import Txn
+from transforms.files_read import READ, FileRead
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,30 @@ def sessions_of_one_span(lake: Lake) -> None:
         _update(lake, 3, spec, "spans", "array_pop_front(spans)", "array_length(spans) = 1")
 
 
+def files_by_name(lake: Lake) -> None:
+    """Format 4 keeps files in ops.files. Before, a batch had their names in `inputs`, without size and digest: such a
+    file is read again where it is met again, and its records are known by their bytes."""
+    snapshot = published(lake)
+    if snapshot is None or lake.open(FILES).to_pyarrow_dataset().count_rows():
+        return
+    batches = snapshot.arrow(BATCHES, ["batch_id", "kind", "inputs"])
+    parts = [
+        file_rows(
+            [_file_of(entry) for entry in orjson.loads(inputs) if not is_topic(entry["source"])], batch_id
+        )
+        for batch_id, kind, inputs in zip(*(column.to_pylist() for column in batches.columns), strict=True)
+        if inputs and kind in ("batch", "empty")
+    ]
+    rows = pa.concat_tables(parts) if parts else FILES.arrow.empty_table()
+    if rows.num_rows:
+        DeltaRsWriter(lake).append(FILES, rows, Txn("migration:4:files", 0))
+
+
+def _file_of(entry: Mapping[str, Any]) -> FileRead:
+    source, origin, first, last, count = (entry[n] for n in ("source", "origin", "first", "last", "records"))
+    return FileRead(source, origin, origin, READ, None, None, first, last, count, 0)
+
+
 def _fill(lake: Lake, to_format: int, spec: TableSpec, column: str, value: str) -> None:
     """Give `column` the SQL expression `value` where it has none."""
     _update(lake, to_format, spec, column, value, f"{column} IS NULL")
@@ -65,4 +97,5 @@ def _update(lake: Lake, to_format: int, spec: TableSpec, column: str, value: str
 IN_ORDER = (
     Migration(2, "places_in_records", places_in_records),
     Migration(3, "sessions_of_one_span", sessions_of_one_span),
+    Migration(4, "files_by_name", files_by_name),
 )

@@ -74,6 +74,13 @@ class SparkLookup:
             return schema.empty_table()
         return found.select(*columns).toArrow().cast(schema)
 
+    def distinct(self, spec: TableSpec, column: str) -> list[str]:
+        """The values of a column of texts in an upserted table, each once. Those of rows that are gone may be there
+        still."""
+        frames = [frame for frame in (self._frame(spec), self._frame(spec.hot)) if frame is not None]
+        found = {value for frame in frames for (value,) in frame.select(column).distinct().collect()}
+        return sorted(value for value in found if value is not None)
+
     def _candidates(
         self,
         spec: TableSpec,

@@ -20,7 +20,7 @@ from itertools import count, islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.dirty.naughty import BLANK, BLOCKED, STRINGS, TIMES
+from tests.dirty.naughty import BLANK, BLOCKED, LOST, STRINGS, TIMES
 from tests.dirty.shapes import SHAPES, Record, Shape
 
 SEED = 20260301
@@ -196,8 +196,10 @@ def encodings(shape: Shape, chance: random.Random) -> Lines:
         bytes(chance.choice([b for b in range(256) if b != 10]) for _ in range(300)),
         invalid,
     )
-    yield "escaped_surrogate", with_bytes(b"\\ud800"), MALFORMED
-    yield "escaped_low_surrogate", with_bytes(b"\\udc00\\ud800"), MALFORMED
+    replaced = flagged("replaced_character")
+    yield "escaped_surrogate", with_bytes(b"\\ud800"), replaced
+    yield "escaped_low_surrogate", with_bytes(b"\\udc00\\ud800"), replaced
+    yield "escaped_surrogate_behind_a_backslash", with_bytes(b"\\\\ud800"), VALID
     yield "escaped_pair", with_bytes(b"\\ud83d\\ude00"), VALID
     yield "escaped_nul", with_bytes(b"\\u0000"), VALID
     yield "raw_nul", with_bytes(b"\x00"), MALFORMED
@@ -224,15 +226,19 @@ def numbers(shape: Shape, chance: random.Random) -> Lines:
             (VALID if text not in ("-0", "-0.0", "1e-400") else BLOCKED_USER),
         )
     for text in ("1e400", "-1e400", "1" + "0" * 400, "1" + "0" * 5000, "9" * 1_000_000):
-        yield f"free_{text[:9]}_{len(text)}", number(text), MALFORMED
-        yield f"user_{text[:9]}_{len(text)}", number(text, "user"), MALFORMED
+        yield f"free_{text[:9]}_{len(text)}", number(text), VALID
+        yield (
+            f"user_{text[:9]}_{len(text)}",
+            number(text, "user"),
+            VALID if len(text) < 512 else flagged("oversized_identifier"),
+        )
     for text in ("NaN", "-NaN", "Infinity", "-Infinity", "nan", "inf"):
         yield f"free_{text}", number(text), MALFORMED
         yield f"user_{text}", number(text, "user"), MALFORMED
     for text in ("01", "+1", "1.", ".5", "0x10", "1_000", "1,5", "--1", "1e", "٣", "½"):
         yield f"free_{text}", number(text), MALFORMED
     yield "fraction_as_user", number("0.1", "user"), VALID
-    yield "long_fraction_as_user", number("0." + "3" * 5000, "user"), VALID
+    yield "long_fraction_as_user", number("0." + "3" * 5000, "user"), flagged("oversized_identifier")
     yield "no_id_fits", number("1e308", "user"), VALID
     yield "ten_thousand_zeros_behind_a_point", number("1." + "0" * 10_000, "user"), VALID
     yield "long_event_id", number("8" * 40, "event_id"), VALID
@@ -240,6 +246,7 @@ def numbers(shape: Shape, chance: random.Random) -> Lines:
 
 
 BLOCKED_USER = flagged("blocked_identifier")
+LOST_USER = flagged("malformed_identifier")
 
 
 def naughty(shape: Shape, chance: random.Random) -> Lines:
@@ -248,7 +255,7 @@ def naughty(shape: Shape, chance: random.Random) -> Lines:
         yield (
             f"user_{name}",
             shape.record(f"user-{name}", user=text),
-            BLOCKED_USER if name in BLOCKED else VALID,
+            BLOCKED_USER if name in BLOCKED else LOST_USER if name in LOST else VALID,
         )
     for name in chance.sample(sorted(STRINGS), 12):
         text = STRINGS[name]
@@ -338,6 +345,11 @@ def times(shape: Shape, chance: random.Random) -> Lines:
         outcome = refused(reason) if reason else flagged("assumed_utc") if is_flagged else VALID
         yield name, shape.record(f"t-{name}", at=value), outcome
     yield "absent", shape.record("t-absent", at=...), refused("no_timestamp")
+    if shape.mapping == "snowplow":
+        second = shape.record(
+            "t-second", at="-5965-09-20 15:44:22.721", collector_tstamp="2026-03-01 12:00:00"
+        )
+        yield "second_choice", second, flagged("unusable_timestamp")
 
 
 def sizes(shape: Shape, chance: random.Random) -> Lines:
@@ -429,8 +441,18 @@ def envelopes(shape: Shape, chance: random.Random) -> Lines:
     yield "of_batches", batch("inner", {"batch": [good[0]]}), refused("no_identifier")
     yield "empty_element", batch("hollow", {}, good[1]), (refused("no_identifier"), VALID)
     yield "one_of_three_bad", batch("third", good[0], {**good[1], "timestamp": "never"}, good[2]), (
-        VALID, refused("no_timestamp"), VALID,
+        VALID, flagged("unusable_timestamp"), VALID,  # the envelope says when it was sent
     )  # fmt: skip
+    never = {"timestamp": "never", "sentAt": "never"}
+    bad = batch("no-time", good[0], {**good[1], **never}, good[2]) | {"sentAt": "never"}
+    yield "one_of_three_bad_and_no_other_time", bad, (VALID, refused("no_timestamp"), VALID)
+    no_number = line(batch("no-number", good[0], {**good[1], "free": "HERE"}, good[2]))
+    for word in ("NaN", "-Infinity"):
+        text = no_number.replace(b'"HERE"', word.encode()).replace(b"no-number", b"no-" + word.encode())
+        yield f"one_of_three_{word}", text, (VALID, MALFORMED, VALID)
+    yield "no_number_around", line(batch("around", *good)).replace(b'"around"}', b"NaN}"), MALFORMED
+    mended = line(batch("cut", good[0], {**good[1], "free": "HERE"}, good[2])).replace(b"HERE", b"\\ud83d")
+    yield "one_of_three_cut", mended, (VALID, flagged("replaced_character"), VALID)
     yield "too_many", {"batch": [{}] * 10_001}, refused("too_many_events")
     huge = {"batch": [{"type": "track", "userId": "u"}] * 3_000, "context": {"blob": "x" * 100_000}}
     yield "amplified", huge, refused("envelope_too_large")

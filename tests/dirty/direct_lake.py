@@ -25,7 +25,7 @@ from tests.dirty.shapes import SHAPES
 from tests.pipelines.lake_rows import make_lake
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
-from transforms.records import parsing
+from transforms.records import parsed_here
 
 KEY = b"k" * 32
 File = tuple[str, str, bytes]  # mapping, name, content
@@ -64,8 +64,8 @@ class DirectLake:
                 "transport_at": pa.array([0] * len(landed), pa.timestamp("us", tz="UTC")),
             }
         )
-        portions = list(parsing(self.parser)(received.to_batches()))
-        self.processor.process(lambda: pa.Table.from_batches(portions), len(self.reports))
+        rows = parsed_here(received.to_batches(), self.parser)
+        self.processor.process(lambda: rows, len(self.reports))
 
     def land_records(self, records: Sequence[Any], mapping: str = "native") -> None:
         """Process records as one batch, of one file of JSON lines."""

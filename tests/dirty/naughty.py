@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# Text that may stand anywhere and is nobody's mistake to have: name → text. All of it is usable as an identifier.
+# Text that may stand anywhere and is nobody's mistake to have: name → text. Nearly all is usable as an identifier.
 STRINGS: dict[str, str] = {
     "nul": "a\x00b",
     "control_characters": "a\x01\x02\x1b[31m\x7fb",
@@ -39,6 +39,9 @@ STRINGS: dict[str, str] = {
     "only_punctuation": "!?;:,.",
     "python_words": "__class__ None True",
     "number_like": "1e400",
+    "scientific": "4.47700E+11",
+    "float_too_long": "9007199254740993.0",
+    "whole_float": "123.0",
     "infinity_like": "Infinity",
     "not_a_number_like": "NaN",
     "minus_zero": "-0",
@@ -50,6 +53,9 @@ STRINGS: dict[str, str] = {
 
 # Of these, what the shipped policy blocks: it says that somebody has no id.
 BLOCKED = {"not_a_number_like", "minus_zero"}
+
+# Of these, what has lost some of its characters or digits, so that it may be several people's.
+LOST = {"replacement", "scientific", "float_too_long"}
 
 # Text that says nothing: whoever sends it as an identifier has sent none.
 BLANK = {"empty": "", "spaces": "   ", "tabs": "\t\n\r", "no_break": "\u00a0\u2003"}
@@ -94,7 +100,13 @@ TIMES: dict[str, tuple[Any, str | None, str | None]] = {
     "huge_text": ("1e300", "timestamp_out_of_range", None),
     "eight_digits_no_day": ("99999999", "timestamp_out_of_range", None),
     "year_10000": ("10000-01-01T00:00:00Z", "no_timestamp", None),
-    "leap_second": ("2026-06-30T23:59:60Z", "no_timestamp", None),
+    "leap_second": ("2026-06-30T23:59:60Z", None, None),
+    "leap_second_in_the_west": ("2026-06-30T15:59:60.25-08:00", None, None),
+    "end_of_day": ("2026-03-01T24:00:00Z", None, None),
+    "second_60": ("2026-03-01T23:59:60Z", "no_timestamp", None),
+    "second_61": ("2026-06-30T23:59:61Z", "no_timestamp", None),
+    "after_24": ("2026-03-01T24:00:01Z", "no_timestamp", None),
+    "colon_before_zone": ("2026-03-01T12:00:00.029:Z", "no_timestamp", None),
     "hour_25": ("2026-03-01T25:00:00Z", "no_timestamp", None),
     "february_30": ("2026-02-30T12:00:00Z", "no_timestamp", None),
     "month_13": ("2026-13-01T12:00:00Z", "no_timestamp", None),

@@ -28,6 +28,7 @@ def test_the_rules_name_no_code_that_is_not_declared():
         for module in modules
         for name, value in vars(module).items()
         if name.isupper()
+        and name[0] != "_"
         and isinstance(value, str)
         and name not in ("ANY_OTHER", "CONTROL", "DEFAULT_TENANT")
     }

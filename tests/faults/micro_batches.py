@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,8 +25,8 @@ import pipelines.stream as stream
 from pipelines.sources import Source
 from tests.faults.injection import BETWEEN, Faults
 from transforms.control import CONTROL
-from transforms.parsed_schema import PARSED_SCHEMA
-from transforms.records import parsing
+from transforms.files_read import Readings
+from transforms.records import parsed_here
 
 
 class MicroBatches:
@@ -103,8 +104,13 @@ class MicroBatches:
         self._set_batch(new)
         self._faults.at("source_log.before")
         for at in sorted({at for at, _ in new}):
-            names = [{"path": name} for where, name in new if where == at]
-            _write(self.folder / "sources" / str(at) / str(len(self._entries(at))), *names)
+            entry = len(self._entries(at))
+            files = [Path(self._sources[at].location, name) for where, name in new if where == at]
+            lines = [
+                {"path": f.as_uri(), "timestamp": f.stat().st_mtime_ns // 1_000_000, "batchId": entry}
+                for f in files
+            ]
+            _write(self.folder / "sources" / str(at) / str(entry), *lines)
         ends = [len(self._entries(at)) - 1 for at in range(len(self._sources))]
         if ends == self._ends(number - 1):
             return False
@@ -149,7 +155,7 @@ class MicroBatches:
     def _entries(self, source: int) -> list[list[str]]:
         """The names of files in a source's log, entry by entry."""
         log = sorted((self.folder / "sources" / str(source)).iterdir(), key=lambda p: int(p.name))
-        return [[found["path"] for found in _read(entry)] for entry in log]
+        return [[Path(unquote(found["path"])).name for found in _read(entry)] for entry in log]
 
 
 @contextmanager
@@ -164,9 +170,8 @@ def without_spark(faults: Faults, is_stopped: bool = False) -> Iterator[list[Mic
         queries.append(MicroBatches(sources, faults, is_stopped))
         return queries[-1]
 
-    def parsed(frame: pa.Table, parser: Any, known: frozenset[tuple[str, str]]) -> pa.Table:
-        batches = parsing(parser, known)(frame.to_batches())
-        return pa.Table.from_batches(batches, PARSED_SCHEMA)
+    def parsed(frame: pa.Table, parser: Any, readings: Readings) -> pa.Table:
+        return parsed_here(frame.to_batches(), parser, readings)
 
     with ExitStack() as stack:
         for target, name, stand_in in (

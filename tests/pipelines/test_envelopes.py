@@ -14,10 +14,10 @@ from conf.policy import load_policy
 from conf.source_mapping import load_mapping
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
 from pipelines.batch import rows
-from pipelines.batch.judged import by_origin
+from pipelines.batch.judged import by_origin, keyed
 from pipelines.cli.status import status
 from pipelines.tables.snapshot import published
-from quality.standing import judge_duplicates, require_conservation
+from quality.standing import Keyed, judge_duplicates, require_conservation
 from transforms.parse import RecordParser
 from transforms.parsed_schema import Records
 
@@ -114,7 +114,7 @@ def event_count(payload: bytes) -> int:
     return max(1, len(inner)) if isinstance(inner, list) else 1
 
 
-def judged(payloads: list[bytes], first: int, known: dict[int, int]):
+def judged(payloads: list[bytes], first: int, known: dict[tuple[int, int], int]):
     """A batch of records as the stream judges it: all its events, in an order that Spark does not promise, and their
     standing."""
     n = len(payloads)
@@ -124,11 +124,12 @@ def judged(payloads: list[bytes], first: int, known: dict[int, int]):
     )
     received = pa.table(PARSER.parse(records))
     received = by_origin(received.take(pa.array(np.random.default_rng(first).permutation(received.num_rows))))
-    key, digest = (received[c].fill_null(0).to_numpy() for c in ("event_key", "content_digest"))
+    events = keyed(received)
     refused = pc.list_value_length(received["reasons"]).to_numpy() > 0
-    of_known = [np.array(list(part), np.int64) for part in (known.keys(), known.values())]
-    standing = judge_duplicates(key, digest, refused, *of_known)
-    known.update(zip(key[standing.valid].tolist(), digest[standing.valid].tolist(), strict=True))
+    of_known = [(*key, content) for key, content in known.items()]
+    standing = judge_duplicates(events, refused, Keyed(*np.array(of_known, np.int64).reshape(-1, 3).T))
+    upper, low, content = (column[standing.valid].tolist() for column in events)
+    known.update(zip(zip(upper, low, strict=True), content, strict=True))
     return received, standing
 
 

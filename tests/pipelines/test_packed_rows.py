@@ -170,6 +170,7 @@ def test_rows_are_found_and_replaced_as_if_they_were_not_packed(rows, steps):
         for (index, values), new in steps:
             dead = packed.find(index, np.array(values, np.int64))
             packed.replace(dead, table(new))
+            packed.settle()
     plain = KeyedRows(SCHEMA, INDEXES)
     plain.load(table(rows))
     for (index, values), new in steps:

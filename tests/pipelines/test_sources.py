@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sources import Source, SourceError, ignored_names, parse_source, read_stream
+from pipelines.sources import Source, SourceError, left_out, parse_source, read_stream
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_topic_has_one_name_in_whatever_order_its_brokers_are_given():
     assert source == Source(
         "native", "one:9092,two:9092/clicks", "kafka", "native:kafka://one:9092,two:9092/clicks"
     )
-    assert ignored_names(source) == []
+    assert left_out(source) == {}
 
 
 def test_names_that_will_not_be_read_are_reported_and_those_in_flight_are_not(landing):
@@ -71,7 +71,11 @@ def test_names_that_will_not_be_read_are_reported_and_those_in_flight_are_not(la
     with big.open("wb") as f:
         f.truncate(2**31)
     source = parse_source(f"native:{landing}")
-    assert ignored_names(source) == ["big.jsonl", "jsonl", "jsonl.gz", "notes.txt", "süb dir%/x.jsonl.bz2"]
+    unknown = "no extension that is known (.ndjson, .jsonl, .json, .csv, .parquet, or .gz of it)"
+    assert left_out(source) == {
+        "larger than 2 GiB": ["big.jsonl"],
+        unknown: ["jsonl", "jsonl.gz", "notes.txt", "süb dir%/x.jsonl.bz2"],
+    }
 
 
 def take(spark, sources: list[Source], checkpoint: Path) -> list:

@@ -23,6 +23,7 @@ from conf.tables import (
 from pipelines.generator import generate
 from pipelines.state.identity_state import pair_key
 from pipelines.state.keyed_rows import numpy_of
+from pipelines.state.lake_state import EVENT_KEYS
 from pipelines.tables.compaction import compact_hot
 from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.lake import Lake
@@ -182,7 +183,7 @@ def test_auto_holds_a_lake_in_memory_until_it_is_too_large(make_lake):
     assert isinstance(too_few(snapshot), TableState)
     state = state_opener("auto", world.policy, world.spark, count)
     first = state(snapshot)
-    first.event_keys.replace(np.empty(0, np.int64), pa.table({"event_key": [1], "content_digest": [1]}))
+    first.event_keys.replace(np.empty(0, np.int64), pa.table([[1]] * 3, schema=EVENT_KEYS))
     first.settle()
     assert first.is_dirty
     assert isinstance(state(snapshot), TableState)

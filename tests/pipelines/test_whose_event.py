@@ -58,7 +58,9 @@ class InProcess:
             wanted = pc.or_(wanted, part)
         if between is not None:
             name, first, last = between
-            wanted = pc.and_(wanted, pc.and_(pc.greater_equal(rows[name], first), pc.less_equal(rows[name], last)))
+            wanted = pc.and_(
+                wanted, pc.and_(pc.greater_equal(rows[name], first), pc.less_equal(rows[name], last))
+            )
         return rows.filter(wanted).select(columns)
 
 
@@ -140,7 +142,9 @@ def test_the_views_show_the_visits_of_each(tmp_path: Path) -> None:
     name = named(world)
     with duckdb.connect() as db:
         register_duckdb(db, world.lake)
-        sessions = db.sql("SELECT canonical_id, is_anonymous FROM gold.person_sessions ORDER BY start_at").fetchall()
+        sessions = db.sql(
+            "SELECT canonical_id, is_anonymous FROM gold.person_sessions ORDER BY start_at"
+        ).fetchall()
         intervals = db.sql(
             """SELECT canonical_id, owner_node_id, session_count, is_claimed FROM silver.device_ownership
                ORDER BY interval_number"""
@@ -172,7 +176,9 @@ def test_a_rebuild_finds_the_same_owners(tmp_path: Path) -> None:
     done = rebuild(world.path, world.policy, world.settings, spark=no_spark)  # type: ignore[arg-type]
     assert done is not None
     assert world.contents() == before
-    assert sorted(world.rows(SESSIONS), key=repr) == sorted(sessions, key=repr)  # not one row was written anew
+    assert sorted(world.rows(SESSIONS), key=repr) == sorted(
+        sessions, key=repr
+    )  # not one row was written anew
 
 
 def test_a_lake_of_former_rules_asks_for_a_rebuild_and_gets_the_owners(
@@ -183,7 +189,9 @@ def test_a_lake_of_former_rules_asks_for_a_rebuild_and_gets_the_owners(
 
     with monkeypatch.context() as former:
         former.setattr(conf.policy, "RULES", 1)
-        former.setattr("transforms.plain_events._Subjects.claims", lambda self: pa.nulls(self._count, _claims()))
+        former.setattr(
+            "transforms.plain_events._Subjects.claims", lambda self: pa.nulls(self._count, _claims())
+        )
         world = DirectLake(tmp_path / "lake", load_policy())
         world.feed(records("seven_visitors"))
         assert set(owners(world).values()) == {"email:visitor1@example.org"}
@@ -208,11 +216,27 @@ def test_a_decision_that_joins_two_visitors_makes_the_tablet_hers_and_its_undo_n
 ) -> None:
     """Seen to fail where only sessions at the batch's own anchors are judged again."""
     tablet = [
-        {"event_id": "a", "timestamp": "2026-03-02T09:00:00Z", "identifiers": {"email": "a@example.org", "device_id": "t"}},
-        {"event_id": "u", "timestamp": "2026-03-02T10:00:00Z", "identifiers": {"phone": "+491701234567", "device_id": "t"}},
+        {
+            "event_id": "a",
+            "timestamp": "2026-03-02T09:00:00Z",
+            "identifiers": {"email": "a@example.org", "device_id": "t"},
+        },
+        {
+            "event_id": "u",
+            "timestamp": "2026-03-02T10:00:00Z",
+            "identifiers": {"phone": "+491701234567", "device_id": "t"},
+        },
         {"event_id": "x", "timestamp": "2026-03-02T12:00:00Z", "identifiers": {"device_id": "t"}},
-        {"event_id": "b", "timestamp": "2026-03-02T13:00:00Z", "identifiers": {"user_id": "bob", "device_id": "t"}},
-        {"event_id": "c", "timestamp": "2026-03-02T14:00:00Z", "identifiers": {"user_id": "cy", "device_id": "t"}},
+        {
+            "event_id": "b",
+            "timestamp": "2026-03-02T13:00:00Z",
+            "identifiers": {"user_id": "bob", "device_id": "t"},
+        },
+        {
+            "event_id": "c",
+            "timestamp": "2026-03-02T14:00:00Z",
+            "identifiers": {"user_id": "cy", "device_id": "t"},
+        },
     ]
     world = kind(tmp_path / "lake")
     world.feed(tablet)

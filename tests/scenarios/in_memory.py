@@ -9,7 +9,6 @@ import duckdb
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.source_mapping import load_mapping
@@ -17,11 +16,11 @@ from conf.tables import EVENTS, SESSIONS
 from pipelines.batch import rows
 from pipelines.batch.activity import cut_activity, fold_persons, own_sessions
 from pipelines.batch.intent import Intent
+from pipelines.batch.judged import judge
+from pipelines.batch.named import named_in
 from pipelines.batch.resolution import identify
-from pipelines.state.keyed_rows import numpy_of
-from pipelines.state.lake_state import LakeState
+from pipelines.state.lake_state import EVENT_KEYS, LakeState
 from pipelines.views import view_statements
-from quality.standing import judge_duplicates
 from tests.scenarios.outcome import Outcome, outcomes_of
 from transforms.identity.components import driver_components
 from transforms.parse import RecordParser
@@ -44,21 +43,18 @@ class World:
     def feed(self, records: Sequence[dict[str, Any]]) -> None:
         self.batch_id += 1
         received = pa.Table.from_batches([self.parser.parse(_records(records, self.batch_id))])
-        key, digest = numpy_of(received["event_key"]), numpy_of(received["content_digest"])
-        is_refused = numpy_of(pc.list_value_length(received["reasons"])) > 0
-        known = self.state.event_keys.rows("event_key", key[~is_refused])
-        standing = judge_duplicates(
-            key, digest, is_refused, numpy_of(known["event_key"]), numpy_of(known["content_digest"])
-        )
+        named = named_in(received).once()
+        standing = judge(received, self.state)
         valid = received.filter(pa.array(standing.valid))
         self.refused += received.filter(pa.array(standing.refused)).to_pylist()
         intent = Intent("s", self.batch_id, self.batch_id, self.batch_id, {}, "", "", "", "")
-        identified = identify(received, valid, [], self.state, self.policy, driver_components, intent)
+        identified = identify(named, valid, [], self.state, self.policy, driver_components, intent)
         # More events than are asked for do no harm.
         cut = cut_activity(valid, self.state, self.policy, intent, lambda _: self.events)
         owned = own_sessions(valid, cut, identified, self.state, self.policy, intent)
         profiles = fold_persons(owned, self.state, self.policy, intent)
-        self.state.event_keys.replace(np.empty(0, np.int64), valid.select(["event_key", "content_digest"]))
+        self.state.event_keys.replace(np.empty(0, np.int64), valid.select(EVENT_KEYS.names))
+        self.state.settle()
         self.events = pa.concat_tables([self.events, rows.event_rows(valid, self.batch_id)])
         self.identifiers.append(identified.identifiers)
         for row in profiles.to_pylist():

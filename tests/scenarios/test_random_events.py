@@ -36,7 +36,9 @@ def line(quarters: int, kind: str, identifiers: list[str]) -> str:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("policy", ["default", "attach_weak", "last_login", "careful", "one_email", "members"])
+@pytest.mark.parametrize(
+    "policy", ["default", "attach_weak", "last_login", "careful", "one_email", "members"]
+)
 @settings(max_examples=examples(12), deadline=None)
 @given(st.lists(EVENT, min_size=1, max_size=20), st.randoms(use_true_random=False), st.integers(1, 4))
 def test_any_events_in_any_order_and_batching(policy: str, events: Any, random: Any, parts: int) -> None:

@@ -128,12 +128,15 @@ def expected_owners(
     shared = set(known.node[known.is_shared].tolist())
     person = dict(zip(known.node.tolist(), known.person.tolist(), strict=True))
     by_anchor: dict[int, list[tuple[Row, list[Row]]]] = defaultdict(list)
-    for row in sessions_of(events).sort_by([("start_at", "ascending"), ("start_event_id", "ascending")]).to_pylist():
+    for row in (
+        sessions_of(events).sort_by([("start_at", "ascending"), ("start_event_id", "ascending")]).to_pylist()
+    ):
         first, last = ((row[f"{end}_at"], row[f"{end}_event_id"]) for end in ("start", "end"))
         inside = [
             e
             for e in sorted(events, key=lambda e: (e["event_at"], e["event_id"]))
-            if e["anchor_node_id"] == row["anchor_node_id"] and first <= (e["event_at"], e["event_id"]) <= last
+            if e["anchor_node_id"] == row["anchor_node_id"]
+            and first <= (e["event_at"], e["event_id"]) <= last
         ]
         by_anchor[row["anchor_node_id"]].append((row, inside))
     result = {}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
 
 from transforms import records
+from transforms.files_read import Reading, content_digest, facts_of, record_digest
 from transforms.parsed_schema import PARSED_SCHEMA
-from transforms.records import framed, parsed, parsing
+from transforms.records import framed, parsed, parsed_here, parsing
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 FILES = pa.schema(
@@ -43,19 +45,53 @@ def lines(first: int, end: int) -> bytes:
     )
 
 
-def test_files_that_are_known_are_left_out():
+def test_files_that_are_known_are_left_out_and_told():
     batch = files(**{"a.jsonl": lines(0, 2), "b.jsonl": lines(2, 3)})
-    (portion,) = framed([batch], frozenset({("here", "a.jsonl"), ("elsewhere", "b.jsonl")}))
+    known = Reading(content_digest(lines(0, 2)), 0, None)
+    ((portion, told),) = framed([batch], {("here", "a.jsonl"): known, ("elsewhere", "b.jsonl"): known})
     assert (portion.origin, portion.origin_ordinal) == (["b.jsonl"], [0])
+    assert [(f.path, f.outcome, f.first, f.record_count) for f in told] == [
+        ("a.jsonl", "known", None, 0), ("b.jsonl", "read", 0, 1),
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_not_as_it_was_looked_at_gives_nothing_and_is_told():
+    """Seen to fail where the executor trusted the driver's look: what came between was known and never read."""
+    looked_at = Reading(content_digest(b"before"), 0, None)
+    ((portion, told),) = framed([files(**{"a.jsonl": lines(0, 2)})], {("here", "a.jsonl"): looked_at})
+    assert (portion.payload, [f.outcome for f in told]) == ([], ["moving"])
+
+
+def test_of_a_changed_file_the_records_are_new_whose_bytes_were_not_there_each_as_often():
+    old, new = lines(0, 1), lines(1, 2)
+    seen = Counter([record_digest("json", old.rstrip())])
+    content = new + old + old + new
+    reading = Reading(content_digest(content), 10, seen)
+    ((portion, (file,)),) = framed([files(**{"a.jsonl": content})], {("here", "a.jsonl"): reading})
+    assert portion.payload == [new.rstrip(), old.rstrip(), new.rstrip()]
+    assert portion.origin_ordinal == [10, 12, 13]
+    assert (file.outcome, file.first, file.last, file.record_count, file.known_count) == (
+        "changed",
+        10,
+        13,
+        3,
+        1,
+    )
+
+
+def test_files_without_a_record_are_told_too(make_parser):
+    rows = parsed_here([files(**{"a.jsonl": b"", "b.csv": b"id,name\n"})], make_parser())
+    assert [(f.path, f.size, f.record_count) for f in facts_of(rows)] == [("a.jsonl", 0, 0), ("b.csv", 8, 0)]
 
 
 def test_slices_report_the_file_they_are_part_of():
-    (portion,) = framed([files(**{"d/a.rows000300.jsonl": lines(0, 2)})])
+    ((portion, _),) = framed([files(**{"d/a.rows000300.jsonl": lines(0, 2)})])
     assert (portion.origin, portion.origin_ordinal) == (["d/a.jsonl"] * 2, [300, 301])
 
 
 def test_a_file_without_content_has_no_records():
-    assert list(framed([files(**{"a.jsonl": None, "b.jsonl": b""})])) == []
+    ((portion, _),) = framed([files(**{"a.jsonl": None, "b.jsonl": b""})])
+    assert portion.payload == []
 
 
 @pytest.mark.parametrize(("name", "value"), [("MAX_RECORDS", 10), ("MAX_BYTES", 1000)])
@@ -70,7 +106,7 @@ def test_portions_are_small_and_together_complete(make_parser, monkeypatch, name
 
 def test_a_record_larger_than_a_portion_is_a_portion_of_its_own(monkeypatch):
     monkeypatch.setattr(records, "MAX_BYTES", 10)
-    assert [len(p.payload) for p in framed([files(**{"a.jsonl": lines(0, 3)})])] == [1, 1, 1]
+    assert [len(p.payload) for p, _ in framed([files(**{"a.jsonl": lines(0, 3)})])] == [1, 1, 1]
 
 
 def test_spark_says_what_the_kernel_says(spark, make_parser):
@@ -81,7 +117,7 @@ def test_spark_says_what_the_kernel_says(spark, make_parser):
         "known.jsonl": lines(5000, 5001),
     }
     batch = files(**contents)
-    known = frozenset({("here", "known.jsonl")})
+    known = {("here", "known.jsonl"): Reading(content_digest(lines(5000, 5001)), 0, None)}
     df = spark.createDataFrame([tuple(r.values()) for r in batch.to_pylist()], _SPARK_FILES).repartition(1)
     result = pa.Table.from_batches(
         df.transform(parsed, make_parser(), known).toArrow().to_batches()
@@ -123,7 +159,8 @@ def test_a_topics_record_is_one_record_at_its_offset_beside_landed_files():
         "record_key": [b"k", None, None],
         "headers": [[{"key": "h", "value": b"v"}], None, None],
     }
-    (portion,) = framed([pa.RecordBatch.from_pydict(columns)], frozenset({("topic", "clicks-0")}))
+    known = {("topic", "clicks-0"): Reading("", 0, None)}
+    ((portion, _),) = framed([pa.RecordBatch.from_pydict(columns)], known)
     assert list(zip(portion.origin, portion.origin_ordinal, portion.payload_format, strict=True)) == [
         ("clicks-0", 7, "json"), ("clicks-0", 8, "tombstone"), ("a.jsonl", 0, "json"), ("a.jsonl", 1, "json"),
     ]  # fmt: skip

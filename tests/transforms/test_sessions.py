@@ -451,7 +451,15 @@ TOUCHES = st.sampled_from(
     ]
 )
 # Late events have to fall into spans, and spans have to be long enough for that: each example has its own pace.
-CLAIMS: list[Claims] = [(), (), (), (("email", 31),), (("email", 32),), (("email", 31), ("email", 32)), (("phone", 41),)]
+CLAIMS: list[Claims] = [
+    (),
+    (),
+    (),
+    (("email", 31),),
+    (("email", 32),),
+    (("email", 31), ("email", 32)),
+    (("phone", 41),),
+]
 CLAIMS += [(("email", 31), ("phone", 42)), (("phone", 41), ("phone", 42))]
 OF_SEVERAL = [(("customer", 11),), (("customer", 12), ("member", 21)), (("member", 21),), (("member", 22),)]
 PACES = st.sampled_from([5, 10, 30])

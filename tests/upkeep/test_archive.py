@@ -9,7 +9,7 @@ from conf.tables import BATCHES, BRONZE_EVENTS
 from pipelines.cli.status import _conservation
 from pipelines.decisions.inbox import decided_origins
 from pipelines.tables import compaction
-from pipelines.tables.origins import published_origins
+from pipelines.tables.files_of_record import names_read
 from pipelines.tables.snapshot import published
 from pipelines.upkeep.archive import ArchiveProblem, archived_record_count, require_all_records
 from tests.upkeep.worlds import (
@@ -56,8 +56,8 @@ def test_records_go_and_come_back_and_events_are_known_meanwhile(world, tmp_path
     world.processor = world.new_processor()
     world.feed(records(0))  # the same events again: known, though their records are elsewhere
     assert published(world.lake).row["duplicate_count"] == 5
-    assert published_origins(published(world.lake), {"native:test"}) == {
-        ("native:test", f"{n:06d}.jsonl") for n in range(5)
+    assert names_read(world.lake, snapshot.batch_id + 1, "native:test") == {
+        f"{n:06d}.jsonl" for n in range(5)
     }
 
     do_upkeep(world, wishes(is_restore=True))
@@ -78,14 +78,11 @@ def test_only_files_all_of_whose_batches_are_old_enough_go(world, tmp_path):
     assert published(world.lake).arrow(BRONZE_EVENTS).num_rows == 20
 
 
-def test_origins_are_those_in_bronze(world):
-    bronze = published(world.lake).arrow(BRONZE_EVENTS, ["source", "origin"]).to_pylist()
-    assert published_origins(published(world.lake), {"native:test"}) == {
-        (r["source"], r["origin"]) for r in bronze
-    }
-    assert published_origins(published(world.lake), {"native:test"}, until=1) == {
-        ("native:test", "000000.jsonl")
-    }
+def test_files_of_record_are_the_origins_in_bronze(world):
+    last = published(world.lake).batch_id
+    bronze = published(world.lake).arrow(BRONZE_EVENTS, ["origin"])["origin"].to_pylist()
+    assert names_read(world.lake, last, "native:test") == set(bronze)
+    assert names_read(world.lake, 1, "native:test") == {"000000.jsonl"}
     assert decided_origins(world.lake) == frozenset()
 
 

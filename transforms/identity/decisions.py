@@ -38,7 +38,6 @@ class Decision:
     undoes: str | None = None
     author: str | None = None
     reason: str | None = None
-    event_key: int = 0
     content_digest: int = 0
 
     @property

@@ -39,13 +39,13 @@ class Evidence:
         return Evidence(*(getattr(self, f.name)[mask_or_rows] for f in fields(self)))
 
 
-_NONE, _NO_CODES = np.empty(0, np.int64), np.empty(0, np.int16)
+_NONE, _NO_CODES = np.empty(0, np.int64), np.empty(0, np.int32)
 NO_EVIDENCE = Evidence(_NONE, _NONE, _NO_CODES, _NO_CODES, _NONE, _NONE, _NONE)
 
 
 def kind_codes(event_type: pa.ChunkedArray) -> np.ndarray:
     """0 where identifiers were merely seen together, 1 where the event asks for a merge (`alias`)."""
-    return pc.fill_null(pc.equal(event_type, "alias"), False).to_numpy(zero_copy_only=False).astype(np.int16)
+    return pc.fill_null(pc.equal(event_type, "alias"), False).to_numpy(zero_copy_only=False).astype(np.int32)
 
 
 def pairs_of(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -121,7 +121,7 @@ def per_pair(e: Evidence) -> Evidence:
     return Evidence(
         left[at],
         right[at],
-        np.zeros(len(at), np.int16),
+        np.zeros(len(at), np.int32),
         np.maximum.reduceat(e.kind[order], at),
         np.add.reduceat(e.count[order], at),
         np.minimum.reduceat(e.first_seen[order], at),

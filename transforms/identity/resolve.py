@@ -122,7 +122,9 @@ def resolve(
     after = _named(now, ids.canonical, of_component, batch_at)
     changed = _differs(stored, after)
     vanished = without(now.canonical[now.canonical > 0], after.canonical)
-    could_claim = (stored.canonical > 0) & np.array([n.is_personal for n in policy.namespaces])[stored.namespace]
+    could_claim = (stored.canonical > 0) & np.array([n.is_personal for n in policy.namespaces])[
+        stored.namespace
+    ]
     is_flipped = could_claim & (stored.is_shared != after.is_shared)
     return Resolution(
         nodes=after.select(changed),
