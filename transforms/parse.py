@@ -228,7 +228,7 @@ class RecordParser:
     def _decision(self, payload_format: str, payload: bytes, transport_at: int | None) -> tuple[Any, ...]:
         """The row of a record of the control feed: no event, but what somebody has decided."""
         read = read_decision(self._payloads.read(payload_format, payload), self._identifiers)
-        no_event, no_touch, no_nodes = (None,) * 6, (None,) * 4, (_NONE,) * 3
+        no_event, no_nodes, no_touch_or_claims = (None,) * 6, (_NONE,) * 3, (None,) * 5
         return (
             read.tenant,
             transport_at,
@@ -238,7 +238,7 @@ class RecordParser:
             digest(read.content),
             *no_event,
             *no_nodes,
-            *no_touch,
+            *no_touch_or_claims,
             _NONE,
             None,
             None,
