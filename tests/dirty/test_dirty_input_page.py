@@ -15,7 +15,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "dirty-input.md"
 # What no payload of the corpus comes to: a conflict takes two, a tombstone a topic, a tenant too many a lake full of
 # them, and the last one is a defect.
 NOT_IN_THE_CORPUS = {
-    "conflicting_duplicate", "tombstone", "unusable_decision", "identifier_collision", "too_many_tenants", "unparseable",
+    "conflicting_duplicate", "tombstone", "unusable_decision", "identifier_collision", "too_many_tenants",
+    "unparseable",
 }  # fmt: skip
 
 
