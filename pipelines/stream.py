@@ -125,7 +125,6 @@ def run_stream(
         )
         if checkpoint.trouble is not None:
             on_trouble(checkpoint.trouble)
-        watch = FolderWatch(checkpoint, inputs, on_trouble)
         settle(lake, checkpoint.stream, is_continued=not checkpoint.is_new)
         totals = {"batches": 0, "received": 0}
 
@@ -161,6 +160,7 @@ def run_stream(
             is_new=lambda landed: not processor.readings(landed),
         )
         processor.rows_of = ahead.rows
+        watch = FolderWatch(checkpoint, inputs, on_trouble, processor.parser.folder_columns)
         news = FileNews(on_trouble)
         processor.on_files = news.of_batch
         processor.ready_state()

@@ -95,6 +95,10 @@ class RecordParser:
     def mapping_fingerprints(self) -> dict[str, str]:
         return {name: mapping.fingerprint for name, mapping in self.mappings.items()}
 
+    def folder_columns(self, mapping: str) -> frozenset[str]:
+        """The columns that a mapping takes from the names of folders."""
+        return self._extractors[mapping].folder_columns
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _parser_of_this_process, (self.mappings, self.policy, self._key, self.max_record_bytes)
 
@@ -129,7 +133,12 @@ class RecordParser:
         )
         if len(mappings) != 1 or "json" not in formats or CONTROL in feeds:
             return None
-        return self._plain.get(mappings.pop())
+        mapping = mappings.pop()
+        if any(
+            self._extractors[mapping].folder_columns_in(origin) for origin in set(records.origin[start:end])
+        ):
+            return None  # a record of its own has not all of its columns
+        return self._plain.get(mapping)
 
     def _made_of_plain(self, plain: PlainEvents, records: Records, seen: dict[int, int]) -> Made:
         """Columns of rows, one a record: of plain records together, of the others one by one."""
@@ -195,15 +204,16 @@ class RecordParser:
         """The rows of one record, and of each the text of its event where the record has several."""
         extractor = self._extractors[mapping]
         read = self._payloads.read_leniently(payload_format, payload)
-        elements = extractor.elements(read.value, loads)
+        record = extractor.in_folder(read.value, place[1])
+        elements = extractor.elements(record, loads)
         siblings = elements if isinstance(elements, list) and len(elements) > 1 else None
-        around = extractor.around(read.value) if siblings or read.has_no_number else {}
+        around = extractor.around(record) if siblings or read.has_no_number else {}
         if siblings and len(siblings) * len(canonical(around)) > self._max_copied:
             raise Refused(ENVELOPE_TOO_LARGE)
         if read.has_no_number and (siblings is None or holds_no_number(around)):
             raise Refused(MALFORMED_JSON)
         rows = []
-        for sub, found in enumerate(extractor.events(read.value, loads)):
+        for sub, found in enumerate(extractor.events(record, loads)):
             if isinstance(found, str):
                 rows.append(_refusal([found], transport_at))
                 continue

@@ -134,9 +134,7 @@ FILES = TableSpec(
             "the file's size; null where the batch was published by a program before format 4",
             "provenance",
         ),
-        ColumnSpec(
-            "content_digest", "string", "BLAKE2b-128 of the file's bytes; null likewise", "provenance"
-        ),
+        ColumnSpec("content_digest", "string", "SHA-256 of the file's bytes; null likewise", "provenance"),
         ColumnSpec(
             "first_ordinal", "long", "number of its first record that was taken; null: none was", "provenance"
         ),

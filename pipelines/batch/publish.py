@@ -16,7 +16,7 @@ from pipelines.batch import rows
 from pipelines.batch.activity import Owned
 from pipelines.batch.resolution import Identified
 from pipelines.fingerprint import code_fingerprint
-from pipelines.tables.snapshot import UPKEEP
+from pipelines.tables.batch_rows import UPKEEP
 from quality.punctuality import punctuality
 from quality.standing import Standing
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from conf.policy import Policy, load_policy
 from conf.settings import Settings, load_settings
+from pipelines.cli.numbers import amount
 from pipelines.cli.problems import BadUsage, Exit, reported
 from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.rebuild.backfill import Done, rebuild
@@ -35,7 +36,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add_dates(p)
     p.add_argument(
         "--wait",
-        type=float,
+        type=amount,
         default=3600.0,
         metavar="SECONDS",
         help="for a running stream's turn, or under another policy for its end; default: %(default)s",

@@ -55,11 +55,17 @@ def put(lake: Path, record: dict[str, object]) -> str:
     """Put a decision on record. Returns its id."""
     folder = Path(control_source(lake).location)
     decision_id = str(record.get("decision_id") or uuid.uuid4())
-    name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # decisions count in the order of their names
+    name = f"{_next_number(folder):020d}-{uuid.uuid4().hex[:8]}.json"
     hidden = folder / f".{name}"
     hidden.write_bytes(orjson.dumps({**record, "decision_id": decision_id}))
     hidden.rename(folder / name)
     return decision_id
+
+
+def _next_number(folder: Path) -> int:
+    """Decisions count in the order of their names: greater than any that waits, wherever the clock has gone since."""
+    waiting = (f.name[:20] for f in folder.glob("[!.]*.json"))
+    return max([time.time_ns(), *(int(number) + 1 for number in waiting if number.isdecimal())])
 
 
 def apply(

@@ -35,6 +35,7 @@ from pipelines.batch.intent import INTENT, pending_intent
 from pipelines.batch.process import BatchProcessor
 from pipelines.batch.publish import SAME_ROWS_KINDS
 from pipelines.components_graphframes import choose_components
+from pipelines.contained import contained
 from pipelines.fingerprint import code_fingerprint
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.quarantine.corrections import RECORD, corrected_rows, corrections_of
@@ -234,8 +235,8 @@ def side_lake(snapshot: Snapshot, rules: Rules, dates: Dates | None = None) -> I
 
 def open_side(lake: Lake, side_id: str) -> SideLake:
     """A side lake that another process has made. RebuildRefused when it is gone."""
-    folder = lake.path / SIDE / side_id
-    if not side_id.isalnum() or not (folder / _DECLARED).exists():
+    folder = contained(lake.path / SIDE, side_id)
+    if not (folder / _DECLARED).exists():
         raise RebuildRefused("the side tables are gone: whoever made them has given up")
     return SideLake(lake, folder)
 

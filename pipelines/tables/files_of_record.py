@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 
 from conf.tables import BRONZE_EVENTS, FILES
 from pipelines.tables.lake import Lake
+from transforms.control import CONTROL
 from transforms.files_read import CHANGED, KNOWN, MOVING, READ, FileRead, origin_key, record_digest
 
 ALL_TENANTS = "*"
@@ -86,6 +87,14 @@ def names_read(lake: Lake, batch_id: int, source: str) -> frozenset[str]:
     """Names of the files of one source that batches up to and including `batch_id` have taken."""
     rows = _rows(lake, batch_id).to_table(columns=["path"], filter=_TAKEN & (pc.field("source") == source))
     return frozenset(rows["path"].to_pylist())
+
+
+def files_met(lake: Lake, batch_id: int) -> dict[str, int]:
+    """How many files of each outcome batches up to and including `batch_id` have met, decisions left aside."""
+    outcomes = _rows(lake, batch_id).to_table(columns=["outcome"], filter=pc.field("source") != CONTROL)[
+        "outcome"
+    ]
+    return dict(sorted((row["values"], row["counts"]) for row in pc.value_counts(outcomes).to_pylist()))
 
 
 def file_rows(files: Sequence[FileRead], batch_id: int) -> pa.Table:
