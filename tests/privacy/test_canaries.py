@@ -1,7 +1,7 @@
 """A value of its own in every field of the input, through the real program: raw values are only where it is declared.
 
-Seen to fail with identifiers of unknown namespaces in the properties, with a message of an error that names a value, and
-with touches of sessions that were not declared as personal.
+Seen to fail with identifiers of unknown namespaces in the properties, and with touches of sessions that were not
+declared as personal.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     body = ",".join(call % one for one in calls)
     (given / "segment" / "a.jsonl").write_text(f'{{"batch":[{body}]}}')
     (given / "spark" / "spark-defaults.conf").write_text(
-        f"spark.eventLog.enabled true\nspark.eventLog.compress false\nspark.eventLog.dir {(world / 'events').as_uri()}\n"
+        "spark.eventLog.enabled true\nspark.eventLog.compress false\n"
+        f"spark.eventLog.dir {(world / 'events').as_uri()}\n"
     )
     policy = yaml.safe_load((ROOT / "conf" / "policies" / "default.yaml").read_text())
     policy["namespaces"]["secret_id"] = {"strength": "ignored"}
@@ -141,11 +142,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.spark
 def test_raw_values_are_only_where_the_table_reference_says(world):
     found = places(world, [*IDENTIFIERS, PHONE, LONG_ID, *FREE, *REFUSED, *NAMES, *DECIDED])
-    anywhere = {canary: {p for p in where} for canary, where in found.items()}
-    assert all("bronze.events.payload" in where for canary, where in anywhere.items()), anywhere
-    inbox = {p for where in anywhere.values() for p in where if p.startswith(INBOX_FILES)}
+    assert all("bronze.events.payload" in where for where in found.values()), found
+    inbox = {p for where in found.values() for p in where if p.startswith(INBOX_FILES)}
     wrong = {}
-    for canary, where in anywhere.items():
+    for canary, where in found.items():
         if canary in (*IDENTIFIERS, PHONE, LONG_ID, *REFUSED):
             allowed = IDENTIFYING | (inbox if canary in ("cnry-user", "cnry-late") else set())
         elif canary in (*FREE, *DECIDED):
@@ -158,7 +158,7 @@ def test_raw_values_are_only_where_the_table_reference_says(world):
         if where - allowed:
             wrong[canary] = where - allowed
     assert not wrong
-    kept = {c for c in (*IDENTIFIERS, PHONE, LONG_ID) if "silver.identifiers.value" in anywhere[c]}
+    kept = {c for c in (*IDENTIFIERS, PHONE, LONG_ID) if "silver.identifiers.value" in found[c]}
     not_kept = {"ignored", "blocked", "oversized", "deep", "wrongactor", "badmail"}
     assert kept == {*IDENTIFIERS, PHONE, LONG_ID} - {f"cnry-{kind}" for kind in not_kept}
 
