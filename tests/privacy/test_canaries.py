@@ -38,7 +38,7 @@ IDENTIFIERS = [
 PHONE, LONG_ID = "447700900987", "770177017701770177017"  # values that are digits
 FREE = [
     f"cnry-{kind}"
-    for kind in ("traits", "properties", "context", "agentstring", "referrer", "free", "key", "csvfree")
+    for kind in ("traits", "properties", "context", "uastring", "referrer", "free", "key", "csvfree")
 ]
 REFUSED = [f"cnry-{kind}" for kind in ("broken", "notime", "nobody", "badelement")]
 NAMES = [
@@ -71,7 +71,7 @@ def landed() -> list[object]:
             actor={"user_id": "cnry-actor", "agent_id": "cnry-agent"}, traits={"cnry-key": "cnry-traits"},
             properties={"p": "cnry-properties", "utm_source": "cnry-utm"}, free=["cnry-free"],
             context={
-                "ip": "cnry-address", "user_agent": "cnry-agentstring", "note": "cnry-context",
+                "ip": "cnry-address", "user_agent": "cnry-uastring", "note": "cnry-context",
                 "page": {"referrer": "https://cnry-referrer.example/"},
                 "campaign": {"name": "cnry-campaign", "medium": "cnry-medium"},
             },
@@ -108,8 +108,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [json.dumps(record) for record in landed()] + ['{"event_id": "e6", "user_id": "cnry-broken']
     (given / "native" / "a.jsonl").write_text("\n".join(lines))
     (given / "flat" / "a.csv").write_text(
-        "event_id,timestamp,user_id,crm_id,email,note\n"
-        "c1,2026-03-01T11:00:00Z,cnry-csvuser,cnry-csvunknown,,cnry-csvfree\n"
+        "event_id,timestamp,user_id,email,note,identifiers\n"
+        'c1,2026-03-01T11:00:00Z,cnry-csvuser,,cnry-csvfree,"{""crm_id"":""cnry-csvunknown""}"\n'
     )
     call = '{"type":"%s","messageId":"m%d","timestamp":"2026-03-01T12:00:00Z","userId":"cnry-%s"%s}'
     calls = [
