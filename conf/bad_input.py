@@ -21,7 +21,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "unreadable_file": (
         "the file, or its rest, cannot be read: damaged gzip or Parquet, an array without its end, an unknown "
         "extension, CSV whose header is too long to be carried by every record; its first 16 MiB are kept",
-        "land it again, whole, under a new name",
+        "land it again, whole",
     ),
     "tombstone": ("a topic's record without a value", "nothing is deleted by one"),
     "no_timestamp": ("no time, or none that can be read", "map a field that has one, or repair the sender; replay"),

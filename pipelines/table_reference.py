@@ -32,7 +32,8 @@ Made from `conf/tables/` and `pipelines/sql/` by `make table-reference`: change 
 **How to read it.** *Key* columns are unique together. A column is *content* (equal in every correct run over the same
 events) or *provenance* (batch numbers, origins, arrival times, minted ids). *Personal* columns hold or may hold
 personal data: no file statistics are kept on them. Columns that *identify* hold raw values of identifiers, and no
-others do: RESTRICTED. Who may not see identifiers must not read these tables.
+others do: RESTRICTED.
+Who may not see identifiers must not read these tables.
 
 **Hot parts.** A table that is *upserted* has a second one beside it, `<table>_hot`: the same columns and `is_deleted`.
 Batches append the rows they change there, with `is_deleted` for those that are gone, and about once a minute the newest
