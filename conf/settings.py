@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
@@ -17,14 +18,36 @@ NOT_FOR_KAFKA = (
     "bootstrap.servers", "auto.offset.reset", "enable.auto.commit", "key.deserializer", "value.deserializer",
     "interceptor.classes",
 )  # fmt: skip
-LOG_DAYS = (
-    30  # Spark itself takes older entries from a table's log (delta.logRetentionDuration in table_spec.py)
-)
+LOG_DAYS = 30  # Delta's own clean-up of a log, where somebody calls it (table_spec.py)
 CHOICES = {
     "writer": ("auto", "spark", "delta_rs"),
     "engine": ("auto", "graphframes", "driver"),
     "lookup": ("auto", "driver", "tables"),
 }
+
+_COUNT, _SECONDS = 10**15, 10 * 365 * 86_400  # beyond every use
+# Every number: the smallest and the largest that works.
+RANGES: dict[str, tuple[float, float]] = {
+    "spark_writer_from_rows": (0, _COUNT),
+    "graphframes_from_edges": (0, _COUNT),
+    "lookup_tables_from_rows": (0, _COUNT),
+    "max_files_per_trigger": (1, 2**31 - 1),
+    "parse_ahead_bytes": (0, _COUNT),
+    "trigger_seconds": (0, 86_400),
+    "compact_every_seconds": (0, 1e12),
+    "compact_from_hot_rows": (0, _COUNT),
+    "upkeep_every_hours": (0, 24 * 365),
+    "upkeep_pause_seconds": (0, 86_400),
+    "history_batches": (1, _COUNT),  # the last published batch always stays
+    "max_record_bytes": (1, 2**31 - 1),
+    "max_tenants": (1, _COUNT),
+    "write_threads": (1, 256),
+    "swap_up_to_events": (0, _COUNT),
+    "swap_up_to_seconds": (0, _SECONDS),
+    "max_offsets_per_trigger": (1, _COUNT),
+    "kafka_wait_seconds": (0.1, 3_600),
+}
+_MEMORY = re.compile(r"[1-9]\d*[kmgt]b?", re.IGNORECASE)
 
 
 class SettingsError(ValueError):
@@ -78,10 +101,13 @@ class Settings:
             raise SettingsError(
                 f"history_days: must be from 0 to less than {LOG_DAYS}, the age of Delta's log"
             )
-        if self.max_tenants < 1:
-            raise SettingsError("max_tenants: must be at least 1")
-        if self.history_batches < 1:
-            raise SettingsError("history_batches: must be at least 1; the last published batch always stays")
+        for key, (low, high) in RANGES.items():
+            if not low <= getattr(self, key) <= high:  # nor is .nan
+                raise SettingsError(f"{key}: must be from {low:,.16g} to {high:,.16g}")
+        if not _MEMORY.fullmatch(self.driver_memory):
+            raise SettingsError("driver_memory: must be a size, such as 4g or 900m")
+        if not self.master.strip():
+            raise SettingsError("master: must be Spark's, such as local[*]; without the line it is that")
 
 
 def load_settings(environment: str = "laptop") -> Settings:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from conf.tables import BATCHES
 from pipelines.batch.intent import Intent
+from pipelines.contained import contained
+from pipelines.tables.batch_rows import BatchRows
 from pipelines.tables.snapshot import Snapshot
 
 CHECKPOINTS = "_checkpoints"
@@ -91,7 +92,7 @@ def fault(found: Entries | None, record: OfRecord) -> str | None:
 
 def has_checkpoint(lake: Path, stream: str) -> bool:
     """Is Spark's checkpoint of that application id still there, so that it could be continued?"""
-    return (lake / CHECKPOINTS / stream / "metadata").exists()
+    return (_folder_of(lake, stream) / "metadata").exists()
 
 
 def open_checkpoint(
@@ -111,13 +112,13 @@ def open_checkpoint(
     pointer = lake / POINTER
     sources = tuple(sorted(sources))
     trouble = None
-    found = _pointer(pointer)
+    found = _pointer(pointer, lake)
     if not is_continued:
         pass
     elif found is None:
         trouble = "is lost" if of_record(snapshot, pending, "").is_superseded else None
     elif tuple(found["sources"]) == sources:
-        folder = lake / CHECKPOINTS / found["stream"]
+        folder = _folder_of(lake, found["stream"])
         entries = read_entries(folder, len(sources))
         record = of_record(snapshot, pending, found["stream"], found.get("after_batch_id", -1))
         trouble = fault(entries, record)
@@ -138,7 +139,7 @@ def open_checkpoint(
             f"the checkpoint {trouble}; a new one begins at the last published batch, and what is published is known "
             "and not taken again"
         )
-    return Checkpoint(stream, lake / CHECKPOINTS / stream, sources, is_new=True, trouble=trouble)
+    return Checkpoint(stream, _folder_of(lake, stream), sources, is_new=True, trouble=trouble)
 
 
 def of_record(
@@ -149,21 +150,22 @@ def of_record(
     is_superseded = begun_by not in (None, stream)
     if snapshot is None:
         return OfRecord(is_begun=begun_by == stream, is_superseded=is_superseded)
-    batches = snapshot.arrow(BATCHES, ["batch_id", "stream", "stream_batch_id", "offset_entry"])
-    is_streams = pc.and_(
-        pc.is_valid(batches["stream_batch_id"]), pc.invert(pc.starts_with(batches["stream"], DIRECT))
-    )
-    batches = batches.filter(is_streams)
-    mine = pc.equal(batches["stream"], stream)
-    others = batches.filter(pc.invert(mine))
-    rows = batches.filter(mine).sort_by([("stream_batch_id", "descending")]).slice(0, 1).to_pylist()
-    last = rows[0] if rows else None
-    since = last["batch_id"] if last is not None else after_batch_id
+    last = None
+    columns = ["stream", "stream_batch_id", "offset_entry"]
+    is_streams = pc.field("stream_batch_id").is_valid() & ~pc.starts_with(pc.field("stream"), DIRECT)
+    for row in BatchRows(snapshot.lake).newest_first(columns, snapshot.batch_id, is_streams):
+        if row["stream"] == stream:
+            last = row
+            break
+        if row["batch_id"] <= after_batch_id:
+            break
+        # Another checkpoint's, newer than any of this one's; and if this one has none, newer than it is.
+        is_superseded = True
     return OfRecord(
         last["stream_batch_id"] if last is not None else -1,
         last["offset_entry"] if last is not None else None,
         is_begun=begun_by == stream,
-        is_superseded=is_superseded or (others.num_rows > 0 and pc.max(others["batch_id"]).as_py() > since),
+        is_superseded=is_superseded,
     )
 
 
@@ -230,9 +232,16 @@ def _hash_of(path: Path) -> str | None:
         return None
 
 
-def _pointer(path: Path) -> dict | None:
+def _folder_of(lake: Path, stream: str) -> Path:
+    """Where Spark keeps the checkpoint of an application id. LeadsOutside when it would not be among the lake's."""
+    return contained(lake / CHECKPOINTS, stream)
+
+
+def _pointer(path: Path, lake: Path) -> dict | None:
+    """What the lake's pointer says; None where it says nothing that can be used."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return found if {"stream", "sources"} <= set(found) else None
-    except (ValueError, OSError, TypeError):
+        _folder_of(lake, found["stream"])
+        return found if "sources" in found else None
+    except (ValueError, OSError, TypeError, KeyError):  # LeadsOutside is a ValueError
         return None

@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,11 +77,14 @@ def check_quality(
     """
     folder = docs or lake.path / DOCS
     require_ours(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before anything is counted
     progress("loading Great Expectations")
     from quality.data_docs import write_data_docs
     from quality.suites import judge
 
-    checked_at = datetime.now(UTC)
+    checked_at, earlier = datetime.now(UTC), newest_run(lake)
+    if earlier is not None:  # of the same batch, perhaps, and its clock was ahead
+        checked_at = max(checked_at, earlier.checked_at + timedelta(milliseconds=1))
     run_id = f"{checked_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     judged: dict[str, list[Judged]] = {}
     with tempfile.TemporaryDirectory(prefix="stitchlake-quality-") as scratch:
@@ -106,10 +109,12 @@ def newest_run(lake: Lake) -> QualityRun | None:
     if not lake.has(QUALITY_RESULTS):
         return None
     results = lake.open(QUALITY_RESULTS).to_pyarrow_dataset(schema=QUALITY_RESULTS.arrow)
-    runs = results.to_table(columns=["run_id", "checked_at"])
+    runs = results.to_table(columns=["run_id", "checked_batch_id", "checked_at"])
     if not runs.num_rows:
         return None
-    newest = runs.sort_by([("checked_at", "descending"), ("run_id", "descending")])["run_id"][0].as_py()
+    # By batch first: a clock that was ahead once would make its run the newest for ever.
+    order = [(name, "descending") for name in ("checked_batch_id", "checked_at", "run_id")]
+    newest = runs.sort_by(order)["run_id"][0].as_py()
     rows = results.to_table(filter=pc.field("run_id") == newest)
     return QualityRun(newest, rows["checked_batch_id"][0].as_py(), rows["checked_at"][0].as_py(), rows)
 

@@ -26,6 +26,7 @@ import conf
 from pipelines.freed_memory import keep_for_next
 from pipelines.jars import resolve_jars
 from pipelines.java import find_java
+from pipelines.private_files import HADOOP_SETTING, PRIVATE, keep_files_private, mask
 
 
 class SessionUnusable(Exception):
@@ -134,6 +135,8 @@ SETTINGS = (
         "for local-cluster; a local[n] session has its driver's memory",
         Scope.MACHINE,
     ),
+    # what others may read
+    Setting(HADOOP_SETTING, PRIVATE, "by default the JVM lets everybody read what it writes"),
 )
 
 JAVA_OPTIONS = (
@@ -164,6 +167,7 @@ def build_session(
     `extra` wins over everything declared here. `master` and `driver_memory` are for a local start; a job that was
     submitted keeps what it was submitted with. `checkpoint_dir` is where GraphFrames cuts its lineage.
     """
+    keep_files_private()
     if SparkSession.getActiveSession() is not None or SparkContext._active_spark_context is not None:
         # The second half is for a thread of its own: a session is active per thread, the context is the process's.
         spark = _adopt(SparkSession.getActiveSession() or SparkSession.builder.getOrCreate(), extra)
@@ -255,6 +259,7 @@ def _start_local(app_name: str, master: str, extra: Mapping[str, str], driver_me
     settings = {setting.key: setting.value for setting in SETTINGS}
     settings |= {
         "spark.app.name": app_name,
+        HADOOP_SETTING: mask(),
         "spark.driver.memory": driver_memory,
         "spark.driver.extraJavaOptions": java_options,
         "spark.executor.extraJavaOptions": java_options,

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES, BESIDE, UPSERTED
+from pipelines.contained import contained
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import Snapshot, published
 
@@ -163,7 +164,8 @@ def _files(lake: Lake, spec: TableSpec, snapshot: Snapshot | None) -> list[str]:
     table = lake.open(spec, None if is_newest else version)
     # Not `file_uris()`: those are URIs, with the folder's own spaces and umlauts encoded.
     return [
-        str(lake.table_path(spec) / unquote(path)) for path in table.get_add_actions()["path"].to_pylist()
+        str(contained(lake.table_path(spec), unquote(path)))
+        for path in table.get_add_actions()["path"].to_pylist()
     ]
 
 

@@ -48,7 +48,7 @@ from transforms.grouped import (
 from transforms.identity.components import driver_components
 from transforms.identity.joined import Joined
 from transforms.identity.nodes import Nodes
-from transforms.integers import distinct, distinct_first, found, places_in
+from transforms.integers import distinct, distinct_first, found, is_in, places_in
 from transforms.sessions import CutResult, after_cut, is_kept
 
 # What is asked of a session to say whose it is.
@@ -57,12 +57,13 @@ OWNER_COLUMNS = (
     "first_authenticated_at", "claims",
 )  # fmt: skip
 _AT = pa.timestamp("us", tz="UTC")
-# One row is one anchor: how many claimants it has had, the first one, and when the second one was first named.
+# One row is one anchor: how many claimants it has had, the first one, and when it and the second one were first named.
 ANCHOR_FACTS = pa.schema(
     [
         ("anchor_node_id", pa.int64()),
         ("claimant_count", pa.int64()),
         ("first_claimant_node_id", pa.int64()),
+        ("first_claimant_at", _AT),
         ("second_claimant_at", _AT),
     ]
 )
@@ -151,6 +152,8 @@ def anchor_facts(sessions: pa.Table, claimant: Longs, persons: Persons = NOBODY_
     starts = np.flatnonzero(changes(anchor))
     first_node = np.full(len(anchors), NO_USER, np.int64)
     first_node[row[starts]] = node[starts]
+    first_at = np.full(len(anchors), LATEST, np.int64)
+    first_at[row[starts]] = at[starts]
     person = persons.of(node)
     other = np.flatnonzero(person != persons.of(first_node)[row])
     second_at = np.full(len(anchors), LATEST, np.int64)
@@ -163,9 +166,16 @@ def anchor_facts(sessions: pa.Table, claimant: Longs, persons: Persons = NOBODY_
         pa.array(anchors),
         pa.array(np.bincount(of_one_person, minlength=len(anchors)).astype(np.int64)),
         nullable(first_node, pa.int64(), NO_USER),
+        nullable(first_at, _AT, LATEST),
         nullable(second_at, _AT, LATEST),
     ]
     return pa.Table.from_arrays(columns, schema=ANCHOR_FACTS)
+
+
+def facts_with(known: pa.Table, others: pa.Table) -> pa.Table:
+    """The facts `known`, and those of other anchors."""
+    is_other = ~is_in(longs(others["anchor_node_id"]), longs(known["anchor_node_id"]))
+    return pa.concat_tables([known, others.filter(pa.array(is_other))])
 
 
 def _judging(facts: pa.Table) -> tuple[Longs, Longs, Longs]:
@@ -242,15 +252,22 @@ def owned_changes(
     whole_rows: Callable[[Longs], pa.Table],
     assigned: pa.Table | None = None,
     persons: Persons = NOBODY_KNOWN,
+    known: pa.Table | None = None,
 ) -> pa.Table:
     """One row is one session to write: cut anew or changed, and those whose owner alone is another than before.
 
-    `heads`: OWNER_COLUMNS of all sessions of the anchors of the batch, before the cut. `whole_rows`: those of them with
-    these numbers (ascending), with all columns. `assigned`: see `as_decided`. `persons`: of the nodes
-    that the sessions name.
+    `heads`: OWNER_COLUMNS of all sessions of the anchors of the batch, before the cut; of the anchors in `known` (their
+    ANCHOR_FACTS after it) only those that may have changed. `whole_rows`: those of them with these numbers (ascending),
+    with all columns. `assigned`: see `as_decided`. `persons`: of the nodes that the sessions name.
     """
     heads = heads.select(OWNER_COLUMNS)
-    owned = assign_owners(after_cut(heads, result), policy, persons)
+    owned = after_cut(heads, result)
+    if known is None or not known.num_rows:
+        owned = assign_owners(owned, policy, persons)
+    else:
+        claimant = claimants(owned, policy, persons)
+        facts = facts_with(known, anchor_facts(owned, claimant, persons))
+        owned = owners_from_facts(owned, claimant, facts, policy)
     if assigned is not None and assigned.num_rows:
         owned = as_decided(owned, assigned)
     kept = np.flatnonzero(is_kept(heads, result))

@@ -31,7 +31,7 @@ QUARANTINE = TableSpec(
             "as JSON; the envelope's own bytes are in bronze.events",
             accepted=("json", "csv", "unreadable", "tombstone", "element"),
         ),
-        ColumnSpec("payload", "binary", "the record's bytes, or the element", personal=True),
+        ColumnSpec("payload", "binary", "the record's bytes, or the element", personal=True, identifies=True),
         c.RECEIVED_AT,
         c.BATCH_ID,
     ),
@@ -77,7 +77,12 @@ EVENTS = TableSpec(
             "array<long>",
             "the subject's linking identifiers, best priority first; then weak ones that attach",
         ),
-        ColumnSpec("weak_node_ids", "array<long>", "the subject's weak identifiers that are recorded only"),
+        ColumnSpec(
+            "weak_node_ids",
+            "array<long>",
+            "the subject's identifiers that are recorded only: weak ones, then those of namespaces that the policy "
+            "does not know, 50 at most",
+        ),
         ColumnSpec("actor_node_ids", "array<long>", "who acted for the subject; recorded, never link"),
         ColumnSpec("touch_source", "string", "campaign source"),
         ColumnSpec("touch_medium", "string", "campaign medium"),
@@ -157,13 +162,14 @@ SESSIONS = TableSpec(
         ColumnSpec("last_login_event_at", "timestamp", "last login event"),
         ColumnSpec("is_ended_by_logout", "boolean", "its last event is a logout"),
         ColumnSpec("platforms", "array<string>", "platforms used, sorted"),
-        ColumnSpec("first_touch", TOUCH, "first event with a campaign or referrer"),
-        ColumnSpec("last_touch", TOUCH, "last event with a campaign or referrer"),
+        ColumnSpec("first_touch", TOUCH, "first event with a campaign or referrer", personal=True),
+        ColumnSpec("last_touch", TOUCH, "last event with a campaign or referrer", personal=True),
         ColumnSpec(
             "spans",
             f"array<{SPAN}>",
             "the session's parts, each from an event that names something new to the next such event: an anonymous "
             "beginning, and the rest, for example; none where the session is all one part",
+            personal=True,
         ),
         ColumnSpec(
             "claims",

@@ -1,6 +1,6 @@
 """The bytes of a backup, each file under its SHA-256: what is there is never copied again, and proves itself.
 
-DEST/restore-points/<published_at>-batch-<n>.json   what a lake consists of
+DEST/restore-points/<sequence>-batch-<n>.json       what a lake consists of
 DEST/objects/<first two>/<sha256>                   the bytes
 DEST/keys/<fingerprint>.key                         hashing keys, only if asked for
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipelines.backup.manifest import POINTS, BackupProblem, StoredFile
+from pipelines.contained import contained
 
 OBJECTS, KEYS, PARTIAL = "objects", "keys", "partial"
 _AT_ONCE = 2**20
@@ -68,7 +69,7 @@ class Store:
             raise BackupProblem(self._damaged(stored, "has other bytes than were put there"))
 
     def place(self, stored: StoredFile) -> Path:
-        return self.backup / OBJECTS / stored.sha256[:2] / stored.sha256
+        return contained(self.backup / OBJECTS, f"{stored.sha256[:2]}/{stored.sha256}")
 
     def write_point(self, name: str, text: str) -> None:
         """Put a restore point on record. All of its objects are durable by now."""

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from pipelines.contained import contained
+
 LOG = "_delta_log"
 _COMMIT = re.compile(r"^(\d{20})\.json$")
 _CHECKPOINT = re.compile(r"^(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet$")
@@ -32,12 +34,16 @@ class TableFiles:
 
 
 def files_of(folder: Path, table: DeltaTable) -> TableFiles:
-    """The files of an opened table. Vanished when its log has been cleaned beyond that version."""
+    """The files of an opened table. Vanished when its log has been cleaned beyond that version; LeadsOutside when the
+    log names a file that is not in the table's folder."""
     actions = pa.table(table.get_add_actions(flatten=True))
+    data = tuple(unquote(path) for path in actions["path"].to_pylist())
+    for path in data:
+        contained(folder, path)
     return TableFiles(
         table.version(),
         pc.sum(actions["num_records"]).as_py() or 0,
-        tuple(unquote(path) for path in actions["path"].to_pylist()),
+        data,
         tuple(_log_files(folder / LOG, table.version())),
     )
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,23 +23,33 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from conf.table_spec import TableSpec
-from conf.tables import ALL, BATCHES, BESIDE
+from conf.tables import ALL, BATCHES, BESIDE, BRONZE_EVENTS
 from pipelines.backup.manifest import (
+    ArchivedRecords,
     BackupProblem,
     Manifest,
     StoredFile,
     TableVersion,
     read_manifest,
     restore_points,
+    sequence_of,
 )
 from pipelines.backup.store import KEYS, Store
 from pipelines.backup.table_files import LOG, Vanished, files_of
+from pipelines.contained import LeadsOutside
 from pipelines.decisions.inbox import INBOX
 from pipelines.fingerprint import program_version
 from pipelines.hashing_key import load_key, write_key
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.tables.lake import Lake, existing_lake, with_hot_parts
 from pipelines.tables.snapshot import Snapshot, snapshot_in
+from pipelines.upkeep.archive import (
+    ArchiveProblem,
+    archive_folder,
+    archive_path,
+    archived_record_count,
+    archived_version,
+)
 
 ATTEMPTS = 3
 _RETRY_SECONDS = 1.0
@@ -64,13 +74,15 @@ def back_up(
     backup: Path,
     *,
     with_key: bool = False,
+    with_archive: bool = True,
     keep: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Taken:
     """Add a restore point of the last published batch to the folder `backup`; what is there already is not copied.
 
-    `keep`: how many restore points stay, and with them the bytes that they need. BackupProblem when nothing has been
-    published, when files go faster than they are copied, or when a file that the batch refers to is lost.
+    `with_archive`: the records that upkeep has archived belong to the lake, and so to the backup. `keep`: how many
+    restore points stay, the last ones taken, and with them the bytes that they need. BackupProblem when nothing has
+    been published, when files go faster than they are copied, or when a file that the batch refers to is lost.
     """
     started = time.monotonic()
     lake, backup = existing_lake(lake_path), backup.absolute()
@@ -82,13 +94,22 @@ def back_up(
         with lake_lock(backup):
             store = Store(backup)
             store.begin()
-            manifest = _copied(lake, store, progress)
+            points = restore_points(backup)
+            last = _readable(points[-1]) if points else None
+            manifest = _copied(lake, store, last, with_archive, progress)
+            newest = max(map(sequence_of, points), default=0)
+            is_again = last is not None and last.sequence > 0 and last.is_same_batch(manifest)
+            manifest = replace(manifest, sequence=newest if is_again else newest + 1)
             key = backup / KEYS / f"{manifest.key_fingerprint}.key"
             if with_key and not key.exists():
                 key.parent.mkdir(exist_ok=True)
                 write_key(key, load_key(lake.path, True, manifest.key_fingerprint))
             store.write_point(manifest.name, manifest.to_json())
             forgotten = _forget_all_but(keep, store) if keep else 0
+    except LeadsOutside as e:
+        raise BackupProblem(
+            f"a table of the lake refers to a file that is not its own, and that is not copied: {e}"
+        ) from None
     except LakeLocked:
         raise BackupProblem(
             f"another backup is being written to {backup}; try again when it has ended"
@@ -103,15 +124,23 @@ def back_up(
     )
 
 
-def _copied(lake: Lake, store: Store, progress: Progress) -> Manifest:
+def _readable(point: Path) -> Manifest | None:
+    """A restore point, if it can be read: a damaged one does not hinder the next one."""
+    try:
+        return read_manifest(point)
+    except BackupProblem:
+        return None
+
+
+def _copied(
+    lake: Lake, store: Store, last: Manifest | None, with_archive: bool, progress: Progress
+) -> Manifest:
     """Everything of the last published batch is in the store; of a newer one when files were gone meanwhile."""
-    points = restore_points(store.backup)
-    earlier = {f.path: f for f in read_manifest(points[-1]).files} if points else {}
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(_RETRY_SECONDS)
         try:
-            return _of_last_batch(lake, store, earlier, progress)
+            return _of_last_batch(lake, store, last, with_archive, progress)
         except (Vanished, FileNotFoundError, DeltaError) as e:
             gone = e
     raise BackupProblem(
@@ -121,7 +150,9 @@ def _copied(lake: Lake, store: Store, progress: Progress) -> Manifest:
     )
 
 
-def _of_last_batch(lake: Lake, store: Store, earlier: dict[str, StoredFile], progress: Progress) -> Manifest:
+def _of_last_batch(
+    lake: Lake, store: Store, last: Manifest | None, with_archive: bool, progress: Progress
+) -> Manifest:
     # These first: what they say of a batch is then never ahead of the tables.
     beside = [(spec, lake.open(spec)) for spec in BESIDE if lake.has(spec)]
     lake_format = lake.format()
@@ -136,12 +167,7 @@ def _of_last_batch(lake: Lake, store: Store, earlier: dict[str, StoredFile], pro
         tables[spec.full_name] = TableVersion(found.version, found.row_count)
         paths += [f"{spec.path}/{name}" for name in (*found.data, *(f"{LOG}/{name}" for name in found.log))]
     paths += [str(file.relative_to(lake.path)) for file in sorted((lake.path / INBOX).glob("[!.]*.json"))]
-    files = []
-    for done, path in enumerate(paths):
-        progress(done, len(paths))
-        known = earlier.get(path) if _is_data(path) else None
-        files.append(known if known and store.has(known) else store.put(lake.path / path, path))
-    progress(len(paths), len(paths))
+    files = _stored(store, lake.path, paths, last.files if last else (), progress)
     row = snapshot.row
     return Manifest(
         batch_id=snapshot.batch_id,
@@ -153,8 +179,47 @@ def _of_last_batch(lake: Lake, store: Store, earlier: dict[str, StoredFile], pro
         code_fingerprint=row["code_fingerprint"],
         key_fingerprint=row["key_fingerprint"],
         tables=tables,
-        files=tuple(files),
+        files=files,
+        archive=_archive(lake, snapshot, store, last, progress) if with_archive else None,
     )
+
+
+def _stored(
+    store: Store, folder: Path, paths: list[str], known: Iterable[StoredFile], progress: Progress
+) -> tuple[StoredFile, ...]:
+    """The files `paths` of `folder`, all in the store. `known`: files of an earlier restore point."""
+    earlier = {file.path: file for file in known if _is_data(file.path)}
+    files = []
+    for done, path in enumerate(paths):
+        progress(done, len(paths))
+        there = earlier.get(path)
+        files.append(there if there and store.has(there) else store.put(folder / path, path))
+    progress(len(paths), len(paths))
+    return tuple(files)
+
+
+def _archive(
+    lake: Lake, snapshot: Snapshot, store: Store, last: Manifest | None, progress: Progress
+) -> ArchivedRecords | None:
+    """The archived records as the batch left them. BackupProblem when they are nowhere to be found."""
+    count = archived_record_count(snapshot)
+    folder = archive_folder(lake, snapshot.version(BRONZE_EVENTS)) if count else None
+    if folder is None:
+        return None
+    earlier = last.archive if last else None
+    try:
+        table = archived_version(lake, folder, count)
+    except ArchiveProblem as e:
+        if earlier and earlier.table.row_count == count and all(map(store.has, earlier.files)):
+            return earlier  # on storage that is not connected, and in the backup already
+        raise BackupProblem(
+            f"the archived records cannot be copied: {e}; --without-archive makes a restore point that lacks them"
+        ) from None
+    found = files_of(archive_path(folder), table)
+    inside = archive_path(".").as_posix()
+    paths = [f"{inside}/{name}" for name in (*found.data, *(f"{LOG}/{name}" for name in found.log))]
+    files = _stored(store, Path(folder), paths, earlier.files if earlier else (), progress)
+    return ArchivedRecords(folder, TableVersion(found.version, found.row_count), files)
 
 
 def _tables(lake: Lake, snapshot: Snapshot, batches: DeltaTable) -> Iterator[tuple[TableSpec, DeltaTable]]:
@@ -178,7 +243,7 @@ def _forget_all_but(keep: int, store: Store) -> int:
     points = restore_points(store.backup)
     for point in points[:-keep]:
         point.unlink()
-    store.forget_objects({f.sha256 for point in points[-keep:] for f in read_manifest(point).files})
+    store.forget_objects({f.sha256 for point in points[-keep:] for f in read_manifest(point).all_files})
     return len(points[:-keep])
 
 

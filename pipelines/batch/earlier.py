@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from conf.tables import BATCHES, EVENTS
+from conf.tables import EVENTS
+from pipelines.contained import contained
+from pipelines.tables.batch_rows import BatchRows
 from pipelines.tables.lake import Lake
 from transforms.spans import EVENT_COLUMNS
 
@@ -18,15 +20,14 @@ _ROUNDING = pa.scalar(1000, pa.duration("us"))
 
 def last_published_of(lake: Lake, stream: str) -> int:
     """The last of `stream`'s own batches that is published; -1 for none."""
-    rows = lake.open(BATCHES).to_pyarrow_dataset()
-    numbers = rows.to_table(columns=["stream_batch_id"], filter=pc.field("stream") == stream)
-    return max((b for b in numbers["stream_batch_id"].to_pylist() if b is not None), default=-1)
+    mine = (pc.field("stream") == stream) & pc.field("stream_batch_id").is_valid()
+    rows = BatchRows(lake).newest_first(["stream", "stream_batch_id"], where=mine)
+    return next((row["stream_batch_id"] for row in rows), -1)
 
 
 def kinds_after(lake: Lake, batch_id: int) -> list[str]:
     """The kinds of the batches that were published after `batch_id`."""
-    rows = lake.open(BATCHES).to_pyarrow_dataset()
-    return rows.to_table(columns=["kind"], filter=pc.field("batch_id") > batch_id)["kind"].to_pylist()
+    return BatchRows(lake).between(["kind"], batch_id + 1)["kind"].to_pylist()
 
 
 class PublishedEvents:
@@ -66,4 +67,4 @@ class PublishedEvents:
             is_near = pc.and_(pc.less_equal(low, last), pc.greater_equal(high, pc.subtract(first, _ROUNDING)))
             files = files.filter(pc.fill_null(is_near, True))
         folder = self._lake.table_path(EVENTS)
-        return [str(folder / unquote(path)) for path in files["path"].to_pylist()]
+        return [str(contained(folder, unquote(path))) for path in files["path"].to_pylist()]

@@ -6,6 +6,8 @@ import argparse
 import sys
 from importlib import import_module
 
+from pipelines.cli.problems import Exit, reported
+
 COMMANDS = (
     "run",
     "resolve",
@@ -41,7 +43,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns 0, 1 when it failed, 2 on bad usage; a user's mistake never shows a stack trace."""
     args = parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        with reported(args.command):
+            return int(args.run(args))
+    except Exit as e:
+        return e.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return FAILED

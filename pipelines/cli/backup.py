@@ -6,19 +6,17 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from pipelines.backup.manifest import BackupProblem, Manifest, read_manifest, restore_points
 from pipelines.backup.restore import restore
 from pipelines.backup.take import back_up
+from pipelines.cli.numbers import count
 from pipelines.cli.problems import BadUsage, Exit, reported
 from pipelines.cli.sql import as_table
 from pipelines.hashing_key import key_path
 
 _TELL_EVERY_SECONDS = 2.0
-T = TypeVar("T")
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -26,7 +24,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "backup",
         help="add a restore point of the last published batch to a folder",
         description="Copies what the last published batch consists of, beside a running stream; files that the folder "
-        "has already are not copied again. The hashing key is copied only with --with-key.",
+        "has already are not copied again. The hashing key is copied only with --with-key; without it the backup "
+        "still holds raw identifiers and events, and is to be guarded like the lake.",
     )
     taking.add_argument("backup", type=Path, metavar="DEST", help="folder of the backups, outside the lake")
     taking.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default: lake/")
@@ -36,7 +35,12 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="also copy the hashing key; whoever has both can look identifiers up",
     )
     taking.add_argument(
-        "--keep", type=_count, metavar="N", help="keep the last N restore points only (default: all)"
+        "--without-archive",
+        action="store_true",
+        help="leave the archived records out; they are safe elsewhere, and a restored lake finds them where they are",
+    )
+    taking.add_argument(
+        "--keep", type=count, metavar="N", help="keep the last N restore points only (default: all)"
     )
     taking.add_argument("--json", action="store_true", help="one JSON object")
     taking.set_defaults(run=run_backup)
@@ -52,6 +56,12 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     making.add_argument(
         "--batch", type=int, metavar="N", help="the restore point of batch N (default: the newest)"
     )
+    making.add_argument(
+        "--archive-to",
+        type=Path,
+        metavar="DIR",
+        help="where its archived records go; default: DEST_LAKE.archive",
+    )
     making.add_argument("--json", action="store_true", help="one JSON object; of a list, one a line")
     making.set_defaults(run=run_restore)
 
@@ -59,10 +69,13 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 def run_backup(args: argparse.Namespace) -> int:
     try:
         with reported("backup"):
-            taken = _on_disk(
-                lambda: back_up(
-                    args.lake, args.backup, with_key=args.with_key, keep=args.keep, progress=_Told("backup")
-                )
+            taken = back_up(
+                args.lake,
+                args.backup,
+                with_key=args.with_key,
+                with_archive=not args.without_archive,
+                keep=args.keep,
+                progress=_Told("backup"),
             )
     except Exit as e:
         return e.code
@@ -79,7 +92,7 @@ def run_backup(args: argparse.Namespace) -> int:
         return 0
     print(
         f"batch {manifest.batch_id:,} published at {manifest.published_at}: {manifest.row_count:,} rows in "
-        f"{len(manifest.files):,} files, {manifest.byte_count / 1e6:,.1f} MB; copied {taken.copied_file_count:,} "
+        f"{len(manifest.all_files):,} files, {manifest.byte_count / 1e6:,.1f} MB; copied {taken.copied_file_count:,} "
         f"files, {taken.copied_byte_count / 1e6:,.1f} MB, in {taken.seconds:.1f} s"
     )
     if not taken.has_key:
@@ -88,6 +101,12 @@ def run_backup(args: argparse.Namespace) -> int:
             f"{key_path(args.lake.absolute())} in a safe place, a restored lake needs it",
             file=sys.stderr,
         )
+    holds = (
+        "raw identifiers and events, and the key"
+        if taken.has_key
+        else "raw identifiers and events without it too"
+    )
+    print(f"the backup holds {holds}: guard {args.backup} like the lake", file=sys.stderr)
     return 0
 
 
@@ -95,21 +114,29 @@ def run_restore(args: argparse.Namespace) -> int:
     try:
         with reported("restore"):
             if args.lake is None:
-                if args.batch is not None:
-                    raise BadUsage("--batch needs DEST_LAKE: say where the lake is to be")
+                for option, value in (("--batch", args.batch), ("--archive-to", args.archive_to)):
+                    if value is not None:
+                        raise BadUsage(f"{option} needs DEST_LAKE: say where the lake is to be")
                 return _list(args)
-            restored = _on_disk(
-                lambda: restore(args.backup, args.lake, args.batch, progress=_Told("restore"))
+            restored = restore(
+                args.backup,
+                args.lake,
+                args.batch,
+                progress=_Told("restore"),
+                archive_to=args.archive_to,
             )
     except Exit as e:
         return e.code
     manifest = restored.manifest
     if args.json:
-        print(json.dumps(_facts(manifest) | {"lake": str(restored.lake), "has_key": restored.has_key}))
+        made = {"lake": str(restored.lake), "has_key": restored.has_key}
+        archive = None if restored.archive is None else str(restored.archive)
+        print(json.dumps(_facts(manifest) | made | {"archive": archive}))
     else:
         print(
             f"{restored.lake} is the lake as of batch {manifest.batch_id:,}, published at {manifest.published_at}: "
             f"{manifest.row_count:,} rows in {len(manifest.tables)} tables"
+            + (f", {manifest.archived_row_count:,} of them in {restored.archive}" if restored.archive else "")
         )
     if not restored.has_key:
         print(
@@ -145,18 +172,11 @@ def _facts(manifest: Manifest) -> dict[str, object]:
         "created_at": manifest.created_at,
         "lake_format": manifest.lake_format,
         "row_count": manifest.row_count,
-        "file_count": len(manifest.files),
+        "archived_row_count": manifest.archived_row_count,
+        "file_count": len(manifest.all_files),
         "byte_count": manifest.byte_count,
         "key_fingerprint": manifest.key_fingerprint,
     }
-
-
-def _on_disk(work: Callable[[], T]) -> T:
-    """`work`, with what the disk refuses as a problem of the backup."""
-    try:
-        return work()
-    except OSError as e:
-        raise BackupProblem(f"{e.filename or 'the folder'}: {e.strerror or e}") from None
 
 
 class _Told:
@@ -169,13 +189,3 @@ class _Told:
         if time.monotonic() - self._at > _TELL_EVERY_SECONDS:
             self._at = time.monotonic()
             print(f"{self._command}: {done:,} of {total:,} files", file=sys.stderr, flush=True)
-
-
-def _count(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be a number from 1")
-    return number

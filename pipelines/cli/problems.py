@@ -6,11 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from deltalake.exceptions import DeltaError
+
 from conf.policy import PolicyError
 from conf.settings import SettingsError
 from conf.source_mapping import MappingError
 from pipelines.backup.manifest import BackupProblem
 from pipelines.batch.intent import IntentConflict
+from pipelines.contained import LeadsOutside
 from pipelines.decisions.inbox import DecisionProblem
 from pipelines.decisions.records import Refused
 from pipelines.errands.errands import ErrandFailed
@@ -20,6 +23,7 @@ from pipelines.java import JavaMissing
 from pipelines.kafka.problems import BrokerUnavailable, OffsetsLost
 from pipelines.lock import LakeLocked
 from pipelines.person import BadId, NoSuchPerson
+from pipelines.private_files import keep_files_private
 from pipelines.quality_gate import QualityBroken
 from pipelines.quality_run import QualityProblem
 from pipelines.quarantine.corrections import BadCorrections
@@ -28,7 +32,7 @@ from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
 from pipelines.stream import PolicyChanged, StreamFailed
 from pipelines.tables.fence import LakeChanged
-from pipelines.tables.lake import LakeTooNew, NoLake, SchemaMismatch
+from pipelines.tables.lake import LakeTooNew, NoLake, SchemaMismatch, TableDamaged
 from pipelines.tables.snapshot import NoSuchBatch
 from pipelines.views import CatalogConflict
 from quality.docs_folder import DocsFolderTaken
@@ -60,6 +64,7 @@ FAILURES = (
     LakeChanged,
     LakeLocked,
     LakeTooNew,
+    LeadsOutside,
     NoLake,
     NoSuchBatch,
     NoSuchPerson,
@@ -73,7 +78,11 @@ FAILURES = (
     SchemaMismatch,
     SessionUnusable,
     StreamFailed,
+    TableDamaged,
 )
+
+
+_SHOWN_CHARACTERS = 200
 
 
 class Exit(Exception):
@@ -86,8 +95,9 @@ class Exit(Exception):
 
 @contextmanager
 def reported(command: str) -> Iterator[None]:
-    """Print a known problem as one line and turn it into `Exit`."""
+    """Print a known problem as one line and turn it into `Exit`. What the command writes is its user's alone."""
     try:
+        keep_files_private()
         yield
     except USAGE as e:
         print(f"stitchlake {command}: {e}", file=sys.stderr)
@@ -95,3 +105,25 @@ def reported(command: str) -> Iterator[None]:
     except FAILURES as e:
         print(f"stitchlake {command}: {e}", file=sys.stderr)
         raise Exit(1) from None
+    except BrokenPipeError:  # the reader has had enough, `| head` for example: not a problem
+        raise
+    except OSError as e:
+        print(f"stitchlake {command}: {refused_by_the_system(e)}", file=sys.stderr)
+        raise Exit(1) from None
+    except DeltaError as e:  # its words may show rows
+        print(
+            f"stitchlake {command}: a table cannot be read or written ({type(e).__name__}): files of it are missing or "
+            "damaged; restore the lake from a backup, or try `stitchlake repair` if somebody has changed its tables",
+            file=sys.stderr,
+        )
+        raise Exit(1) from None
+
+
+def refused_by_the_system(problem: OSError) -> str:
+    """What the file system or the network said, of which file, and what to look at."""
+    said = problem.strerror or type(problem).__name__
+    if problem.filename is None:
+        return f"{said[0].lower()}{said[1:]}; look at the disk, the network and this user's permissions"
+    name = str(problem.filename)
+    shown = name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"
+    return f"{shown}: {said[0].lower()}{said[1:]}; check the path, and whether this user may read and write there"

@@ -54,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
 def session_of(args: argparse.Namespace, name: str) -> SparkSession | None:
     """The session that counts, if Spark does."""
     existing_lake(args.lake)  # before seconds are spent on a session
+    settings = load_settings(args.env)
     if args.engine != "spark":
         return None
     from pipelines.session import build_session
 
-    settings = load_settings(args.env)
     return build_session(name, settings.master, driver_memory=settings.driver_memory)
 
 

@@ -25,7 +25,7 @@ from pipelines.source_folders import require_writable
 from pipelines.sources import Source, SourceError
 from pipelines.stream import run_stream
 from pipelines.tables.files_of_record import FilesOfRecord
-from pipelines.tables.lake import Lake
+from pipelines.tables.lake import Lake, require_place
 from pipelines.tables.snapshot import published
 from transforms.files_read import FileRead
 from transforms.framing import format_of
@@ -112,6 +112,13 @@ def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Setti
         raise SourceError("--batch-size must be at least 1")
     load_policy(args.policy)
     load_mapping(args.source_format)
+    if args.lake is not None:
+        require_place(args.lake)
+    for output in (args.output, args.events_output, args.rejected_output):
+        if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            if output.is_dir():
+                raise SourceError(f"output {output} is a folder; give a file")
     settings = replace(load_settings(args.env), engine=args.engine)
     return build_session(name, settings.master, driver_memory=settings.driver_memory), settings
 

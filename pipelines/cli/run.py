@@ -19,6 +19,7 @@ from pipelines.source_folders import require_apart
 from pipelines.sources import parse_source, require_different
 from pipelines.stop_signals import stop_signals
 from pipelines.stream import run_stream
+from pipelines.tables.lake import require_place
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -71,6 +72,7 @@ def session_of(args: argparse.Namespace, name: str) -> tuple[SparkSession, Setti
     require_different(sources)
     require_apart(sources, args.lake)
     load_policy(args.policy)
+    require_place(args.lake)
     return build_session(name, settings.master, driver_memory=settings.driver_memory), settings
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from conf.policy import load_policy
 from conf.settings import load_settings
+from pipelines.cli.numbers import amount
 from pipelines.cli.problems import BadUsage, Exit, reported
 from pipelines.cli.sql import as_table
 from pipelines.errands.errands import run_errand
@@ -36,13 +36,13 @@ def declare_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--lake", type=Path, default=Path("lake"), metavar="DIR", help="default: lake/")
     p.add_argument(
         "--retain-hours",
-        type=_amount,
+        type=amount,
         metavar="N",
         help="published batches of the last N hours stay readable as they were; default: the setting history_days",
     )
     p.add_argument(
         "--archive-older-than",
-        type=_amount,
+        type=amount,
         metavar="DAYS",
         help="move files of bronze.events whose batches are all older than that",
     )
@@ -115,13 +115,6 @@ def as_text(report: Report) -> str:
             f"{'time' if len(pauses) == 1 else 'times'}, at most {max(pauses):.1f} s"
         )
     return "\n".join(lines)
-
-
-def _amount(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError("must be 0 or more")
-    return value
 
 
 def _say(text: str) -> None:

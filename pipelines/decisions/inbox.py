@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import orjson
@@ -24,8 +23,9 @@ from pipelines.batch.process import BatchProcessor
 from pipelines.checkpoint import DIRECT
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import LakeLocked, lake_lock
+from pipelines.rules_of_lake import other_identifier_rules, same_policy
 from pipelines.sources import Source
-from pipelines.state.lake_state import LakeState
+from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
 from pipelines.tables.files_of_record import names_read
 from pipelines.tables.lake import Lake
@@ -54,11 +54,17 @@ def put(lake: Path, record: dict[str, object]) -> str:
     """Put a decision on record. Returns its id."""
     folder = Path(control_source(lake).location)
     decision_id = str(record.get("decision_id") or uuid.uuid4())
-    name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # decisions count in the order of their names
+    name = f"{_next_number(folder):020d}-{uuid.uuid4().hex[:8]}.json"
     hidden = folder / f".{name}"
     hidden.write_bytes(orjson.dumps({**record, "decision_id": decision_id}))
     hidden.rename(folder / name)
     return decision_id
+
+
+def _next_number(folder: Path) -> int:
+    """Decisions count in the order of their names: greater than any that waits, wherever the clock has gone since."""
+    waiting = (f.name[:20] for f in folder.glob("[!.]*.json"))
+    return max([time.time_ns(), *(int(number) + 1 for number in waiting if number.isdecimal())])
 
 
 def apply(
@@ -104,8 +110,10 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
             raise DecisionProblem(
                 f"the lake {lake_path} has no published batch yet; there is nobody to decide about"
             )
-        if snapshot.row["policy_fingerprint"] != policy.fingerprint:
+        if not same_policy(snapshot, policy):
             raise DecisionProblem("this lake's persons were made under another policy; give it with --policy")
+        if other := other_identifier_rules(snapshot, policy):
+            raise DecisionProblem(other)
         if not settle(lake, None):
             raise DecisionProblem(
                 "the stream's last batch is half-written; run the stream once, it takes the decision along"
@@ -125,7 +133,7 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
             settings,
             f"{DIRECT}{uuid.uuid4().hex}",
             fingerprint(key),
-            open_state=partial(LakeState.load, policy=policy),
+            open_state=state_opener(settings.lookup, policy, None, settings.lookup_tables_from_rows),
         )
         processor.process(lambda: rows, 0)
         processor.compact()

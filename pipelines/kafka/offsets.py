@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from conf.tables import BATCHES
 from pipelines.kafka.address import is_topic
 from pipelines.kafka.problems import OffsetsLost
+from pipelines.tables.batch_rows import BatchRows
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import Snapshot
 
@@ -56,13 +57,10 @@ def offsets_of_record(lake: Lake, snapshot: Snapshot | None) -> dict[str, TopicO
         return {}
     said = snapshot.row.get("offsets")
     if said is None:  # the last batch was published by a program that knew no topics; an earlier one may have
-        rows = lake.open(BATCHES).to_pyarrow_dataset(schema=BATCHES.arrow)
-        # Not a filter of the read: for files without the column it finds every row, as their statistics mislead it.
-        told = rows.to_table(columns=["batch_id", "offsets"]).drop_null()
-        if not told.num_rows:
-            return {}
-        said = told.sort_by([("batch_id", "descending")])["offsets"][0].as_py()
-    return from_json(said)
+        told = pc.field("offsets").is_valid()
+        rows = BatchRows(lake).newest_first(["offsets"], snapshot.batch_id, told)
+        said = next((row["offsets"] for row in rows), None)
+    return {} if said is None else from_json(said)
 
 
 def advanced(offsets: Offsets, received: pa.Table, topic_ids: Mapping[str, str]) -> dict[str, TopicOffsets]:

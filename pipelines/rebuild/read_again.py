@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, IDENTIFIERS, QUARANTINE
+from conf.tables import BRONZE_EVENTS, EVENTS, IDENTIFIERS, QUARANTINE
 from pipelines.quarantine.corrections import RECORD, corrected, corrected_rows, corrections_of
 from pipelines.rebuild.dates import Dates, among, records_of
+from pipelines.tables.batch_rows import BatchRows
 from pipelines.tables.snapshot import Snapshot
 from pipelines.upkeep.archive import require_all_records
 from transforms.as_published import events_as_parsed, nodes_named, refused_as_parsed
@@ -44,11 +45,10 @@ class Portion:
 
 def portions(snapshot: Snapshot, after: int) -> list[Portion]:
     """Everything that was published after the batch `after`, in runs of whole batches of about RECORDS_AT_ONCE."""
-    batches = snapshot.arrow(BATCHES, ["batch_id", "received_count"]).sort_by("batch_id")
+    rows = BatchRows(snapshot.lake)
+    batches = rows.between(["batch_id", "received_count"], after + 1, snapshot.batch_id)
     found: list[Portion] = []
     for batch_id, received in zip(*(c.to_pylist() for c in batches.columns), strict=True):
-        if batch_id <= after:
-            continue
         last = found[-1] if found else None
         if last is None or (received and last.received_count + received > RECORDS_AT_ONCE):
             found.append(Portion(last.upto if last else after, batch_id, received or 0))

@@ -129,19 +129,15 @@ def exchange(
     *,
     data_change: bool,
     after_commit: PostCommitHookProperties | None = None,
-    partitions: Mapping[str, dict[str, str | None]] | None = None,
     partition_by: tuple[str, ...] = (),
     commit: CommitProperties = OWN,
 ) -> None:
-    """One commit of our own: `added` in, `removed` (path and size) out. `partitions`: of removed paths, if any."""
+    """One commit of our own: `added` in, `removed` (path and size; of a table without partitions) out."""
     at = int(time.time() * 1000)
     table.create_write_transaction(
         [
             *added,
-            *(
-                RemoveAction(path, data_change, at, size, (partitions or {}).get(path, {}))
-                for path, size in removed.items()
-            ),
+            *(RemoveAction(path, data_change, at, size, {}) for path, size in removed.items()),
         ],
         "append",
         table.schema(),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable, Field, Schema
+from deltalake.exceptions import DeltaError
 
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES, FORMAT, MIGRATIONS
@@ -22,6 +23,10 @@ class NoLake(RuntimeError):
 
 class LakeTooNew(RuntimeError):
     """A lake is in a format that this program does not know; the message says both and the way out."""
+
+
+class TableDamaged(DeltaError):
+    """A table does not open; the message says which, where, and the way out."""
 
 
 class SchemaMismatch(RuntimeError):
@@ -44,8 +49,15 @@ class Lake:
         return (self.table_path(spec) / "_delta_log").is_dir()
 
     def open(self, spec: TableSpec, version: int | None = None) -> DeltaTable:
-        """The table now, or as it was at `version`."""
-        return DeltaTable(str(self.table_path(spec)), version=version)
+        """The table now, or as it was at `version`. TableDamaged when its files do not make one."""
+        try:
+            return DeltaTable(str(self.table_path(spec)), version=version)
+        except DeltaError as e:
+            as_of = "" if version is None else f" as of version {version}"
+            raise TableDamaged(
+                f"{spec.full_name} cannot be opened{as_of} ({type(e).__name__}): files in {self.table_path(spec)} are "
+                "missing or damaged; put them back, or restore the lake from a backup"
+            ) from None
 
     def version(self, spec: TableSpec) -> int:
         """The table's last version, as the names in its log say it: nothing of it is read."""
@@ -103,6 +115,19 @@ def existing_lake(path: Path) -> Lake:
         )
     lake.require_known_format()
     return lake
+
+
+def require_place(path: Path) -> None:
+    """Make sure, before seconds are spent on a session, that a lake is in that folder or can begin there.
+
+    OSError where the folder cannot be made or written; LakeTooNew or TableDamaged where a lake cannot be used.
+    """
+    lake = Lake(path)
+    if lake.has(BATCHES):
+        lake.require_known_format()
+        lake.open(BATCHES)
+    else:
+        (lake.path / "_stitchlake").mkdir(parents=True, exist_ok=True)
 
 
 def with_hot_parts(specs: Iterable[TableSpec]) -> Iterator[TableSpec]:

@@ -15,12 +15,12 @@ from deltalake.exceptions import DeltaError
 
 from conf.table_spec import DELETED, TableSpec
 from conf.tables import ALL, BATCHES
+from pipelines.contained import contained
+from pipelines.tables.batch_rows import OLDEST_READABLE, BatchRows
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.live_rows import UPDATED, newest_rows, upserts, without_keys_of
 
 ROWS_PER_READ = 131_072
-UPKEEP = "upkeep"  # the kind of batch that says so, among its metrics
-OLDEST_READABLE = "oldest_readable_batch_id"
 
 
 class NoSuchBatch(RuntimeError):
@@ -83,12 +83,9 @@ def published(lake: Lake) -> Snapshot | None:
 
 def snapshot_in(lake: Lake, table: DeltaTable) -> Snapshot | None:
     """The last batch in ops.batches as it was opened, whatever has been published since."""
-    batches = table.to_pyarrow_dataset()
-    numbers = batches.to_table(columns=["batch_id"])
-    if not numbers.num_rows:
-        return None
-    last = pc.max(numbers["batch_id"]).as_py()
-    return _snapshot(lake, batches, last)
+    batches = BatchRows(lake, table)
+    last = batches.last()
+    return None if last is None else _snapshot(lake, batches, last)
 
 
 def published_as(lake: Lake, batch_id: int) -> Snapshot:
@@ -99,15 +96,14 @@ def published_as(lake: Lake, batch_id: int) -> Snapshot:
     newest = published(lake)
     if newest is None:
         raise NoSuchBatch(f"nothing has been published in {lake.path} yet")
-    batches = lake.open(BATCHES).to_pyarrow_dataset()
-    if not batches.count_rows(filter=pc.field("batch_id") == batch_id):
+    snapshot = _snapshot(lake, BatchRows(lake), batch_id)
+    if snapshot is None:
         raise NoSuchBatch(f"batch {batch_id} was never published; the last one is {newest.batch_id}")
     if batch_id < (oldest := oldest_readable_batch(lake) or batch_id):
         raise NoSuchBatch(
             f"batch {batch_id} is older than what upkeep keeps: batches {oldest} to {newest.batch_id} can be read; "
             "restore a backup that has it, and see the settings history_days and history_batches"
         )
-    snapshot = _snapshot(lake, batches, batch_id)
     for spec in with_hot_parts(ALL):
         version = snapshot.version(spec)
         if version is not None and spec is not BATCHES and not _is_there(lake, spec, version):
@@ -123,15 +119,16 @@ def oldest_readable_batch(lake: Lake) -> int | None:
 
     Upkeep publishes it before it removes anything.
     """
-    rows = lake.open(BATCHES).to_pyarrow_dataset().to_table(columns=["batch_id", "kind", "metrics"])
-    if not rows.num_rows:
+    rows = BatchRows(lake)
+    told = rows.last_upkeep(["metrics"])  # the newest: nothing that was given up is ever promised again
+    oldest = dict(told["metrics"] or ()).get(OLDEST_READABLE) if told else None
+    return rows.first() if oldest is None else oldest
+
+
+def _snapshot(lake: Lake, batches: BatchRows, batch_id: int) -> Snapshot | None:
+    row = next(iter(batches.between(BATCHES.arrow.names, batch_id, batch_id).to_pylist()), None)
+    if row is None:
         return None
-    told = rows.filter(pc.equal(rows["kind"], UPKEEP))["metrics"].to_pylist()
-    return max([pc.min(rows["batch_id"]).as_py(), *(dict(m or ()).get(OLDEST_READABLE, 0) for m in told)])
-
-
-def _snapshot(lake: Lake, batches: ds.Dataset, batch_id: int) -> Snapshot:
-    row = batches.to_table(filter=pc.field("batch_id") == batch_id).slice(0, 1).to_pylist()[0]
     return Snapshot(
         lake,
         batch_id=batch_id,
@@ -147,4 +144,4 @@ def _is_there(lake: Lake, spec: TableSpec, version: int) -> bool:
         paths = lake.open(spec, version).get_add_actions()["path"].to_pylist()
     except DeltaError:  # the log does not go back so far
         return False
-    return all((lake.table_path(spec) / unquote(path)).exists() for path in paths)
+    return all(contained(lake.table_path(spec), unquote(path)).exists() for path in paths)

@@ -8,6 +8,7 @@ Any Delta reader reads it. A file's month is that in which its last batch was pu
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -16,19 +17,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable, Field, Schema
 from deltalake.schema import PrimitiveType
 
 from conf.tables import BATCHES, BRONZE_EVENTS
+from pipelines.contained import contained
 from pipelines.errands.errands import ErrandFailed
+from pipelines.tables.batch_rows import BatchRows
 from pipelines.tables.data_files import batches_in, file_sizes
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import Snapshot, published
 from pipelines.upkeep.delta_log import Pace
+from pipelines.upkeep.history import published_about
 
 MONTH = "month"
 ARCHIVED_TO = "stitchlake.archivedTo"  # property of bronze.events: where its records are that are not in it
+RELOCATED = (
+    "_stitchlake/archive.json"  # in a restored lake: the folder that the property names, and where it is now
+)
 ARCHIVE_OF = "stitchlake.archiveOf"  # property of the archive: the id of the bronze.events that it belongs to
 
 
@@ -68,22 +74,37 @@ class Moves:
 # -- what is archived ------------------------------------------------------------------------------------------------
 
 
-def archived_record_count(snapshot: Snapshot) -> int:
+def archived_record_count(snapshot: Snapshot, bronze_version: int | None = None) -> int:
     """How many of the lake's records are not in bronze.events at this snapshot: they are in the archive.
 
-    Every published batch has put its records there, and only archiving takes any away.
+    Every published batch has put its records there, and only archiving takes any away. `bronze_version`: that of
+    bronze.events to count in, if not the snapshot's.
     """
-    batches = snapshot.arrow(BATCHES, ["kind", "record_count"])
-    # A replay's records are corrections, and not in bronze.events.
-    counts = batches.filter(pc.not_equal(batches["kind"], "replay"))["record_count"]
-    version = snapshot.version(BRONZE_EVENTS)
+    version = snapshot.version(BRONZE_EVENTS) if bronze_version is None else bronze_version
     here = 0 if version is None else snapshot.lake.open(BRONZE_EVENTS, version).count()
-    return max(0, (pc.sum(counts).as_py() or 0) - here)
+    return max(0, BatchRows(snapshot.lake).record_count(snapshot.batch_id) - here)
 
 
-def archive_folder(lake: Lake) -> str | None:
-    """Where the lake's archive is; None if there is none."""
-    return lake.open(BRONZE_EVENTS).metadata().configuration.get(ARCHIVED_TO)
+def archive_folder(lake: Lake, version: int | None = None) -> str | None:
+    """Where the lake's archive is, now or as of a version of bronze.events; None if nothing is archived."""
+    told = lake.open(BRONZE_EVENTS, version).metadata().configuration.get(ARCHIVED_TO)
+    path = lake.path / RELOCATED
+    try:
+        relocated = json.loads(path.read_text(encoding="utf-8"))
+        return relocated["now"] if told and told == relocated["told"] else told or None
+    except FileNotFoundError:
+        return told or None
+    except (ValueError, KeyError, TypeError):
+        raise ArchiveProblem(
+            f'{path} is damaged; write into it where the archive is: {{"told": "{told}", "now": "FOLDER"}}'
+        ) from None
+
+
+def put_archive_at(lake_path: Path, told: str, now: Path) -> None:
+    """Let the lake whose tables say that its archive is at `told` find it at `now`."""
+    path = lake_path / RELOCATED
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"told": told, "now": str(now)}), encoding="utf-8")
 
 
 def require_all_records(snapshot: Snapshot) -> None:
@@ -123,6 +144,33 @@ def open_archive(lake: Lake, folder: str, *, create: bool = False) -> DeltaTable
     return archive
 
 
+def archived_version(lake: Lake, folder: str, record_count: int) -> DeltaTable:
+    """The archive as this lake left it: at the newest version with as many records as the lake has archived.
+
+    An archive only grows. One that has grown further was written by a lake that this one is a copy of, or that is a
+    copy of this one. ArchiveProblem when it never had as many.
+    """
+    archive = open_archive(lake, folder)
+    found = archive.count()
+    while archive.count() > record_count and archive.version():
+        archive = DeltaTable(str(archive_path(folder)), version=archive.version() - 1)
+    if archive.count() != record_count:
+        raise ArchiveProblem(
+            f"the archive in {folder} has {found:,} records, and {record_count:,} of this lake are archived; put the "
+            "archive's own files back"
+        )
+    return archive
+
+
+def require_own_archive(lake: Lake, folder: str, record_count: int) -> None:
+    """ArchiveProblem unless the archive in `folder`, if there is one, has just this lake's archived records."""
+    if (archive_path(folder) / "_delta_log").is_dir() and open_archive(lake, folder).count() != record_count:
+        raise ArchiveProblem(
+            f"the archive in {folder} has other records than this lake has archived: they were brought back, or a copy "
+            "of the lake archives there; give a folder of its own"
+        )
+
+
 # -- what is to be moved, and the copies of it -----------------------------------------------------------------------
 
 
@@ -132,12 +180,10 @@ def to_archive(lake: Lake, older_than_days: float, folder: str, now: datetime) -
     moves: list[Move] = []
     if snapshot is not None and snapshot.version(BRONZE_EVENTS) is not None:
         before = now.astimezone(UTC) - timedelta(days=older_than_days)
-        rows = snapshot.arrow(BATCHES, ["batch_id", "published_at"])
-        months = {
-            row["batch_id"]: row["published_at"].astimezone(UTC)
-            for row in rows.to_pylist()
-            if row["published_at"] is not None and row["published_at"] <= before
-        }
+        rows = snapshot.arrow(BATCHES, ["batch_id", "published_at"]).sort_by("batch_id")
+        times = (datetime.fromtimestamp(at / 1e6, UTC) for at in published_about(rows["published_at"], now))
+        published_on = zip(rows["batch_id"].to_pylist(), times, strict=True)
+        months = {batch_id: at for batch_id, at in published_on if at <= before}
         old = lake.table_path(BRONZE_EVENTS)
         for path in file_sizes(lake.open(BRONZE_EVENTS, snapshot.version(BRONZE_EVENTS))):
             last = batches_in(old / path, "batch_id")[1]
@@ -148,11 +194,17 @@ def to_archive(lake: Lake, older_than_days: float, folder: str, now: datetime) -
 
 
 def from_archive(lake: Lake) -> Moves:
-    """Everything in the archive. A file comes back under a new name: its old one may be about to be removed."""
-    folder = archive_folder(lake)
-    if folder is None:
-        raise ArchiveProblem("nothing of this lake has been archived")
-    archive = open_archive(lake, folder)
+    """Everything that is archived of this lake. A file comes back under a new name: its old one may be about to be
+    removed."""
+    folder, snapshot = archive_folder(lake), published(lake)
+    count = archived_record_count(snapshot) if snapshot else 0
+    if ARCHIVED_TO not in lake.open(BRONZE_EVENTS).metadata().configuration:
+        raise ArchiveProblem(
+            f"nothing of the lake {lake.path} has been archived, so there is nothing to bring back"
+        )
+    if folder is None or not count:
+        return Moves("", True, ())
+    archive = archived_version(lake, folder, count)
     files = pa.table(archive.get_add_actions(flatten=True)).to_pylist()
     return Moves(
         folder,
@@ -172,24 +224,29 @@ def copy_files(lake: Lake, moves: Moves, pace: Pace) -> Moves:
         if source.exists():
             _copy(source, target)
             copied.append(move)
+        elif moves.is_restore:  # all or none: what came back in part could not be told from what did not
+            raise ArchiveProblem(f"{source} is missing from the archive; put it back")
         pace()
     return Moves(moves.folder, moves.is_restore, tuple(copied))
 
 
 def places(lake: Lake, moves: Moves, move: Move) -> tuple[Path, Path]:
-    """Where a file lies and where it goes."""
-    ends = (lake.table_path(BRONZE_EVENTS) / move.bronze, archive_path(moves.folder) / move.archive)
+    """Where a file lies and where it goes. LeadsOutside when that is in neither of the two tables' folders."""
+    ends = (
+        contained(lake.table_path(BRONZE_EVENTS), move.bronze),
+        contained(archive_path(moves.folder), move.archive),
+    )
     return (ends[1], ends[0]) if moves.is_restore else ends
 
 
 def remove_superfluous_copies(lake: Lake, moves: Moves) -> None:
-    """Remove those of the moves' files from the archive's folder that are not in the archive."""
-    path = archive_path(moves.folder)
-    if (path / "_delta_log").is_dir():
+    """Remove what was copied into the archive's folder and stayed in bronze.events after all. Nothing that is brought
+    back is removed from the archive: until a backup has been taken, its files are the only other copy."""
+    if not moves.is_restore and (archive_path(moves.folder) / "_delta_log").is_dir():
         there = file_sizes(open_archive(lake, moves.folder))
         for move in moves.files:
             if move.archive not in there:
-                (path / move.archive).unlink(missing_ok=True)
+                places(lake, moves, move)[1].unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

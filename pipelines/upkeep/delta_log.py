@@ -72,7 +72,8 @@ def changes(log: Path, floor: int, pace: Pace) -> Changes:
 def needless_entries(log: Path, floor: int) -> list[Path]:
     """Files of the log that no version from `floor` on needs, oldest first."""
     kept_from = newest_checkpoint(log, floor)
-    if kept_from is None or _hinted_checkpoint(log) < kept_from:
+    hint = _hinted_checkpoint(log)
+    if kept_from is None or (hint is not None and hint < kept_from):
         return []  # readers begin where the hint says
     entries = ((m, name) for name in _names(log) if (m := _ENTRY.match(name)))
     return [log / name for version, name in sorted((int(m[1]), n) for m, n in entries) if version < kept_from]
@@ -86,8 +87,16 @@ def _actions(commit: Path) -> Iterator[dict[str, Any]]:
     return map(orjson.loads, filter(None, commit.read_bytes().split(b"\n")))
 
 
-def _hinted_checkpoint(log: Path) -> int:
-    return int(orjson.loads((log / "_last_checkpoint").read_bytes())["version"])
+def _hinted_checkpoint(log: Path) -> int | None:
+    """The version that the log's hint names; None without one, as in a restored lake, where readers list the log.
+
+    A hint that cannot be read names the first version: then nothing is needless."""
+    try:
+        return int(orjson.loads((log / "_last_checkpoint").read_bytes())["version"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def _is_whole(checkpoint: Path) -> bool:

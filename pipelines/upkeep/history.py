@@ -7,11 +7,12 @@ readable. Everything from there on is on disk, whole; of what is older some file
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-import pyarrow.compute as pc
+import numpy as np
+import pyarrow as pa
 
-from conf.tables import BATCHES
+from pipelines.tables.batch_rows import BatchRows
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import oldest_readable_batch
 
@@ -30,21 +31,38 @@ def oldest_to_keep(lake: Lake, history: History, upcoming: int | None, now: date
     It is the one that was the latest when the history's time began, as somebody may have opened it then; and never one
     that was given up before.
     """
-    rows = lake.open(BATCHES).to_pyarrow_dataset().to_table(columns=["batch_id", "published_at"])
-    begins = now.astimezone(UTC) - timedelta(days=history.days)
-    is_before = pc.fill_null(pc.less_equal(rows["published_at"], begins), True)
-    before, numbers = rows["batch_id"].filter(is_before).to_pylist(), set(rows["batch_id"].to_pylist())
+    given_up = oldest_readable_batch(lake) or 0
+    rows = BatchRows(lake).between(["batch_id", "published_at"], given_up)
+    begins = _micros(now) - int(history.days * 86_400e6)
+    before = rows["batch_id"].to_numpy()[published_about(rows["published_at"], now) <= begins].tolist()
+    by_number = rows["batch_id"].to_pylist()
     if upcoming is not None:
-        numbers.add(upcoming)
+        by_number.append(upcoming)
         before += [upcoming] if history.days == 0 else []
-    by_number = sorted(numbers)
     by_time = max(before, default=by_number[0])
     by_count = by_number[max(0, len(by_number) - history.batches)]
-    return max(by_time, by_count, oldest_readable_batch(lake) or by_number[0])
+    return max(by_time, by_count, given_up)
+
+
+def published_about(published_at: pa.ChunkedArray, now: datetime) -> np.ndarray:
+    """When batches, in their order, were published, in microseconds, as far as a clock can be believed that may have
+    been set wrong meanwhile.
+
+    An instant that is still to come is none, so the next one stands for it: the batch was published no later. And no
+    batch was published before those in front of it. So a clock that was wrong once makes batches seem younger than they
+    are, and not older: too much is kept, for as long as the history is.
+    """
+    at = published_at.cast(pa.int64()).fill_null(2**62).to_numpy()
+    places = np.where(at <= _micros(now), np.arange(len(at)), len(at))
+    following = np.minimum.accumulate(places[::-1])[::-1]
+    return np.maximum.accumulate(np.append(at, _micros(now))[following])
 
 
 def versions_of(lake: Lake, batch_id: int) -> dict[str, int]:
     """The version of every table in a published batch."""
-    rows = lake.open(BATCHES).to_pyarrow_dataset()
-    found = rows.to_table(columns=["table_versions"], filter=pc.field("batch_id") == batch_id)
+    found = BatchRows(lake).between(["table_versions"], batch_id, batch_id)
     return dict(found["table_versions"][0].as_py() or ())
+
+
+def _micros(at: datetime) -> int:
+    return int(at.astimezone(UTC).timestamp() * 1e6)

@@ -40,7 +40,7 @@ def _leftovers(lake: Path) -> Iterator[Path]:
     former = list((lake / CHECKPOINTS).glob("*"))
     try:
         current = json.loads((lake / POINTER).read_text(encoding="utf-8"))["stream"]
-    except FileNotFoundError:
+    except (OSError, ValueError, KeyError, TypeError):  # nothing says which one is continued
         return
     yield from (folder for folder in former if folder.name != current)
 

@@ -1,7 +1,9 @@
 """Let files change sides between bronze.events and its archive, so that no record is lost or there twice.
 
-    copied and read back ─▶ on record ─▶ in the new table ─▶ out of the old one ─▶ off the record
+    copied and read back ─▶ on record ─▶ in the new table ─▶ out of bronze ─▶ off the record
                             moving.json   (commit)            (commit)
+
+Nothing is taken out of the archive: a lake that has its records back forgets it, and its owner removes it.
 
 Two tables cannot be committed together. Broken off in between, the record says which files; the next upkeep completes
 the move before it does anything else, and until then no file of bronze.events is joined with others.
@@ -11,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 
 from deltalake import DeltaTable
 
@@ -20,15 +21,17 @@ from pipelines.tables.compaction import MOVING
 from pipelines.tables.data_files import add_action, exchange, file_sizes
 from pipelines.tables.delta_rs_writer import AFTER_COMMIT
 from pipelines.tables.lake import Lake
+from pipelines.tables.snapshot import published
 from pipelines.upkeep.archive import (
     ARCHIVED_TO,
     MONTH,
     ArchiveProblem,
-    Move,
     Moves,
     archive_folder,
+    archived_record_count,
     open_archive,
     places,
+    require_own_archive,
 )
 
 
@@ -38,6 +41,11 @@ def complete_broken_off(lake: Lake) -> Moves | None:
         moves = Moves.of(json.loads((lake.path / MOVING).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except (ValueError, KeyError, TypeError):
+        raise ArchiveProblem(
+            f"{lake.path / MOVING} is damaged, so nobody knows which files were on their way; put it back, or restore "
+            "the lake from a backup"
+        ) from None
     _change_sides(lake, moves)
     (lake.path / MOVING).unlink()
     return moves
@@ -55,30 +63,38 @@ def change_sides(lake: Lake, moves: Moves) -> Moves:
         for m in moves.files
         if (m.archive if moves.is_restore else m.bronze) in there and places(lake, moves, m)[1].exists()
     )
+    if moves.is_restore and len(made) < len(moves.files):
+        raise ArchiveProblem("files of the archive have gone while they were brought back; try again")
     moves = Moves(moves.folder, moves.is_restore, made)
     if not made:
         return moves
-    earlier = archive_folder(lake)
-    if not moves.is_restore and earlier != moves.folder:
-        if earlier is not None and file_sizes(open_archive(lake, earlier)):
-            raise ArchiveProblem(
-                f"this lake's archive is in {earlier}; give that folder, or restore it first"
-            )
-        bronze = lake.open(BRONZE_EVENTS)
-        bronze.alter.set_table_properties({ARCHIVED_TO: moves.folder}, raise_if_not_exists=False)
+    if not moves.is_restore:
+        _let_archive_be_in(lake, moves.folder)
     _record(lake, moves)
     _change_sides(lake, moves)
     (lake.path / MOVING).unlink()
     return moves
 
 
+def _let_archive_be_in(lake: Lake, folder: str) -> None:
+    """ArchiveProblem where records are archived elsewhere, or records of others are there."""
+    earlier, snapshot = archive_folder(lake), published(lake)
+    count = archived_record_count(snapshot, lake.version(BRONZE_EVENTS)) if snapshot else 0
+    if earlier != folder and count:
+        raise ArchiveProblem(f"this lake's archive is in {earlier}; give that folder, or restore it first")
+    require_own_archive(lake, folder, count)
+    if earlier != folder:
+        bronze = lake.open(BRONZE_EVENTS)
+        bronze.alter.set_table_properties({ARCHIVED_TO: folder}, raise_if_not_exists=False)
+
+
 def _change_sides(lake: Lake, moves: Moves) -> None:
-    archive, bronze = open_archive(lake, moves.folder), lake.open(BRONZE_EVENTS)
+    bronze = lake.open(BRONZE_EVENTS)
     if moves.is_restore:
         _into_bronze(lake, bronze, moves)
-        _out_of_archive(archive, moves.files)
+        lake.open(BRONZE_EVENTS).alter.set_table_properties({ARCHIVED_TO: ""}, raise_if_not_exists=False)
     else:
-        _into_archive(lake, archive, moves)
+        _into_archive(lake, open_archive(lake, moves.folder), moves)
         gone = {m.bronze: size for m in moves.files if (size := file_sizes(bronze).get(m.bronze)) is not None}
         if gone:
             exchange(bronze, [], gone, data_change=True, after_commit=AFTER_COMMIT)
@@ -101,15 +117,7 @@ def _into_archive(lake: Lake, archive: DeltaTable, moves: Moves) -> None:
             add_action(BRONZE_EVENTS, places(lake, moves, m)[1], True, path=m.archive, partition=m.partition)
             for m in new
         ]
-        exchange(archive, added, {}, data_change=True, partition_by=(MONTH,))
-
-
-def _out_of_archive(archive: DeltaTable, files: Iterable[Move]) -> None:
-    there = file_sizes(archive)
-    gone = {m.archive: there[m.archive] for m in files if m.archive in there}
-    if gone:
-        partitions = {m.archive: m.partition for m in files}
-        exchange(archive, [], gone, data_change=True, partitions=partitions, partition_by=(MONTH,))
+        exchange(archive, added, {}, data_change=True, after_commit=AFTER_COMMIT, partition_by=(MONTH,))
 
 
 def _record(lake: Lake, moves: Moves) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from conf.identifier_rules import identifier_rules
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES, UPSERTED
 from pipelines.batch.publish import Publication, upkeep_row
@@ -19,11 +20,12 @@ from pipelines.errands.errands import Answer
 from pipelines.errands.holder import Holder
 from pipelines.hashing_key import fingerprint
 from pipelines.kafka.offsets import offsets_of_record, to_json
+from pipelines.tables.batch_rows import OLDEST_READABLE, RECORDS_UP_TO_HERE, UPKEEP, BatchRows
 from pipelines.tables.compaction import compact_files, compact_hot
 from pipelines.tables.engines import make_writer
 from pipelines.tables.fence import require_as_left
 from pipelines.tables.lake import Lake, with_hot_parts
-from pipelines.tables.snapshot import OLDEST_READABLE, UPKEEP, oldest_readable_batch
+from pipelines.tables.snapshot import oldest_readable_batch
 from pipelines.tables.writer import Txn
 from pipelines.upkeep.archive import Moves, archived_record_count
 from pipelines.upkeep.delta_log import commits, log_folder, newest_checkpoint
@@ -116,9 +118,15 @@ def _publish(holder: Holder, versions: dict[str, int], history: History, steps: 
         policy_fingerprint=holder.policy.fingerprint,
         key_fingerprint=fingerprint(holder.key),
         offsets=to_json(offsets_of_record(lake, snapshot)),
+        identifier_rules=identifier_rules(holder.policy),
     )
     archived = archived_record_count(replace(snapshot, table_versions=versions))
-    row = upkeep_row(publication, {OLDEST_READABLE: oldest, "archived_record_count": archived})
+    metrics = {
+        OLDEST_READABLE: oldest,
+        "archived_record_count": archived,
+        RECORDS_UP_TO_HERE: BatchRows(lake).record_count(snapshot.batch_id),
+    }
+    row = upkeep_row(publication, metrics)
     make_writer("delta_rs", lake).append(BATCHES, row, Txn(WRITER, batch_id))
     return batch_id, oldest
 

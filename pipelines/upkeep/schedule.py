@@ -9,15 +9,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow.compute as pc
-
 from conf.settings import Settings
-from conf.tables import BATCHES
 from pipelines.batch.process import BatchProcessor
 from pipelines.errands.errands import Answer, is_between_batches
 from pipelines.errands.holder import NotReady, holder_of
+from pipelines.tables.batch_rows import BatchRows
 from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import UPKEEP
 from pipelines.upkeep.pause import upkeep
 from pipelines.upkeep.upkeep import AnotherUpkeep, Wishes, run_upkeep
 
@@ -51,11 +48,16 @@ def own_upkeep(
 
 
 def seconds_until_due(lake: Lake, every_hours: float, now: datetime) -> float:
-    """Until that long after the last upkeep, or after the first batch where there was none; of an empty lake, all."""
-    rows = lake.open(BATCHES).to_pyarrow_dataset().to_table(columns=["kind", "published_at"])
-    upkeeps = rows.filter(pc.equal(rows["kind"], UPKEEP))["published_at"]
-    since = pc.max(upkeeps).as_py() or pc.min(rows["published_at"]).as_py() or now
-    return every_hours * 3600 - (now - since).total_seconds()
+    """Until that long after the last upkeep, or after the first batch where there was none; of an empty lake, all.
+
+    After one that is still to come, by its clock, nothing: nobody knows when it was.
+    """
+    rows = BatchRows(lake)
+    last, first = rows.last_upkeep(["published_at"]), rows.first()
+    if last is None and first is not None:
+        last = rows.between(["published_at"], first, first).to_pylist()[0]
+    since = (last and last["published_at"]) or now
+    return every_hours * 3600 - (now - since).total_seconds() if since <= now else 0.0
 
 
 def _keep_up(

@@ -24,9 +24,17 @@ from conf.table_spec import TableSpec
 from conf.tables import ALL
 from pipelines.errands.errands import Answer, ErrandFailed
 from pipelines.errands.holder import NotReady
+from pipelines.tables.compaction import MOVING
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import published
-from pipelines.upkeep.archive import Moves, copy_files, from_archive, remove_superfluous_copies, to_archive
+from pipelines.upkeep.archive import (
+    ArchiveProblem,
+    Moves,
+    copy_files,
+    from_archive,
+    remove_superfluous_copies,
+    to_archive,
+)
 from pipelines.upkeep.delta_log import Pace
 from pipelines.upkeep.history import History, oldest_to_keep, versions_of
 from pipelines.upkeep.leftovers import remove_leftovers
@@ -77,15 +85,22 @@ def run_upkeep(
     AnotherUpkeep when one of this lake is running.
     """
     with _alone(lake):
-        started = time.monotonic()
+        started, now_ns = time.monotonic(), _now_ns(lake)
         before = {spec: _size(lake, spec) for spec in with_hot_parts(ALL)}
+        if (lake.path / MOVING).exists():  # what is to be moved depends on what an earlier upkeep has moved
+            _paused(wishes, pause, None, pace, say)
         moves = _copied(lake, wishes, pace, say)
-        answers = _paused(wishes, pause, moves, pace, say)
+        try:
+            answers = _paused(wishes, pause, moves, pace, say)
+        except ArchiveProblem:  # before anything was moved
+            if moves is not None:
+                remove_superfluous_copies(lake, moves)
+            raise
         if moves is not None:
             remove_superfluous_copies(lake, moves)  # what came back, or stayed where it was after all
         say("removing what no readable batch needs …")
-        removed = _vacuumed(lake, answers[-1]["floors"], pace, is_dry=False)
-        left = remove_leftovers(lake, time.time_ns(), wishes.history.days, pace)
+        removed = _vacuumed(lake, answers[-1]["floors"], now_ns, pace, is_dry=False)
+        left = remove_leftovers(lake, now_ns, wishes.history.days, pace)
         done = Moves.of(answers[0]["moved"]) if answers[0]["moved"] else None
         return {
             "is_dry_run": False,
@@ -104,16 +119,15 @@ def dry_run(lake: Lake, wishes: Wishes, pace: Pace = no_pace) -> Report:
     """What would go if nothing were joined first. Changes nothing."""
     if published(lake) is None:
         raise NotReady(f"the lake {lake.path} has no published batch yet")
-    now = time.time_ns()
     before = {spec: _size(lake, spec) for spec in with_hot_parts(ALL)}
     oldest = oldest_to_keep(lake, wishes.history, None, datetime.now(UTC))
-    removed = _vacuumed(lake, versions_of(lake, oldest), pace, is_dry=True)
+    removed = _vacuumed(lake, versions_of(lake, oldest), _now_ns(lake), pace, is_dry=True)
     planned = _planned(lake, wishes)
     return {
         "is_dry_run": True,
         "oldest_readable_batch_id": oldest,
         "moved_file_count": 0 if planned is None else len(planned.files),
-        "leftover_count": remove_leftovers(lake, now, wishes.history.days, pace, is_dry=True),
+        "leftover_count": remove_leftovers(lake, _now_ns(lake), wishes.history.days, pace, is_dry=True),
         "tables": _tables(lake, before, removed),
     }
 
@@ -156,13 +170,24 @@ def _paused(
     return answers
 
 
-def _vacuumed(lake: Lake, floors: Mapping[str, int], pace: Pace, *, is_dry: bool) -> dict[TableSpec, Removed]:
-    now = time.time_ns()
+def _vacuumed(
+    lake: Lake, floors: Mapping[str, int], now_ns: int, pace: Pace, *, is_dry: bool
+) -> dict[TableSpec, Removed]:
     return {
-        spec: vacuum(lake, spec, floors[spec.full_name], now, pace, is_dry=is_dry)
+        spec: vacuum(lake, spec, floors[spec.full_name], now_ns, pace, is_dry=is_dry)
         for spec in with_hot_parts(ALL)
         if spec.full_name in floors  # others were declared since: all of them is kept
     }
+
+
+def _now_ns(lake: Lake) -> int:
+    """What the age of files is judged by: the time of the last published batch, or now if that is earlier.
+
+    Where the clock has jumped ahead, as after a weekend asleep, what a batch was writing then looks old and is not.
+    """
+    snapshot = published(lake)
+    now, at = time.time_ns(), snapshot.published_at if snapshot else None
+    return min(now, int(at.timestamp() * 1e9)) if at else now
 
 
 @dataclass(frozen=True)

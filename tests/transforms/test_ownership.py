@@ -216,9 +216,9 @@ def test_facts_say_how_many_users_who_came_first_and_when_the_second_came() -> N
     sessions = sessions_of([*hours(None, A, B, A, C), event("x", 0, None, 8), event("y", 0, A, 9)])
     facts = anchor_facts(sessions, claimants(sessions, POLICIES["until_shared"]))
     assert [tuple(row.values()) for row in facts.to_pylist()] == [
-        (ANCHOR, 3, A, NOON + timedelta(hours=2)),
-        (8, 0, None, None),
-        (9, 1, A, None),
+        (ANCHOR, 3, A, NOON + timedelta(hours=1), NOON + timedelta(hours=2)),
+        (8, 0, None, None, None),
+        (9, 1, A, NOON, None),
     ]
 
 

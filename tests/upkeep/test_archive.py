@@ -11,7 +11,12 @@ from pipelines.decisions.inbox import decided_origins
 from pipelines.tables import compaction
 from pipelines.tables.files_of_record import names_read
 from pipelines.tables.snapshot import published
-from pipelines.upkeep.archive import ArchiveProblem, archived_record_count, require_all_records
+from pipelines.upkeep.archive import (
+    ArchiveProblem,
+    archive_folder,
+    archived_record_count,
+    require_all_records,
+)
 from tests.upkeep.worlds import (
     content,
     copy_of,
@@ -67,9 +72,13 @@ def test_records_go_and_come_back_and_events_are_known_meanwhile(world, tmp_path
     restored = snapshot.dataset(BRONZE_EVENTS).to_table()
     assert restored.num_rows == 25
     assert set(bronze) <= set(map(repr, restored.to_pylist()))
-    assert not list(archive.rglob("*.parquet")) or all(
-        "_delta_log" in str(p) for p in archive.rglob("*.parquet")
-    )
+    # The only other copy until a backup has been taken: whoever owns that storage removes it.
+    assert archive_folder(world.lake) is None
+    assert DeltaTable(str(archive / "bronze" / "events")).to_pyarrow_table().num_rows == 20
+    assert do_upkeep(world, wishes(is_restore=True))["moved_file_count"] == 0
+    with pytest.raises(ArchiveProblem, match="a folder of its own"):
+        do_upkeep(world, wishes(archive_days=0.0, archive_to=str(archive)))
+    assert len(list(archive.glob("bronze/events/month=*/*.parquet"))) == 4  # what was copied is gone
 
 
 def test_only_files_all_of_whose_batches_are_old_enough_go(world, tmp_path):
@@ -97,7 +106,7 @@ def test_no_file_is_joined_while_files_are_on_their_way(world, monkeypatch):
 
 def test_an_archive_is_one_lakes_and_a_lake_has_one(world, made, tmp_path):
     archive = tmp_path / "cheap"
-    with pytest.raises(ArchiveProblem, match="nothing of this lake"):
+    with pytest.raises(ArchiveProblem, match="nothing of the lake"):
         do_upkeep(world, wishes(is_restore=True))
     do_upkeep(world, wishes(archive_days=0.0, archive_to=str(archive)))
     world.processor = world.new_processor()

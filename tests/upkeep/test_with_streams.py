@@ -108,5 +108,5 @@ def test_the_command_says_what_it_did(tmp_path, capsys):
     assert main(["upkeep", *lake, "--restore-archive"]) == 1
     assert (
         capsys.readouterr().err.splitlines()[-1]
-        == "stitchlake upkeep: nothing of this lake has been archived"
+        == f"stitchlake upkeep: nothing of the lake {world.path} has been archived, so there is nothing to bring back"
     )
