@@ -239,6 +239,15 @@ LAKE_RULES: tuple[LakeRule, ...] = (
     ),
     LakeRule(
         SESSIONS,
+        "user_owns",
+        "a session with a user is that user's, unless somebody has decided about its anchor's sessions",
+        "SELECT 1 FROM {batch} AS session ANTI JOIN "
+        "(SELECT anchor_node_id FROM silver.identity_decisions_live WHERE decision = 'assign' AND is_in_force) "
+        "AS decided ON decided.anchor_node_id = session.anchor_node_id "
+        "WHERE session.user_node_id IS NOT NULL AND session.owner_node_id <> session.user_node_id",
+    ),
+    LakeRule(
+        SESSIONS,
         "events_are_counted_once",
         "the sessions of every anchor hold its events, each one once",
         "SELECT 1 FROM (SELECT anchor_node_id, sum(event_count) AS row_count FROM {batch} GROUP BY anchor_node_id) "

@@ -21,7 +21,7 @@ from transforms.grouped import in_schema
 from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.nodes import Nodes
 from transforms.identity.resolve import Resolution
-from transforms.integers import is_in, places_in, union, without
+from transforms.integers import found, is_in, places_in, union, without
 from transforms.ownership import owned_changes
 from transforms.profiles import SESSION_COLUMNS, fold_profiles
 from transforms.session_reach import apart, closure
@@ -87,7 +87,7 @@ def own_sessions(
     """
     resolution = identified.resolution
     judged_anew = union(identified.decided_anchors, _claimed_anchors(resolution, state))
-    judged = sessions_to_judge(cut.near, cut.result, judged_anew, state, policy)
+    judged = sessions_to_judge(valid, cut.near, cut.result, judged_anew, state, policy)
     positions, before = judged.positions, judged.heads
     anchors = union(numpy_of(valid["anchor_node_id"]), judged_anew)
     assigned = state.identity.decisions.assignments_of(anchors)
@@ -121,7 +121,9 @@ def _claimed_anchors(resolution: Resolution, state: LakeState) -> np.ndarray:
     too she was seen together with the anchor.
     """
     claimants = union(resolution.rejoined, resolution.resettled)
-    seen_at = numpy_of(state.sessions.rows("owner_node_id", claimants, ["anchor_node_id"])["anchor_node_id"])
+    owned = state.sessions.rows("owner_node_id", claimants, ["anchor_node_id", "owner_node_id"])
+    anchor, owner = numpy_of(owned["anchor_node_id"]), numpy_of(owned["owner_node_id"])
+    seen_at = anchor[_matters(anchor, owner, resolution, state)]
     assigned = state.identity.decisions.assigned_anchors
     beside = state.identity.edges_of(claimants if len(assigned) else resolution.freed)
     near = union(beside.left, beside.right)
@@ -129,6 +131,31 @@ def _claimed_anchors(resolution: Resolution, state: LakeState) -> np.ndarray:
         of_freed = is_in(beside.left, resolution.freed) | is_in(beside.right, resolution.freed)
         near = union(near[is_in(near, assigned)], beside.left[of_freed], beside.right[of_freed])
     return union(seen_at, near, resolution.freed)
+
+
+def _matters(
+    anchor: np.ndarray, claimant: np.ndarray, resolution: Resolution, state: LakeState
+) -> np.ndarray:
+    """Whether it decides anything at an anchor that a claimant is another person's now: where the anchor's facts are
+    known, only if she was, or is, the same as the first one there. Such an anchor has more sessions than are read."""
+    facts = state.anchor_facts.rows("anchor_node_id", anchor).sort_by("anchor_node_id")
+    known, is_known = found(numpy_of(facts["anchor_node_id"]), anchor)
+    moved = without(resolution.resettled, union(resolution.rejoined, resolution.flipped))
+    is_known &= is_in(claimant, moved)
+    if not is_known.any():
+        return np.ones(len(anchor), bool)
+    first = np.where(is_known, numpy_of(facts["first_claimant_node_id"])[known], 0)
+    nodes = state.identity.nodes(union(first[first != 0], claimant[is_known]))
+    now_first, now = (np.where(is_known, _persons(n, nodes), 0) for n in (first, claimant))
+    changed = resolution.nodes.id
+    place, _ = found(changed, claimant)
+    was = np.where(is_known, resolution.was[place], 0)
+    return ~is_known | is_in(first, resolution.resettled) | (now == now_first) | (was == now_first)
+
+
+def _persons(ids: np.ndarray, nodes: Nodes) -> np.ndarray:
+    place, is_there = found(nodes.id, ids)
+    return np.where(is_there, nodes.canonical[place], 0)
 
 
 def fold_persons(owned: Owned, state: LakeState, policy: Policy, intent: Intent) -> pa.Table:

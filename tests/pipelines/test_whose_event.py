@@ -217,27 +217,11 @@ def test_a_decision_that_joins_two_visitors_makes_the_tablet_hers_and_its_undo_n
 ) -> None:
     """Seen to fail where only sessions at the batch's own anchors are judged again."""
     tablet = [
-        {
-            "event_id": "a",
-            "timestamp": "2026-03-02T09:00:00Z",
-            "identifiers": {"email": "a@example.org", "device_id": "t"},
-        },
-        {
-            "event_id": "u",
-            "timestamp": "2026-03-02T10:00:00Z",
-            "identifiers": {"phone": "+491701234567", "device_id": "t"},
-        },
-        {"event_id": "x", "timestamp": "2026-03-02T12:00:00Z", "identifiers": {"device_id": "t"}},
-        {
-            "event_id": "b",
-            "timestamp": "2026-03-02T13:00:00Z",
-            "identifiers": {"user_id": "bob", "device_id": "t"},
-        },
-        {
-            "event_id": "c",
-            "timestamp": "2026-03-02T14:00:00Z",
-            "identifiers": {"user_id": "cy", "device_id": "t"},
-        },
+        at_tablet("a", 9, email="a@example.org"),
+        at_tablet("u", 10, phone="+491701234567"),
+        at_tablet("x", 12),
+        at_tablet("b", 13, user_id="bob"),
+        at_tablet("c", 14, user_id="cy"),
     ]
     world = kind(tmp_path / "lake")
     world.feed(tablet)
@@ -255,6 +239,33 @@ def test_a_decision_that_joins_two_visitors_makes_the_tablet_hers_and_its_undo_n
     assert {k: v for k, v in world.contents().items() if k != EVENTS.full_name} == {
         k: v for k, v in before.items() if k != EVENTS.full_name
     }
+
+
+def at_tablet(event_id: str, hour: int, **identifiers: str) -> dict:
+    at = f"2026-03-02T{hour:02}:00:00Z"
+    return {"event_id": event_id, "timestamp": at, "identifiers": {**identifiers, "device_id": "t"}}
+
+
+def test_who_was_named_in_a_session_that_somebody_has_assigned_still_counts_at_its_anchor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen to fail where anchors are found by the owners of their sessions alone: the chat's owner is ann by decision,
+    and so nobody noticed that the address had become hers."""
+    world = DirectLake(tmp_path / "lake")
+    world.feed([at_tablet("a", 9, user_id="ann")])
+    rest = [at_tablet("c", 10, email="e@example.org"), at_tablet("x", 12), at_tablet("b", 14, user_id="bob")]
+    world.feed(rest)
+    assert owners(world)["x"] == NOBODY
+    world.processor.compact()
+    chat = next(s for s in world.rows(SESSIONS) if s["start_event_id"] == "c")
+    lake = ["--lake", str(world.path)]
+    words = ["split", "--session", str(chat["session_id"]), "--to", "user_id:ann", "--reason", "she says so"]
+    assert main([*words, *lake]) == 0, capsys.readouterr().err
+    assert (owners(world)["c"], owners(world)["x"]) == ("user_id:ann", NOBODY)
+    world.restart()
+    elsewhere = {"user_id": "ann", "email": "e@example.org", "device_id": "home"}
+    world.feed([{"event_id": "d", "timestamp": "2026-03-03T09:00:00Z", "identifiers": elsewhere}])
+    assert owners(world)["x"] == "user_id:ann"
 
 
 def test_the_order_of_seven_visitors_does_not_matter(tmp_path: Path) -> None:

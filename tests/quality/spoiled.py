@@ -167,6 +167,7 @@ SPOILED: dict[tuple[TableSpec, str], Change] = {
     ),
     (IDENTITY_LOG, "last_word_is_the_map"): each(to_canonical_id=NOBODY),
     (SESSIONS, "owner_is_known"): each(owner_node_id=NOBODY),
+    (SESSIONS, "user_owns"): each(user_node_id=NOBODY),
     (SESSIONS, "events_are_counted_once"): each(event_count=99),
     (PROFILES, "person_is_known"): each(canonical_id=lambda row: row["canonical_id"] + NOBODY),
     (PROFILES, "sessions_are_counted_once"): each(event_count=99),

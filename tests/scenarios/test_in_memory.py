@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.state import keyed_rows
 from tests.examples import examples
 from tests.scenarios.cases import Case, all_cases, arrivals, cases_of, policy_of
 from tests.scenarios.in_memory import outcomes_in_memory
@@ -33,8 +34,15 @@ def test_scenario(case: Case) -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize("policy", POLICIES)
 @settings(max_examples=examples(10), deadline=None)
-@given(random=st.randoms(use_true_random=False), parts=st.integers(1, 5), repeats=st.booleans())
-def test_scenarios_in_any_order_and_batching(policy: str, random, parts: int, repeats: bool) -> None:
+@given(
+    random=st.randoms(use_true_random=False),
+    parts=st.integers(1, 5),
+    repeats=st.booleans(),
+    whole_up_to=st.sampled_from([1, keyed_rows.WHOLE_UP_TO]),
+)
+def test_scenarios_in_any_order_and_batching(
+    policy: str, random, parts: int, repeats: bool, whole_up_to: int
+) -> None:
     """Seen to fail where the session that follows a late event's is not cut anew (session_reach.closure)."""
     cases = cases_of(policy)
     batches: list[list[dict]] = [[] for _ in range(parts)]
@@ -44,7 +52,9 @@ def test_scenarios_in_any_order_and_batching(policy: str, random, parts: int, re
         cuts = sorted(random.randint(0, len(records)) for _ in range(parts - 1))
         for batch, (a, b) in zip(batches, itertools.pairwise([0, *cuts, len(records)]), strict=True):
             batch += records[a:b]
-    found = outcomes_in_memory(policy_of(policy), batches)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(keyed_rows, "WHOLE_UP_TO", whole_up_to)
+        found = outcomes_in_memory(policy_of(policy), batches)
     wrong = []
     for case in cases:
         try:

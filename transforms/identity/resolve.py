@@ -61,7 +61,7 @@ class Resolution:
     `cause` says why each changed owner ("" where it did not). `judged` are the nodes whose refusals were decided
     anew: refusals between them that are not in `refusals` are no longer in force. `rejoined`: nodes that stand for
     another value than before. `resettled`: nodes that could be one person's own, and are another's than before, or
-    shared and were not, or were and are not; `freed`: the last of these.
+    shared and were not, or were and are not; `flipped`: the latter two; `freed`: the last of these.
     """
 
     nodes: Nodes
@@ -75,6 +75,7 @@ class Resolution:
     solved_node_count: int
     rejoined: np.ndarray
     resettled: np.ndarray
+    flipped: np.ndarray
     freed: np.ndarray
 
 
@@ -138,6 +139,7 @@ def resolve(
         solved_node_count=int(again.sum()),
         rejoined=wished,
         resettled=after.id[is_flipped | (could_claim & (stored.canonical != after.canonical))],
+        flipped=after.id[is_flipped],
         freed=after.id[is_flipped & ~after.is_shared],
     )
 
