@@ -50,11 +50,16 @@ def require_apart(sources: Sequence[Source], lake: Path) -> None:
 
 def require_writable(path: Path, lake: Path | None = None) -> None:
     """SourceError where a file that is to be written would lie inside a lake, or where the lake's stream reads."""
-    real = _real(path)
-    if found := lake_around(real.parent):
+    if found := lake_around(_real(path).parent):
         raise SourceError(f"{path} is inside the lake {found}; write it somewhere else")
-    for folder in (_real(s.location) for s in sources_of_record(lake)) if lake is not None else ():
-        if _is_inside(real, folder):
+    if lake is not None:
+        require_not_read(path, lake)
+
+
+def require_not_read(path: Path, lake: Path) -> None:
+    """SourceError where a file or folder that is to be written would lie where the lake's last stream read."""
+    for folder in (_real(source.location) for source in sources_of_record(lake)):
+        if _is_inside(_real(path), folder):
             raise SourceError(
                 f"{path} is inside {folder}, where the lake's stream reads; write it somewhere else"
             )

@@ -15,6 +15,7 @@ from pipelines.cli.numbers import count
 from pipelines.cli.problems import BadUsage, Exit, reported
 from pipelines.cli.sql import as_table
 from pipelines.hashing_key import key_path
+from pipelines.source_folders import require_not_read
 
 _TELL_EVERY_SECONDS = 2.0
 
@@ -69,6 +70,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 def run_backup(args: argparse.Namespace) -> int:
     try:
         with reported("backup"):
+            require_not_read(args.backup, args.lake)
             taken = back_up(
                 args.lake,
                 args.backup,

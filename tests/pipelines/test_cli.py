@@ -83,13 +83,14 @@ def test_attached_weak_identifiers_join_people_and_are_neither_listed_nor_anybod
     [
         (["run", "--source", "native:/no/such/folder", "--once"], "/no/such/folder"),
         (["run", "--source", "nosuch:.", "--once"], "nosuch"),
-        (["run", "--source", "native:.", "--policy", "nowhere.yaml"], "nowhere.yaml"),
-        (["run", "--source", "native:.", "--env", "moon"], "moon"),
+        (["run", "--source", "native:in", "--policy", "nowhere.yaml"], "nowhere.yaml"),
+        (["run", "--source", "native:in", "--env", "moon"], "moon"),
         (["resolve", "missing.jsonl", "--output", "x"], "missing.jsonl"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert said in error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, FILES
 from pipelines.batch.read_before import FileNews, Landed
+from pipelines.cli.status import as_text, status
 from pipelines.slices import by_path, land
 from pipelines.tables.files_of_record import FilesOfRecord
 from pipelines.tables.snapshot import published
@@ -108,6 +110,22 @@ def test_a_file_that_is_the_same_is_left_out_and_said(lake: FileLake) -> None:
     row = published(lake.lake).row
     assert (row["kind"], dict(row["metrics"])) == ("empty", {"file_known_count": 1})
     assert "are not read again, such as a.jsonl" in lake.said[0]
+
+
+def test_status_counts_files_by_what_became_of_them_and_names_those_that_are_not_read(lake: FileLake) -> None:
+    for records in ([event("a")], [event("a")], [event("b")]):
+        lake.land("a.jsonl", records)
+    (lake.landing / "events").touch()
+    (lake.path / "_stitchlake/stream.json").write_text(
+        json.dumps({"stream": "s", "sources": ["control", f"native:{lake.landing}"]})
+    )
+    found = status(lake.lake, datetime.now(UTC))
+    assert found["files"]["met"] == {"changed": 1, "known": 1, "read": 1}
+    ((why, facts),) = found["files"]["not_read"][f"native:{lake.landing}"].items()
+    assert (facts, why[:26]) == ({"file_count": 1, "example": "events"}, "no extension that is known")
+    said = as_text(found)
+    assert "1 changed, 1 known, 1 read; ops.files has each" in said
+    assert "1 files are not read: no extension that is known" in said
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ def test_outputs_are_not_written_into_a_lake_nor_where_its_stream_reads(
         assert main([*arguments, "--events-output", str(path)]) == 2
     assert main(["resolve", str(events), "--output", str(events)]) == 2
     assert main(["resolve", str(events), str(events), "--output", str(tmp_path / "o")]) == 2
+    assert main(["backup", str(landing / "backup"), "--lake", str(lake)]) == 2
     size = ["--persons", "1", "--events", "1", "--seed", "1"]
     assert main(["generate", *size, "--out", str(lake / "bronze/new")]) == 2
     said = capsys.readouterr().err
