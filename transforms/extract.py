@@ -62,6 +62,11 @@ class Extractor:
         self.folder_columns = frozenset(outer if mapping.explode is not None else outer | self._known)
         self._has_renames = bool(mapping.defaults or mapping.values)
         self._renames = [mapping.values.get(name, {}) for name in FIELDS]
+        self._deep = [
+            (at, paths[0])
+            for at, (name, paths) in enumerate(zip(self._simple, self._paths, strict=True))
+            if name is None and len(paths) == 1
+        ]
         self._several = [(at, paths) for at, paths in enumerate(self._paths) if len(paths) > 1]
         self._normalizer, self._namespaces = Normalizer(policy), policy.by_name
         self._nested = _nested(mapping.identifiers, mapping.actor)
@@ -126,10 +131,9 @@ class Extractor:
         return inner if len(inner) <= MAX_EVENTS else TOO_MANY_EVENTS
 
     def _event(self, record: dict[str, Any], envelope: dict[str, Any], loads: Loads) -> Found:
-        found = [
-            record.get(name) if name is not None else _first(record, envelope, paths[:1])
-            for name, paths in zip(self._simple, self._paths, strict=True)
-        ]
+        found = [None if name is None else record.get(name) for name in self._simple]
+        for at, path in self._deep:
+            found[at] = _walk(record, envelope, path)
         for at, paths in self._several:
             found[at] = self._first_usable(at, record, envelope, paths)
         if self._has_renames:
@@ -298,9 +302,12 @@ def _first(record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, 
 def _walk(record: dict[str, Any], envelope: dict[str, Any], path: Keys) -> Any:
     value: Any = record
     for key in path:
-        if isinstance(value, dict):
-            value = envelope if key == "$" and value is record else value.get(str(key))
-        elif isinstance(value, list) and isinstance(key, int):
+        if type(value) is dict:
+            if type(key) is str:
+                value = envelope if key == "$" and value is record else value.get(key)
+            else:
+                value = value.get(str(key))
+        elif type(value) is list and type(key) is int:
             value = value[key] if key < len(value) else None
         else:
             return None
