@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from conf.policy import Policy
 from conf.source_mapping import ANY_OTHER, FIELDS, Bag, Keys, Rule, SourceMapping
@@ -25,12 +25,9 @@ Found = tuple[Any, ...]  # the values of FIELDS, then of BAGS: identifiers, acto
 Loads = Callable[[str], Any]
 
 
-class Time(NamedTuple):
-    """A time that is read already, as `instant` reads it. `is_later_choice`: a path before had one that is no time."""
-
-    micros: int
-    note: str | None
-    is_later_choice: bool
+# A time of several paths, read already as `instant` reads it, and whether a path before had one that is no time. A bare
+# tuple, which no JSON value is, for one is made for nearly every event.
+Time = tuple[int, str | None, bool]
 
 
 class Extractor:
@@ -164,7 +161,7 @@ class Extractor:
         self, at: int, record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]
     ) -> Any:
         """Of the values at the paths of a field the first one that says something: renamed, a text or number that is
-        not blank; of a time the first one that can be read, as `Time`. Where there is none, the first that is there."""
+        not blank; of a time the first one that can be read, a `Time`. Where there is none, the first that is there."""
         renames, is_time, first = self._renames[at], at in _TIMES, None
         for path in paths:
             value = _walk(record, envelope, path)
@@ -175,7 +172,7 @@ class Extractor:
             if is_time:
                 micros, note = instant(value)
                 if micros is not None:
-                    return Time(micros, note, first is not None)
+                    return micros, note, first is not None
             elif type(value) is str:
                 if value and not value.isspace():
                     return value
