@@ -18,7 +18,7 @@ NOT_FOR_KAFKA = (
     "bootstrap.servers", "auto.offset.reset", "enable.auto.commit", "key.deserializer", "value.deserializer",
     "interceptor.classes",
 )  # fmt: skip
-LOG_DAYS = 30  # somebody's own clean-up takes older entries from a table's log (delta.logRetentionDuration in table_spec.py)
+LOG_DAYS = 30  # Delta's own clean-up of a log, where somebody calls it (table_spec.py)
 CHOICES = {
     "writer": ("auto", "spark", "delta_rs"),
     "engine": ("auto", "graphframes", "driver"),

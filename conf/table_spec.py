@@ -51,8 +51,8 @@ class SpecError(ValueError):
 class ColumnSpec:
     """One column. `role` says whether it is content (equal in every correct run) or provenance (batch, origin,
     minted ids); `personal` keeps file statistics off it; `identifies`: personal, and the only kind of column in which
-    raw values of identifiers are; `accepted` are the only values it may have, null aside;
-    `is_signed` is a count that may take back what was counted before."""
+    raw values of identifiers are; `accepted` are the only values it may have, null aside; `is_signed` is a count that
+    may take back what was counted before."""
 
     name: str
     type: str

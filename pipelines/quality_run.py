@@ -77,6 +77,7 @@ def check_quality(
     """
     folder = docs or lake.path / DOCS
     require_ours(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)  # or fail before anything is counted
     progress("loading Great Expectations")
     from quality.data_docs import write_data_docs
     from quality.suites import judge
