@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from conf.policy import Policy
 from conf.source_mapping import ANY_OTHER, FIELDS, Bag, Keys, Rule, SourceMapping
@@ -25,12 +25,9 @@ Found = tuple[Any, ...]  # the values of FIELDS, then of BAGS: identifiers, acto
 Loads = Callable[[str], Any]
 
 
-class Time(NamedTuple):
-    """A time that is read already, as `instant` reads it. `is_later_choice`: a path before had one that is no time."""
-
-    micros: int
-    note: str | None
-    is_later_choice: bool
+# A time of several paths, read already as `instant` reads it, and whether a path before had one that is no time. A bare
+# tuple, which no JSON value is, for one is made for nearly every event.
+Time = tuple[int, str | None, bool]
 
 
 class Extractor:
@@ -62,6 +59,11 @@ class Extractor:
         self.folder_columns = frozenset(outer if mapping.explode is not None else outer | self._known)
         self._has_renames = bool(mapping.defaults or mapping.values)
         self._renames = [mapping.values.get(name, {}) for name in FIELDS]
+        self._deep = [
+            (at, paths[0])
+            for at, (name, paths) in enumerate(zip(self._simple, self._paths, strict=True))
+            if name is None and len(paths) == 1
+        ]
         self._several = [(at, paths) for at, paths in enumerate(self._paths) if len(paths) > 1]
         self._normalizer, self._namespaces = Normalizer(policy), policy.by_name
         self._nested = _nested(mapping.identifiers, mapping.actor)
@@ -126,10 +128,9 @@ class Extractor:
         return inner if len(inner) <= MAX_EVENTS else TOO_MANY_EVENTS
 
     def _event(self, record: dict[str, Any], envelope: dict[str, Any], loads: Loads) -> Found:
-        found = [
-            record.get(name) if name is not None else _first(record, envelope, paths[:1])
-            for name, paths in zip(self._simple, self._paths, strict=True)
-        ]
+        found = [None if name is None else record.get(name) for name in self._simple]
+        for at, path in self._deep:
+            found[at] = _walk(record, envelope, path)
         for at, paths in self._several:
             found[at] = self._first_usable(at, record, envelope, paths)
         if self._has_renames:
@@ -160,7 +161,7 @@ class Extractor:
         self, at: int, record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]
     ) -> Any:
         """Of the values at the paths of a field the first one that says something: renamed, a text or number that is
-        not blank; of a time the first one that can be read, as `Time`. Where there is none, the first that is there."""
+        not blank; of a time the first one that can be read, a `Time`. Where there is none, the first that is there."""
         renames, is_time, first = self._renames[at], at in _TIMES, None
         for path in paths:
             value = _walk(record, envelope, path)
@@ -171,7 +172,7 @@ class Extractor:
             if is_time:
                 micros, note = instant(value)
                 if micros is not None:
-                    return Time(micros, note, first is not None)
+                    return micros, note, first is not None
             elif type(value) is str:
                 if value and not value.isspace():
                     return value
@@ -298,9 +299,12 @@ def _first(record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, 
 def _walk(record: dict[str, Any], envelope: dict[str, Any], path: Keys) -> Any:
     value: Any = record
     for key in path:
-        if isinstance(value, dict):
-            value = envelope if key == "$" and value is record else value.get(str(key))
-        elif isinstance(value, list) and isinstance(key, int):
+        if type(value) is dict:
+            if type(key) is str:
+                value = envelope if key == "$" and value is record else value.get(key)
+            else:
+                value = value.get(str(key))
+        elif type(value) is list and type(key) is int:
             value = value[key] if key < len(value) else None
         else:
             return None

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -34,21 +34,17 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _LONGEST_PLAIN = 300  # a number of fewer characters and no exponent is none that orjson calls infinite
 
 
-class Read(NamedTuple):
-    """A JSON value. `is_mended`: half of a surrogate pair was replaced somewhere. `has_no_number`: somewhere in it is
-    NaN or Infinity, as a float that is not finite; no other float here is."""
-
-    value: Any
-    is_mended: bool = False
-    has_no_number: bool = False
+# A JSON value; whether half of a surrogate pair was replaced somewhere in it; whether NaN or Infinity is somewhere
+# in it, as a float that is not finite (no other float here is). A bare tuple, for one is made for every record.
+Read = tuple[Any, bool, bool]
 
 
 def loads(text: str | bytes) -> Any:
     """The value of a JSON text. ValueError where it is none."""
-    read = read_json(text)
-    if read.has_no_number:
+    value, _, has_no_number = read_json(text)
+    if has_no_number:
         raise ValueError("NaN and Infinity are no JSON")
-    return read.value
+    return value
 
 
 def read_json(text: str | bytes) -> Read:
@@ -59,7 +55,7 @@ def read_json(text: str | bytes) -> Read:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return _leniently(text.decode() if isinstance(text, bytes) else text)
-    return Read(_exactly(text) if has_long_number(text) else value)
+    return (_exactly(text) if has_long_number(text) else value), False, False
 
 
 def has_long_number(text: str | bytes) -> bool:
@@ -128,7 +124,7 @@ def _leniently(text: str) -> Read:
         return "0" if is_far and _NUMBER.fullmatch(token) else token
 
     orjson.loads(_TOKEN.sub(judged, mended))
-    return Read(_exactly(mended), mended != text, bool(no_numbers))
+    return _exactly(mended), mended != text, bool(no_numbers)
 
 
 def _exactly(text: str | bytes) -> Any:

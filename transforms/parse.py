@@ -22,7 +22,7 @@ from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
 from conf.source_mapping import FIELDS, SourceMapping
 from transforms.canonical_json import canonical, spelled_out
 from transforms.control import CONTROL, read_decision
-from transforms.extract import ENVELOPE_TOO_LARGE, Extractor, Found, Time
+from transforms.extract import ENVELOPE_TOO_LARGE, Extractor, Found
 from transforms.free_parts import take_ip
 from transforms.hashing import decision_key, digest, encode, event_key
 from transforms.instants import ASSUMED_UTC, NO_TIMESTAMP, instant
@@ -204,14 +204,14 @@ class RecordParser:
     ) -> tuple[list[tuple[Any, ...]], list[bytes | None]]:
         """The rows of one record, and of each the text of its event where the record has several."""
         extractor = self._extractors[mapping]
-        read = self._payloads.read_leniently(payload_format, payload)
-        record = extractor.in_folder(read.value, place[1])
+        record, is_mended, has_no_number = self._payloads.read_leniently(payload_format, payload)
+        record = extractor.in_folder(record, place[1])
         elements = extractor.elements(record, loads)
         siblings = elements if isinstance(elements, list) and len(elements) > 1 else None
-        around = extractor.around(record) if siblings or read.has_no_number else {}
+        around = extractor.around(record) if siblings or has_no_number else {}
         if siblings and len(siblings) * len(canonical(around)) > self._max_copied:
             raise Refused(ENVELOPE_TOO_LARGE)
-        if read.has_no_number and (siblings is None or holds_no_number(around)):
+        if has_no_number and (siblings is None or holds_no_number(around)):
             raise Refused(MALFORMED_JSON)
         rows = []
         for sub, found in enumerate(extractor.events(record, loads)):
@@ -219,9 +219,9 @@ class RecordParser:
                 rows.append(_refusal([found], transport_at))
                 continue
             try:
-                if read.has_no_number and siblings and holds_no_number(siblings[sub]):
+                if has_no_number and siblings and holds_no_number(siblings[sub]):
                     raise Refused(MALFORMED_JSON)
-                flags = _mended(found) if read.is_mended else []
+                flags = _mended(found) if is_mended else []
                 here = place if sub == 0 else (*place, sub)
                 row = self._row(found, here, transport_at, extractor.is_utc, flags)
             except Refused as refused:
@@ -231,7 +231,7 @@ class RecordParser:
             rows.append(row)
         if siblings is None:
             return rows, _ALONE
-        if read.has_no_number:
+        if has_no_number:
             return rows, [spelled_out(element).encode() for element in siblings]
         return rows, [_text(element) for element in siblings]
 
@@ -289,7 +289,7 @@ class RecordParser:
             event_id = _event_id(raw_id, flags)
 
         event_at: int | None
-        if type(timestamp) is Time:
+        if type(timestamp) is tuple:
             event_at, note, is_later_choice = timestamp
             if is_later_choice:
                 flags.append(UNUSABLE_TIMESTAMP)
@@ -301,7 +301,7 @@ class RecordParser:
             flags.append(note)
         received_at = transport_at
         if received is not None:
-            received_at = received.micros if type(received) is Time else instant(received)[0]
+            received_at = received[0] if type(received) is tuple else instant(received)[0]
             if received_at is None:
                 received_at = transport_at
                 flags.append("unusable_received_at")

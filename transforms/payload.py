@@ -34,10 +34,10 @@ class PayloadReader:
 
     def read(self, payload_format: str, payload: bytes | None) -> dict[str, Any]:
         """The record. Refused with the reason when there is none in these bytes."""
-        read = self.read_leniently(payload_format, payload)
-        if read.has_no_number:
+        record: dict[str, Any]
+        record, _, has_no_number = self.read_leniently(payload_format, payload)
+        if has_no_number:
             raise Refused(MALFORMED_JSON)
-        record: dict[str, Any] = read.value
         return record
 
     def read_leniently(self, payload_format: str, payload: bytes | None) -> Read:
@@ -48,7 +48,7 @@ class PayloadReader:
             raise Refused(TOMBSTONE)
         if len(payload) > self._max_bytes:
             raise Refused(TOO_LARGE)
-        return Read(self._csv(payload)) if payload_format == "csv" else _json(payload)
+        return (self._csv(payload), False, False) if payload_format == "csv" else _json(payload)
 
     def _csv(self, payload: bytes) -> dict[str, Any]:
         try:
@@ -77,7 +77,7 @@ def _json(payload: bytes) -> Read:
         if payload.startswith(_BOM) and not payload.startswith(_BOM, len(_BOM)):
             return _json(payload[len(_BOM) :])  # files that were put together have one in the middle
         raise Refused(MALFORMED_JSON) from None
-    if type(read.value) is not dict:
+    if type(read[0]) is not dict:
         raise Refused(NOT_AN_OBJECT)
     return read
 

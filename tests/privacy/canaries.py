@@ -12,24 +12,25 @@ import pyarrow.parquet as pq
 LOG = "_delta_log"
 
 
-def places(root: Path, canaries: Iterable[str]) -> dict[str, set[str]]:
+def places(root: Path, lake: Path, canaries: Iterable[str]) -> dict[str, set[str]]:
     """Every file below `root`, byte by byte; compressed ones unpacked, tables column by column.
 
     Canary → where it is: `schema.table.column` (a hot part counts as its table), `schema.table/_delta_log`, or the path
-    of a file that is no table's. What a table's file is copied to, under whatever name, is that table's as well."""
+    of a file that is no table's. A copy of a file of the lake, under whatever name, is where that file is."""
     wanted = {canary: canary.lower() for canary in canaries}
     found: dict[str, set[str]] = {canary: set() for canary in wanted}
     files = sorted(f for f in root.rglob("*") if f.is_file())
-    tables = {_digest(f): table for f in files if (table := _table_of(root, f))}
+    originals = {_digest(f): f for f in files if lake in f.parents}
     for file in files:
-        for place, text in _texts(root, file, tables.get(_digest(file))):
+        original = originals.get(_digest(file), file)
+        for place, text in _texts(original, _table_of(root, original), str(original.relative_to(root))):
             for canary, lower in wanted.items():
                 if lower in text or lower in place.lower():
                     found[canary].add(place)
     return found
 
 
-def _texts(root: Path, file: Path, table: str | None) -> Iterator[tuple[str, str]]:
+def _texts(file: Path, table: str | None, name: str) -> Iterator[tuple[str, str]]:
     content = file.read_bytes()
     if content[:4] == b"PAR1":
         rows = pq.ParquetFile(file).read()
@@ -40,7 +41,7 @@ def _texts(root: Path, file: Path, table: str | None) -> Iterator[tuple[str, str
         return
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
-    yield f"{table}/{LOG}" if table else str(file.relative_to(root)), content.decode("latin-1").lower()
+    yield f"{table}/{LOG}" if table else name, content.decode("latin-1").lower()
 
 
 def _digest(file: Path) -> str:
