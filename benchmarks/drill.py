@@ -59,9 +59,7 @@ def _drill(args: argparse.Namespace, folder: Path) -> int:
     generate(max(10, args.events // 12), args.events, args.seed, folder / "made", events_per_file=args.events)
     per_file = max(1, int(args.events / args.seconds / 2))
     land(sorted((folder / "made").iterdir()), folder / "parts", per_file)
-    # Each under a name of its own: slices of one file are known as that file alone, and would be read again.
-    slices = sorted((folder / "parts").iterdir())
-    parts = [part.rename(part.with_name(f"{n:06d}.jsonl")) for n, part in enumerate(slices)]
+    parts = sorted((folder / "parts").iterdir())
 
     stream = _stream(lake, landing)
     try:

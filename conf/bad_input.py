@@ -21,7 +21,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "unreadable_file": (
         "the file, or its rest, cannot be read: damaged gzip or Parquet, an array without its end, an unknown "
         "extension, CSV whose header is too long to be carried by every record; its first 16 MiB are kept",
-        "land it again, whole, under a new name",
+        "land it again, whole",
     ),
     "tombstone": ("a topic's record without a value", "nothing is deleted by one"),
     "no_timestamp": ("no time, or none that can be read", "map a field that has one, or repair the sender; replay"),
@@ -65,13 +65,13 @@ FLAGS: dict[str, str] = {
     "digits (`4.477E+11`) or characters (U+FFFD): left out",
     "oversized_identifier": "a value of more than 512 characters: left out",
     "wrong_type_identifier": "an object, a boolean or a list in a list instead of a value: left out",
-    "unknown_namespace": "a namespace that the policy does not know: kept in `properties`, does not link",
+    "unknown_namespace": "a namespace that the policy does not know: kept in `silver.identifiers`, does not link",
     "oversized_event_id": "more than 512 characters: a hash of it is the id",
     "wrong_type_event_id": "no text or number: kept in `properties`; the event is known by its origin",
     "wrong_type_event_type": "no text or number: kept in `properties`",
     "wrong_type_event_name": "no text or number: kept in `properties`",
     "wrong_type_platform": "no text or number: kept in `properties`",
-    "wrong_type_actor": "no object: kept in `properties`",
+    "wrong_type_actor": "no object: left out",
     "unusable_received_at": "cannot be read: the transport's time stands in its place",
 }
 

@@ -25,6 +25,7 @@ from conf.yaml_file import YamlProblem, read_yaml
 
 STRENGTHS = ("unique", "strong", "device", "weak", "ignored")
 LINKING = ("unique", "strong", "device")
+NAMESPACE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,511}")  # what may be the name of one
 NORMALIZERS = ("opaque", "email", "phone", "hex", "uuid", "wallet")
 SHARED_IDENTIFIER = ("strongest_owner", "own_profile")
 ANONYMOUS_ON_SHARED_DEVICE = ("until_shared", "session_bounded", "last_login", "device_profile")
@@ -183,7 +184,7 @@ def policy_from_dict(raw: Any, origin: str = "policy") -> Policy:
 
 def _namespace(name: str, body: Any, refuse: Refuse) -> Namespace:
     key = f"namespaces.{name}"
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.\-]*", name):
+    if not NAMESPACE.fullmatch(name):
         raise refuse(key, "a namespace starts with a letter and has letters, digits, _ . - only")
     if name in RESERVED:
         raise refuse(key, "is a name of the program's own; give the namespace another one")

@@ -14,7 +14,7 @@ user edits.
     utc:          true where the format says that times without an offset are UTC
 
 A path is `name`, `outer.inner`, `list.0.inner`, or `$.outer` for the envelope of an exploded record; a
-list of paths means: the first that is present. A name that has a dot of its own is written as
+list of paths means: the first whose value can be used. A name that has a dot of its own is written as
 `outer.a\\.b`. Fields at the top of the record that nothing else takes go into properties. What a path takes
 for an identifier is left out of properties and context, so that its raw value is kept in one place only.
 """
@@ -86,7 +86,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class SourceMapping:
-    """How records of one shape become events. Paths are tuples of keys, the first present one of several
+    """How records of one shape become events. Paths are tuples of keys, the first usable one of several
     wins."""
 
     name: str

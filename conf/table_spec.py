@@ -50,8 +50,9 @@ class SpecError(ValueError):
 @dataclass(frozen=True)
 class ColumnSpec:
     """One column. `role` says whether it is content (equal in every correct run) or provenance (batch, origin,
-    minted ids); `personal` keeps file statistics off it; `accepted` are the only values it may have, null aside;
-    `is_signed` is a count that may take back what was counted before."""
+    minted ids); `personal` keeps file statistics off it; `identifies`: personal, and the only kind of column in which
+    raw values of identifiers are; `accepted` are the only values it may have, null aside; `is_signed` is a count that
+    may take back what was counted before."""
 
     name: str
     type: str
@@ -59,12 +60,15 @@ class ColumnSpec:
     role: Role = "content"
     nullable: bool = True
     personal: bool = False
+    identifies: bool = False
     accepted: tuple[str, ...] = ()
     is_signed: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise SpecError(f"column name {self.name!r} is not snake_case")
+        if self.identifies and not self.personal:
+            raise SpecError(f"column {self.name} identifies persons and is not personal")
         if not self.comment:
             raise SpecError(f"column {self.name} has no comment")
         arrow_type(self.type)

@@ -15,6 +15,7 @@ from conf.policy import Policy
 from conf.source_mapping import BAGS, SourceMapping
 from quality.standing import CONFLICT, Keyed, judge_duplicates
 from transforms.extract import Extractor
+from transforms.folder_columns import innermost
 from transforms.framing import Frame, frame
 from transforms.json_text import loads
 from transforms.normalize import UNKNOWN, WRONG_TYPE, Normalizer
@@ -76,10 +77,11 @@ def try_mapping(
     values: dict[str, set[str]] = defaultdict(set)
     events_with: Counter[str] = Counter()
     names: dict[int, tuple[str, str]] = {}
+    origin = innermost(file.resolve().as_posix())
     for group in _groups(frame(file.name, file.read_bytes())):
         trial.record_count += len(group)
         records = iter(group)
-        for row in _rows(parser, mapping.name, file.name, group):
+        for row in _rows(parser, mapping.name, origin, group):
             if row["record_position"] == 0:
                 one = next(records)
                 record, found = reader.read(one)
@@ -93,7 +95,8 @@ def try_mapping(
             if not row["reasons"]:
                 trial.event_types[row["event_type"] or "(none)"] += 1
                 trial.platforms[row["platform"] or "(none)"] += 1
-            subject = [names[n] for n in (*(row["node_ids"] or ()), *(row["weak_node_ids"] or ()))]
+            nodes = (*(row["node_ids"] or ()), *(row["weak_node_ids"] or ()))
+            subject = [names[n] for n in nodes if names[n][0] in policy.by_name]
             for namespace, value in subject:
                 values[namespace].add(value)
             events_with.update({namespace for namespace, _ in subject})

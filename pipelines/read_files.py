@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.checkpoint import Checkpoint
 from pipelines.file_log import ListedFile, forget, last_entry, list_names, listed_in
-from pipelines.sources import Source, left_out
+from pipelines.sources import Source, columns_in_folders, left_out
+from transforms.control import CONTROL
 
 LOOK_SECONDS = 10.0
 MOST_GONE = (
@@ -44,12 +45,20 @@ class _Folder:
 
 
 class FolderWatch:
-    """Looks at a stream's folders now and then. `say` is told what will not be read, and why."""
+    """Looks at a stream's folders now and then. `say` is told what will not be read, and why. `columns_taken`: what a
+    mapping takes from the names of folders."""
 
-    def __init__(self, checkpoint: Checkpoint, inputs: Sequence[Source], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        inputs: Sequence[Source],
+        say: Callable[[str], None],
+        columns_taken: Callable[[str], Set[str]] = lambda mapping: frozenset(),
+    ) -> None:
         in_order = sorted(inputs, key=lambda s: s.name)  # as Spark numbers them
         self._folders = [_Folder(s, number) for number, s in enumerate(in_order) if s.kind == "file"]
         self._checkpoint, self._say, self._next_look = checkpoint.folder, say, 0.0
+        self._columns_taken = columns_taken
 
     def begin(self) -> None:
         """Before a query starts: say what there is to say, and bring Spark's lists up to date."""
@@ -101,6 +110,16 @@ class FolderWatch:
             if new := [name for name in names if name not in folder.told]:
                 folder.told.update(new)
                 self._say(f"{folder.source.mapping}: {len(new)} files are not read: {why}, such as {new[0]}")
+
+        if folder.source.mapping == CONTROL:
+            return
+        for column, name in columns_in_folders(folder.source).items():
+            if column not in self._columns_taken(folder.source.mapping) and column not in folder.told:
+                folder.told.add(column)
+                self._say(
+                    f"{folder.source.mapping}: the column {column}, which is in names of folders such as {name}, is "
+                    "not taken by the mapping; a path of that name takes it"
+                )
 
     def _forget(self, folder: _Folder) -> None:
         if leaving := folder.changed | folder.gone:

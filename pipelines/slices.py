@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from transforms.files_read import FileRead, content_digest
+from transforms.folder_columns import innermost
 from transforms.framing import Frame, frame, slice_name
 from transforms.framing_csv import csv_split
 
@@ -15,8 +16,9 @@ ReadBefore = Callable[[str], Sequence[FileRead]]
 
 
 def numbered(number: int, path: Path) -> str:
-    """Its place among the inputs, and its name."""
-    return f"{number:06d}-{path.name}"
+    """Its place among the inputs, and its name, with the columns that the names of its folders have."""
+    name = innermost(path.resolve().as_posix())
+    return f"{number:06d}{'/' if '/' in name else '-'}{name}"
 
 
 def by_path(number: int, path: Path) -> str:

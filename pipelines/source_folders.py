@@ -14,6 +14,7 @@ from pathlib import Path
 
 from conf.tables import BATCHES
 from pipelines.checkpoint import POINTER
+from pipelines.kafka.address import is_topic
 from pipelines.sources import Source, SourceError
 
 _LOG = "_delta_log"
@@ -52,7 +53,7 @@ def require_writable(path: Path, lake: Path | None = None) -> None:
     real = _real(path)
     if found := lake_around(real.parent):
         raise SourceError(f"{path} is inside the lake {found}; write it somewhere else")
-    for folder in _read_by(lake) if lake is not None else ():
+    for folder in (_real(s.location) for s in sources_of_record(lake)) if lake is not None else ():
         if _is_inside(real, folder):
             raise SourceError(
                 f"{path} is inside {folder}, where the lake's stream reads; write it somewhere else"
@@ -101,14 +102,16 @@ def _links(folder: Path) -> Iterator[Path]:
         yield from (Path(where, name) for name in (*folders, *files) if os.path.islink(Path(where, name)))
 
 
-def _read_by(lake: Path) -> list[Path]:
-    """The folders that the lake's last stream read."""
+def sources_of_record(lake: Path) -> list[Source]:
+    """The folders that the lake's last stream read, those that are there."""
     try:
-        sources = json.loads((lake / POINTER).read_text(encoding="utf-8"))["sources"]
+        names = json.loads((lake / POINTER).read_text(encoding="utf-8"))["sources"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    places = (source.partition(":")[2] for source in sources)
-    return [_real(place) for place in places if os.path.isabs(place)]
+    # A mapping may be the path of a file, and has no colon and slash after one another.
+    places = [(name, *name.partition(":/")[::2]) for name in names if ":/" in name and not is_topic(name)]
+    found = [Source(mapping, f"/{place}", "file", name) for name, mapping, place in places]
+    return [source for source in found if Path(source.location).is_dir()]
 
 
 def _real(path: Path | str) -> Path:

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from conf.source_mapping import MappingError, load_mapping, shipped_mappings
 from pipelines.kafka.address import EXAMPLE, SCHEME, AddressError, parse_address, without_credentials
 from transforms.control import CONTROL
+from transforms.folder_columns import columns_of
 from transforms.framing import FORMATS, format_of
 
 if TYPE_CHECKING:
@@ -153,6 +154,16 @@ def _age_seconds(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def columns_in_folders(source: Source) -> dict[str, str]:
+    """Columns that stand in the names of a source's folders, and a folder of each."""
+    found: dict[str, str] = {}
+    for where, folders, _ in os.walk(os.path.abspath(source.location)):
+        for folder in sorted(folders):
+            if "=" in folder and not _is_in_flight(name := name_inside(source, Path(where, folder))):
+                found |= {column: name for column in columns_of(f"{folder}/") if column not in found}
+    return found
 
 
 def landed_files(source: Source) -> Iterator[tuple[str, Path]]:

@@ -34,6 +34,7 @@ from pipelines.kafka.topics import topics_of
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.parse_ahead import ParseAhead
 from pipelines.read_files import FolderWatch
+from pipelines.rules_of_lake import other_identifier_rules, same_policy
 from pipelines.session import set_graph_checkpoints
 from pipelines.source_folders import require_apart
 from pipelines.sources import Source, read_files, read_stream, require_different
@@ -124,7 +125,6 @@ def run_stream(
         )
         if checkpoint.trouble is not None:
             on_trouble(checkpoint.trouble)
-        watch = FolderWatch(checkpoint, inputs, on_trouble)
         settle(lake, checkpoint.stream, is_continued=not checkpoint.is_new)
         totals = {"batches": 0, "received": 0}
 
@@ -160,6 +160,7 @@ def run_stream(
             is_new=lambda landed: not processor.readings(landed),
         )
         processor.rows_of = ahead.rows
+        watch = FolderWatch(checkpoint, inputs, on_trouble, processor.parser.folder_columns)
         news = FileNews(on_trouble)
         processor.on_files = news.of_batch
         processor.ready_state()
@@ -252,7 +253,9 @@ def _run_errands(processor: BatchProcessor) -> None:
     """What others have asked for. No batch follows where half of it could not be taken back."""
     try:
         read_by = processor.parser.mapping_fingerprints
-        run_asked(processor.lake, processor.policy, processor.settings, HANDLERS, read_by)
+        run_asked(
+            processor.lake, processor.policy, processor.settings, HANDLERS, read_by, processor.shared_state
+        )
     except BaseException:
         processor.end()
         raise
@@ -285,8 +288,12 @@ def _reason(processor: BatchProcessor, error: Exception) -> str:
 
 
 def _refuse_other_policy(snapshot: Snapshot | None, policy: Policy) -> None:
-    if snapshot is not None and snapshot.row["policy_fingerprint"] != policy.fingerprint:
+    if snapshot is None:
+        return
+    if not same_policy(snapshot, policy):
         raise PolicyChanged(
             "this lake's persons were made under another identity policy; run with the policy it was made with, or "
             "apply this one first with `stitchlake rebuild` (its --dry-run says what changes)"
         )
+    if other := other_identifier_rules(snapshot, policy):
+        raise PolicyChanged(other)

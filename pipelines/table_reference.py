@@ -31,8 +31,9 @@ Made from `conf/tables/` and `pipelines/sql/` by `make table-reference`: change 
 
 **How to read it.** *Key* columns are unique together. A column is *content* (equal in every correct run over the same
 events) or *provenance* (batch numbers, origins, arrival times, minted ids). *Personal* columns hold or may hold
-personal data: no file statistics are kept on them. Raw identifier values are in `bronze.events`, `silver.quarantine`
-and `silver.identifiers` only.
+personal data: no file statistics are kept on them. Columns that *identify* hold raw values of identifiers, and no
+others do: RESTRICTED.
+Who may not see identifiers must not read these tables.
 
 **Hot parts.** A table that is *upserted* has a second one beside it, `<table>_hot`: the same columns and `is_deleted`.
 Batches append the rows they change there, with `is_deleted` for those that are gone, and about once a minute the newest
@@ -46,11 +47,22 @@ beside the stream, by the quality job, and is shown as it is.
 
 def reference() -> str:
     """The whole page."""
-    parts = [_HEAD, "## Tables\n", _contents(), *(_table(spec) for spec in (*ALL, *BESIDE)), _VIEWS_HEAD]
+    parts = [
+        _HEAD.replace("RESTRICTED", ", ".join(identifying())),
+        "## Tables\n",
+        _contents(),
+        *(_table(spec) for spec in (*ALL, *BESIDE)),
+        _VIEWS_HEAD,
+    ]
     with duckdb.connect() as con:
         register_duckdb(con, Lake(Path("no-lake-is-needed")))
         parts += [_view(con, name) for name in ANALYST_VIEWS]
     return "\n".join(parts)
+
+
+def identifying() -> list[str]:
+    """The columns in which raw values of identifiers are."""
+    return [f"`{s.full_name}.{c.name}`" for s in (*ALL, *BESIDE) for c in s.columns if c.identifies]
 
 
 _VIEWS_HEAD = f"""\
@@ -104,7 +116,7 @@ def _facts(spec: TableSpec, column: ColumnSpec) -> Iterator[str]:
     if not column.nullable:
         yield "never null"
     if column.personal:
-        yield "personal"
+        yield "identifies" if column.identifies else "personal"
     if column.accepted:
         yield "one of " + ", ".join(f"`{value}`" for value in column.accepted)
 

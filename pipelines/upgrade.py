@@ -22,6 +22,7 @@ from pipelines.checkpoint import has_checkpoint
 from pipelines.fingerprint import code_fingerprint, program_version
 from pipelines.kafka.offsets import offsets_of_record, to_json
 from pipelines.rebuild.attempt import half_written, take_back_unfinished
+from pipelines.rules_of_lake import recorded_rules
 from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.lake import FIRST_FORMAT, Lake, with_hot_parts
 from pipelines.tables.migrations import IN_ORDER, Migration
@@ -107,6 +108,7 @@ def _publish(lake: Lake, migration: Migration) -> None:
         policy_fingerprint=snapshot.row["policy_fingerprint"],
         key_fingerprint=snapshot.row["key_fingerprint"],
         offsets=to_json(offsets_of_record(lake, snapshot)),
+        identifier_rules=recorded_rules(snapshot),
     )
     txn = Txn(f"migration:{migration.to_format}", publication.batch_id)
     DeltaRsWriter(lake).append(BATCHES, migration_row(publication), txn)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from conf.policy import Policy
 from conf.source_mapping import ANY_OTHER, FIELDS, Bag, Keys, Rule, SourceMapping
+from transforms.folder_columns import columns_of
 from transforms.instants import instant
 from transforms.normalize import Normalizer
 from transforms.payload import NOT_AN_OBJECT
@@ -56,6 +57,9 @@ class Extractor:
             identifiers = Bag(identifiers.objects, identifiers.fields + further)
         self._bags = (identifiers, mapping.actor, mapping.properties, mapping.context)
         self._known = mapping.top_level | {str(p[0]) for p in identifiers.paths if len(p) == 1}
+        outer = {str(p[1]) for p in _all_paths(mapping) if p[0] == "$" and len(p) > 1}
+        # What a folder's name may tell: fields of the record, which of an envelope are those around its events.
+        self.folder_columns = frozenset(outer if mapping.explode is not None else outer | self._known)
         self._has_renames = bool(mapping.defaults or mapping.values)
         self._renames = [mapping.values.get(name, {}) for name in FIELDS]
         self._several = [(at, paths) for at, paths in enumerate(self._paths) if len(paths) > 1]
@@ -80,6 +84,17 @@ class Extractor:
             and self._mapping.explode is None
         )
         return tuple(names) if is_plain else None
+
+    def in_folder(self, record: dict[str, Any], origin: str) -> dict[str, Any]:
+        """The record with the columns that the names of its file's folders have and it has not."""
+        if not (named := self.folder_columns_in(origin)):
+            return record
+        missing = {column: value for column, value in named.items() if record.get(column) is None}
+        return {**record, **missing}
+
+    def folder_columns_in(self, origin: str) -> dict[str, str]:
+        """The columns in the names of a file's folders that the mapping takes something from."""
+        return {c: value for c, value in columns_of(origin).items() if c in self.folder_columns}
 
     def unnamed(self, record: dict[str, Any]) -> set[str]:
         """The fields at the top of a record that no path takes: its free properties."""
@@ -353,3 +368,12 @@ def _put(target: dict[str, Any], names: list[str], value: Any) -> None:
         target[name] = inner = dict(inner) if isinstance(inner, dict) else {}
         target = inner
     target.setdefault(names[-1], value)
+
+
+def _all_paths(mapping: SourceMapping) -> Iterator[Keys]:
+    for paths in mapping.fields.values():
+        yield from paths
+    for bag in (*mapping.bags, *(bag for rule in mapping.rules for bag in rule.bags)):
+        yield from bag.paths
+    for rule in mapping.rules:
+        yield from (path for path, _ in rule.match)

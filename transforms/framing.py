@@ -27,6 +27,7 @@ _BOM = b"\xef\xbb\xbf"
 _SLICE = re.compile(r"^(.*)\.slice(\d+)\.[^/.]+$", re.DOTALL)
 _OLDER_SLICE = re.compile(r"^(.*)\.rows(\d+)(\.[^/]+)$", re.DOTALL)
 _LINES_AT_ONCE = 1000
+_NEXT = re.compile(rb"\}[ \t\r]*+\{[ \t\r]*+\"")
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 # Numbers stay text: nobody reads them here, and turning 5,000 digits into an integer would raise.
@@ -170,14 +171,20 @@ def _gunzip_bites(member_bytes: bytes, limit: int) -> bytes:
 
 
 def _lines(body: bytes) -> Iterator[Numbered]:
-    """Lines by their number; blank ones are counted but are no records."""
-    lines = body.split(b"\n")
+    """Lines by their number; blank ones are counted but are no records. Where the first line has several objects, as
+    services write them that put nothing between, each is a record in all of the file, numbered one after the other."""
     has_returns = b"\r" in body
+    start = _skip(body, 0)
+    first_end = body.find(b"\n", start)
+    if _NEXT.search(body, start, len(body) if first_end < 0 else first_end):
+        yield from _several_in_a_line(body)
+        return
+    lines = body.split(b"\n")
     for first in range(0, len(lines), _LINES_AT_ONCE):
         some = lines[first : first + _LINES_AT_ONCE]
         numbers: Sequence[int] = range(first, first + len(some))
         if has_returns:
-            some = [line.removesuffix(b"\r") for line in some]
+            some = [line.rstrip(b"\r") for line in some]
         if not all(some) or any(map(bytes.isspace, some)):
             numbers = [
                 number for number, line in zip(numbers, some, strict=True) if line and not line.isspace()
@@ -185,6 +192,35 @@ def _lines(body: bytes) -> Iterator[Numbered]:
             some = [line for line in some if line and not line.isspace()]
         if some:
             yield numbers, some
+
+
+def _several_in_a_line(body: bytes) -> Iterator[Numbered]:
+    number = -1
+    for line in body.split(b"\n"):
+        number += 1
+        line = line.rstrip(b"\r")
+        if not line or line.isspace():
+            continue
+        objects = _objects(line) if _NEXT.search(line) else None
+        for record in objects or [line]:
+            yield [number], [record]
+            number += 1
+        number -= 1
+
+
+def _objects(line: bytes) -> list[bytes] | None:
+    """The objects of a line that is nothing but objects, from a broken one on the rest as one; None for any other."""
+    text, at = line.decode("latin-1"), _skip(line, 0)
+    found: list[bytes] = []
+    while at < len(line):
+        if line[at : at + 1] != b"{":
+            return None
+        end = _end_of_value(line, text, at)
+        if end is None:
+            return [*found, line[at:]] if found else None
+        found.append(line[at:end])
+        at = _skip(line, end)
+    return found
 
 
 def _json_document(body: bytes) -> Iterator[Numbered]:

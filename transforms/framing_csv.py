@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 # Possessive throughout: one pass, no backtracking, whatever a record contains.
 _FIELD = re.compile(rb'(?:"(?:[^"]++|"")*+"|[^",][^,]*+|)(?:,|\Z)')
+_QUOTED = re.compile(rb'(?:\A|(?<=[,\r]))"(?:[^"]++|"")*+(?:"|\Z)')
 _INSIDE = re.compile(rb'(?:[^"]++|"")*+')
 _TEXT_FIELD = re.compile(r'(?:"((?:[^"]++|"")*+)"|([^",][^,]*+|))(,|\Z)')
 
@@ -19,11 +20,12 @@ def csv_records(body: bytes, is_whole: bool = True) -> Iterator[tuple[int, bytes
     """Each record below the header line of its file, by its number. A file that broke off loses its last
     line:
     nobody could tell a value that was cut from one that was not."""
+    end = line_end(body)
     if not is_whole:
-        body = body[: body.rfind(b"\n") + 1]
+        body = body[: body.rfind(end) + 1]
     header: bytes | None = None
     number = 0
-    for record in _records(body):
+    for record in _records(body, end):
         if header is None:
             header = record + b"\n"
             continue
@@ -31,8 +33,18 @@ def csv_records(body: bytes, is_whole: bool = True) -> Iterator[tuple[int, bytes
         number += 1
 
 
-def _records(body: bytes) -> Iterator[bytes]:
-    lines = body.split(b"\n")
+def line_end(body: bytes) -> bytes:
+    """What ends the lines of a file: a line feed, or where its header line has carriage returns, these alone, as
+    spreadsheets on a Mac write them. A quoted one is part of a name."""
+    at = body.find(b"\n")
+    if at < 0:
+        return b"\r" if b"\r" in body else b"\n"
+    first = body[:at].rstrip(b"\r")
+    return b"\r" if b"\r" in first and b"\r" in _QUOTED.sub(b"", first) else b"\n"
+
+
+def _records(body: bytes, line_end: bytes) -> Iterator[bytes]:
+    lines = body.split(line_end)
     at = 0
     while at < len(lines):
         line, end = lines[at], at + 1
@@ -41,7 +53,7 @@ def _records(body: bytes) -> Iterator[bytes]:
                 end += 1
             # A quote that never closes must not swallow the file, nor the good lines up to another one's quote: that
             # line alone is a (malformed) record. No line is read often: each quote ends what is open before it.
-            joined = b"\n".join(lines[at : end + 1])
+            joined = line_end.join(lines[at : end + 1])
             is_closed = end < len(lines) and csv_fields(_stripped(joined).decode("latin-1")) is not None
             end = end + 1 if is_closed else at + 1
             line = joined if is_closed else line
@@ -52,7 +64,8 @@ def _records(body: bytes) -> Iterator[bytes]:
 
 
 def _stripped(line: bytes) -> bytes:
-    return line[:-1] if line[-1:] == b"\r" else line
+    """Without what is left of its end: a carriage return, or two, or the line feed of another end."""
+    return line.strip(b"\n").rstrip(b"\r") if line[-1:] == b"\r" or b"\n" in line else line
 
 
 def _stays_open(line: bytes, is_open: bool) -> bool:

@@ -71,6 +71,20 @@ def pair_order(left: Longs, right: Longs, minor: Longs) -> Longs:
     return order
 
 
+def ordered_pairs(left: Longs, right: Longs) -> Longs | None:
+    """The rows in the order of (left, right), equal rows in any order. None where they are in that order."""
+    is_before = left[1:] < left[:-1]
+    is_before |= (left[1:] == left[:-1]) & (right[1:] < right[:-1])
+    if not is_before.any():
+        return None
+    least, most = int(right.min()), int(right.max())
+    if most - least >= 1 << 62:
+        return np.lexsort((right, left))
+    # All bits that there are go to what tells most of the rows apart.
+    shift = 62 - (most - least).bit_length()
+    return pair_order(left, (right - least) << shift, np.zeros(len(left), np.int64))
+
+
 def union(*parts: Longs) -> Longs:
     """Every value that is in one of `parts`, once, ascending."""
     return distinct(np.concatenate(parts))

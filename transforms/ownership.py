@@ -41,7 +41,7 @@ from transforms.grouped import (
     whole,
 )
 from transforms.identity.joined import NOTHING_JOINED, Joined
-from transforms.integers import distinct, places_in
+from transforms.integers import distinct, is_in, places_in
 from transforms.sessions import CutResult, after_cut, is_kept
 from transforms.spans import NO_USER
 
@@ -51,12 +51,14 @@ OWNER_COLUMNS = (
     "first_authenticated_at",
 )  # fmt: skip
 _AT = pa.timestamp("us", tz="UTC")
-# One row is one anchor: how many users it has had, the first one, and when the second one was first authenticated.
+# One row is one anchor: how many users it has had, the first one, and when he and the second one were first
+# authenticated.
 ANCHOR_FACTS = pa.schema(
     [
         ("anchor_node_id", pa.int64()),
         ("user_count", pa.int64()),
         ("first_user_node_id", pa.int64()),
+        ("first_user_at", _AT),
         ("second_user_at", _AT),
     ]
 )
@@ -84,6 +86,8 @@ def anchor_facts(sessions: pa.Table, joined: Joined = NOTHING_JOINED) -> pa.Tabl
     starts = np.flatnonzero(changes(anchor))
     first_user = np.full(len(anchors), NO_USER, np.int64)
     first_user[row[starts]] = user[starts]
+    first_at = np.full(len(anchors), LATEST, np.int64)
+    first_at[row[starts]] = at[starts]
     label = joined.of(user)
     other = np.flatnonzero(label != joined.of(first_user)[row])
     second_at = np.full(len(anchors), LATEST, np.int64)
@@ -96,9 +100,16 @@ def anchor_facts(sessions: pa.Table, joined: Joined = NOTHING_JOINED) -> pa.Tabl
         pa.array(anchors),
         pa.array(np.bincount(of_one_user, minlength=len(anchors)).astype(np.int64)),
         nullable(first_user, pa.int64(), NO_USER),
+        nullable(first_at, _AT, LATEST),
         nullable(second_at, _AT, LATEST),
     ]
     return pa.Table.from_arrays(columns, schema=ANCHOR_FACTS)
+
+
+def facts_with(known: pa.Table, others: pa.Table) -> pa.Table:
+    """The facts `known`, and those of other anchors."""
+    is_other = ~is_in(longs(others["anchor_node_id"]), longs(known["anchor_node_id"]))
+    return pa.concat_tables([known, others.filter(pa.array(is_other))])
 
 
 def _judging(facts: pa.Table) -> tuple[Longs, Longs, Longs]:
@@ -171,14 +182,20 @@ def owned_changes(
     whole_rows: Callable[[Longs], pa.Table],
     assigned: pa.Table | None = None,
     joined: Joined = NOTHING_JOINED,
+    known: pa.Table | None = None,
 ) -> pa.Table:
     """One row is one session to write: cut anew or changed, and those whose owner alone is another than before.
 
-    `heads`: OWNER_COLUMNS of all sessions of the anchors of the batch, before the cut. `whole_rows`: those of them with
-    these numbers (ascending), with all columns. `assigned`: see `as_decided`.
+    `heads`: OWNER_COLUMNS of all sessions of the anchors of the batch, before the cut; of the anchors in `known` (their
+    ANCHOR_FACTS after it) only those that may have changed. `whole_rows`: those of them with these numbers (ascending),
+    with all columns. `assigned`: see `as_decided`.
     """
     heads = heads.select(OWNER_COLUMNS)
-    owned = assign_owners(after_cut(heads, result), policy, joined)
+    owned = after_cut(heads, result)
+    if known is None or not known.num_rows:
+        owned = assign_owners(owned, policy, joined)
+    else:
+        owned = owners_from_facts(owned, facts_with(known, anchor_facts(owned, joined)), policy)
     if assigned is not None and assigned.num_rows:
         owned = as_decided(owned, assigned)
     kept = np.flatnonzero(is_kept(heads, result))

@@ -95,6 +95,10 @@ class RecordParser:
     def mapping_fingerprints(self) -> dict[str, str]:
         return {name: mapping.fingerprint for name, mapping in self.mappings.items()}
 
+    def folder_columns(self, mapping: str) -> frozenset[str]:
+        """The columns that a mapping takes from the names of folders."""
+        return self._extractors[mapping].folder_columns
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _parser_of_this_process, (self.mappings, self.policy, self._key, self.max_record_bytes)
 
@@ -129,7 +133,12 @@ class RecordParser:
         )
         if len(mappings) != 1 or "json" not in formats or CONTROL in feeds:
             return None
-        return self._plain.get(mappings.pop())
+        mapping = mappings.pop()
+        if any(
+            self._extractors[mapping].folder_columns_in(origin) for origin in set(records.origin[start:end])
+        ):
+            return None  # a record of its own has not all of its columns
+        return self._plain.get(mapping)
 
     def _made_of_plain(self, plain: PlainEvents, records: Records, seen: dict[int, int]) -> Made:
         """Columns of rows, one a record: of plain records together, of the others one by one."""
@@ -195,15 +204,16 @@ class RecordParser:
         """The rows of one record, and of each the text of its event where the record has several."""
         extractor = self._extractors[mapping]
         read = self._payloads.read_leniently(payload_format, payload)
-        elements = extractor.elements(read.value, loads)
+        record = extractor.in_folder(read.value, place[1])
+        elements = extractor.elements(record, loads)
         siblings = elements if isinstance(elements, list) and len(elements) > 1 else None
-        around = extractor.around(read.value) if siblings or read.has_no_number else {}
+        around = extractor.around(record) if siblings or read.has_no_number else {}
         if siblings and len(siblings) * len(canonical(around)) > self._max_copied:
             raise Refused(ENVELOPE_TOO_LARGE)
         if read.has_no_number and (siblings is None or holds_no_number(around)):
             raise Refused(MALFORMED_JSON)
         rows = []
-        for sub, found in enumerate(extractor.events(read.value, loads)):
+        for sub, found in enumerate(extractor.events(record, loads)):
             if isinstance(found, str):
                 rows.append(_refusal([found], transport_at))
                 continue
@@ -315,9 +325,6 @@ class RecordParser:
             if raw_id is not None and type(raw_id) is not str:
                 properties = {"event_id": raw_id, **properties}
             event_id = "o-" + blake2b(encode(*map(str, place)), digest_size=16).hexdigest()
-        if unknown is not None:
-            name = "identifiers" if "identifiers" not in properties else "unknown_identifiers"
-            properties = {**properties, name: unknown}
         if type(event_type) is str:
             event_type = event_type.strip().lower() or None
         elif event_type is not None:
@@ -330,36 +337,39 @@ class RecordParser:
             platform, properties = _odd("platform", platform, flags, properties)
         if actor is not None and type(actor) is not dict:
             flags.append("wrong_type_actor")
-            properties = {"actor": actor, **properties}
 
         linked = linking + attached if attached else linking
         node_ids = [node[_NODE_ID] for node in linked]
         weak_ids = [node[_NODE_ID] for node in weak] if weak else _NO_IDS
+        recorded = reader.recorded(tenant, unknown, flags) if type(unknown) is dict else []
         actor_ids = [node[_NODE_ID] for node in acting] if acting else _NO_IDS
         properties_json = canonical(properties) if properties else b""
         context_json = canonical(context) if context else b""
         head = orjson.dumps([event_type, event_name, event_at, platform, node_ids, weak_ids, actor_ids])
+        content = properties_json
+        if unknown is not None or "wrong_type_actor" in flags:
+            content = _whole_content(properties, unknown, actor)
         return (
             tenant,
             received_at,
             _NONE,
             event_id,
             *event_key(tenant, event_id),
-            digest(b"%b\n%b\n%b" % (head, properties_json, context_json)),
+            digest(b"%b\n%b\n%b" % (head, content, context_json)),
             event_type,
             event_name,
             event_at,
             platform,
             *user_and_anchor(linking),
             node_ids,
-            weak_ids,
+            weak_ids + [node[_NODE_ID] for node in recorded] if recorded else weak_ids,
             actor_ids,
             *touch(properties, context),
             sorted(set(flags)) if flags else _NONE,
             properties_json or None,
             context_json or None,
             None,
-            linked + weak + acting if weak or acting else linked,
+            linked + weak + recorded + acting if weak or acting or recorded else linked,
         )
 
 
@@ -425,6 +435,16 @@ def _text(element: Any) -> bytes:
         return orjson.dumps(element)
     except orjson.JSONEncodeError:
         return canonical(element)
+
+
+def _whole_content(properties: dict[str, Any], unknown: Any, actor: Any) -> bytes:
+    """The free properties, and with them the identifiers that are not among the nodes that content is compared by."""
+    if unknown is not None:
+        name = "identifiers" if "identifiers" not in properties else "unknown_identifiers"
+        properties = {**properties, name: unknown}
+    if actor is not None and type(actor) is not dict:
+        properties = {"actor": actor, **properties}
+    return canonical(properties)
 
 
 def _mended(found: Found) -> list[str]:

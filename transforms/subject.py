@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from conf.policy import LINKING, MAX_LINKING_IDENTIFIERS, Policy
+from conf.policy import LINKING, MAX_LINKING_IDENTIFIERS, NAMESPACE, Policy
 from transforms.hashing import digest, node_ids
 from transforms.normalize import WRONG_TYPE, Normalizer, number_text
 from transforms.visible_text import visible
@@ -120,6 +120,20 @@ class IdentifierReader:
                 raise TooMany
         return sorted(_once(nodes)) if len(nodes) > 1 else nodes
 
+    def recorded(self, tenant: str, unknown: dict[str, Any], flags: list[str]) -> list[Node]:
+        """The subject's identifiers of namespaces that the policy does not know: they link nothing. At most as many as
+        may link, of so many namespaces, and of each so many values."""
+        nodes: list[Node] = []
+        for namespace in sorted(unknown)[:MAX_LINKING_IDENTIFIERS]:
+            raw = unknown[namespace]
+            for value in raw[:MAX_LINKING_IDENTIFIERS] if type(raw) is list else (raw,):
+                node = self._other_node(tenant, namespace, value)
+                if node is not None:
+                    nodes.append(node)
+                elif value is not None and type(value) is not str:
+                    flags.append(WRONG_TYPE)
+        return sorted(_once(nodes))[:MAX_LINKING_IDENTIFIERS]
+
     def linking_node(self, tenant: str, namespace: Any, value: Any) -> Node | None:
         """The node of one identifier of a linking namespace; None for any other, and for what does not count."""
         if self.strengths.get(namespace) not in LINKING or value is None:
@@ -184,11 +198,15 @@ class IdentifierReader:
         if namespace in self.strengths:
             node = None if raw is None else self.node(tenant, namespace, raw)
             return node if type(node) is Node else None
+        return self._other_node(tenant, namespace, raw)
+
+    def _other_node(self, tenant: str, namespace: str, raw: Any) -> Node | None:
+        """The node of a value in a namespace that the policy does not know; None for what is no name and value."""
         text = raw if type(raw) is str else None if type(raw) is bool else _number(raw)
         text = None if text is None else visible(text)
-        if not text or max(len(text), len(namespace)) > self._policy.max_value_length:
+        if not text or len(text) > self._policy.max_value_length or not NAMESPACE.fullmatch(namespace):
             return None
-        return self._hashed(tenant, namespace, text, _NO_PRIORITY, "actor")
+        return self._hashed(tenant, namespace, text, _NO_PRIORITY, "recorded")
 
 
 def _values(raw: Any) -> Iterable[Any]:

@@ -11,7 +11,7 @@ IDENTIFIERS = TableSpec(
         c.TENANT,
         c.NODE_ID,
         ColumnSpec("namespace", "string", "kind of identifier", nullable=False),
-        ColumnSpec("value", "string", "normalised value", nullable=False, personal=True),
+        ColumnSpec("value", "string", "normalised value", nullable=False, personal=True, identifies=True),
         ColumnSpec(
             "tie_hash", "long", "unkeyed hash that ends ties between pairs of equal standing", personal=True
         ),

@@ -76,6 +76,14 @@ BATCHES = TableSpec(
             "hash of each source mapping that whoever published this reads records by",
             "provenance",
         ),
+        ColumnSpec(
+            "identifier_rules",
+            "map<string,string>",
+            "what makes nodes of identifiers beside policy and key: the number of the program's rules, versions of "
+            "Unicode and of the tables of telephone numbers, hash of the e-mail providers' rules. Where they differ, "
+            "the lake has to be rebuilt",
+            "provenance",
+        ),
         ColumnSpec("code_fingerprint", "string", "hash of the program's rules", "provenance"),
         ColumnSpec("key_fingerprint", "string", "hash of the hashing key", "provenance"),
         ColumnSpec("started_at", "timestamp", "when the batch's intent was recorded", "provenance"),
@@ -126,9 +134,7 @@ FILES = TableSpec(
             "the file's size; null where the batch was published by a program before format 4",
             "provenance",
         ),
-        ColumnSpec(
-            "content_digest", "string", "BLAKE2b-128 of the file's bytes; null likewise", "provenance"
-        ),
+        ColumnSpec("content_digest", "string", "SHA-256 of the file's bytes; null likewise", "provenance"),
         ColumnSpec(
             "first_ordinal", "long", "number of its first record that was taken; null: none was", "provenance"
         ),

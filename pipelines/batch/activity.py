@@ -12,35 +12,31 @@ from conf.policy import Policy
 from conf.tables import PROFILES, SESSIONS
 from pipelines.batch import rows
 from pipelines.batch.intent import Intent
+from pipelines.batch.judging import Read, sessions_near, sessions_to_judge
 from pipelines.batch.resolution import Identified
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from transforms.grouped import in_schema
 from transforms.identity.canonical import ORDINAL_BITS
-from transforms.identity.evidence import NO_EVIDENCE
-from transforms.identity.joined import joined_values
 from transforms.identity.nodes import Nodes
-from transforms.integers import distinct, is_in, places_in, union, without
-from transforms.ownership import OWNER_COLUMNS, owned_changes
+from transforms.integers import is_in, places_in, union, without
+from transforms.ownership import owned_changes
 from transforms.profiles import SESSION_COLUMNS, fold_profiles
-from transforms.session_reach import REACH_COLUMNS, apart, closure
+from transforms.session_reach import apart, closure
 from transforms.sessions import CutResult, cut_fetching, session_gap_us
 from transforms.spans import EVENT_COLUMNS
 
 # (anchors, start, end) → the published events of those anchors in those windows, for a session that must be re-cut.
 FetchEvents = Callable[[pa.Table], pa.Table]
 _FAR_APART_US = 24 * 3600 * 1_000_000
-_HEADS = [n for n in SESSIONS.names if n in {*REACH_COLUMNS, *OWNER_COLUMNS}]
 _FOLDED = ["tenant", "owner_node_id", *SESSION_COLUMNS]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The sessions that events touch, cut, and the positions and heads of all published sessions of their anchors."""
+    """The sessions that events touch, cut, and what was read of the published sessions of the events' anchors."""
 
-    anchors: np.ndarray
-    positions: np.ndarray
-    heads: pa.Table
+    near: Read
     result: CutResult
 
 
@@ -62,22 +58,15 @@ def cut_activity(
     """Cut the sessions that `valid` events touch. Reads published sessions alone, so it may run beside the identity
     step."""
     gap_us = session_gap_us(policy)
-    anchors = distinct(numpy_of(valid["anchor_node_id"]))
-    positions = _sessions_at(anchors, state)
-    heads = state.sessions.take(positions, _HEADS)
-    near = state.sessions.take(positions[closure(heads, valid, gap_us)])
+    near = sessions_near(valid, state, policy, gap_us)
+    touched = state.sessions.take(near.positions[closure(near.heads, valid, gap_us)])
     schema = valid.select(EVENT_COLUMNS).schema
 
     def fetch(expansions: pa.Table) -> pa.Table:
         fetched = [fetch_events(windows) for windows in apart(expansions, _FAR_APART_US)]
         return pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
 
-    return Cut(anchors, positions, heads, cut_fetching(valid, near, gap_us, intent.batch_id, fetch))
-
-
-def _sessions_at(anchors: np.ndarray, state: LakeState) -> np.ndarray:
-    """Positions, ascending, of all sessions of `anchors`."""
-    return np.sort(state.sessions.find("anchor_node_id", anchors))
+    return Cut(near, cut_fetching(valid, touched, gap_us, intent.batch_id, fetch))
 
 
 def own_sessions(
@@ -95,29 +84,24 @@ def own_sessions(
     """
     resolution = identified.resolution
     seen_at = state.sessions.rows("owner_node_id", resolution.rejoined, ["anchor_node_id"])["anchor_node_id"]
-    others = without(union(identified.decided_anchors, numpy_of(seen_at)), cut.anchors)
-    anchors, positions, before = union(cut.anchors, others), cut.positions, cut.heads
-    if len(others):
-        positions = np.sort(np.concatenate([positions, _sessions_at(others, state)]))
-        before = state.sessions.take(positions, _HEADS)
-
+    judged_anew = union(identified.decided_anchors, numpy_of(seen_at))
+    judged = sessions_to_judge(valid, cut.near, cut.result, judged_anew, state, policy)
+    positions, before = judged.positions, judged.heads
+    anchors = union(numpy_of(valid["anchor_node_id"]), judged_anew)
     assigned = state.identity.decisions.assignments_of(anchors)
-    users = union(numpy_of(before["user_node_id"]), numpy_of(valid["user_node_id"]))
-    users_now = state.identity.nodes(users)
-    joined = joined_values(users_now, users_now, NO_EVIDENCE, state.identity, policy)
 
     def whole_rows(rows: np.ndarray) -> pa.Table:
         return state.sessions.take(positions[rows])
 
-    upserts = owned_changes(before, cut.result, policy, intent.batch_id, whole_rows, assigned, joined)
+    upserts = owned_changes(
+        before, cut.result, policy, intent.batch_id, whole_rows, assigned, judged.joined, judged.facts
+    )
     removed = cut.result.removed
     replaced = is_in(numpy_of(before["session_id"]), union(removed, numpy_of(upserts["session_id"])))
     state.sessions.replace(positions[replaced], upserts)
 
     owners, new_owners = numpy_of(before["owner_node_id"]), numpy_of(upserts["owner_node_id"])
-    unclaimed, gone = _unclaimed_nodes(
-        anchors, union(owners[~replaced], new_owners), resolution.minted_count, state, intent
-    )
+    unclaimed, gone = _unclaimed_nodes(anchors, new_owners, resolution.minted_count, state, intent)
     owner_nodes = state.identity.nodes(union(owners[replaced], new_owners))
     return Owned(
         sessions=rows.hot_rows(SESSIONS, upserts, {"session_id": removed}, intent.batch_id),
@@ -137,12 +121,10 @@ def fold_persons(owned: Owned, state: LakeState, policy: Policy, intent: Intent)
 def _unclaimed_nodes(
     anchors: np.ndarray, owners: np.ndarray, minted_count: int, state: LakeState, intent: Intent
 ) -> tuple[Nodes, Nodes]:
-    """(new, gone) unclaimed nodes of `anchors`, whose sessions have these `owners`: each is nobody's, so each is a
-    person of its own while it owns a session. New ones take the ids after those that the resolver minted in this
-    batch."""
-    wanted = distinct(owners[owners < 0])
+    """(new, gone) unclaimed nodes of `anchors`, after sessions got these `owners`. Each is nobody's, so it is a person
+    of its own while it owns a session. New ones take the ids after those that the resolver minted in this batch."""
     there = state.identity.nodes(-anchors)
-    fresh = wanted[~there.has(wanted)]
+    fresh = without(owners[owners < 0], there.id)
     anchor_rows = state.identity.nodes(-fresh)
     order = anchor_rows.at(-fresh)
     order = order[np.lexsort((anchor_rows.tie[order],))]
@@ -164,7 +146,7 @@ def _unclaimed_nodes(
     )
     by_id = np.argsort(nodes.id)
     nodes = nodes.select(by_id)
-    gone = there.select(~is_in(there.id, wanted))
+    gone = there.select(~is_in(there.id, state.sessions.having("owner_node_id", there.id)))
     state.identity.put_nodes(nodes)
     state.identity.drop_nodes(gone.id)
     return nodes, gone

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from conf.identifier_rules import identifier_rules
 from conf.policy import Policy
 from conf.settings import Settings
 from conf.table_spec import TableSpec
@@ -51,7 +52,7 @@ from pipelines.state.table_state import TableState
 from pipelines.tables.fence import require_as_left
 from pipelines.tables.files_of_record import FilesOfRecord, counts_of, file_rows
 from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
+from pipelines.tables.snapshot import Snapshot, published
 from pipelines.tables.writer import TableWriter, Txn
 from quality.standing import Standing
 from transforms.files_read import FileRead, Readings, facts_of
@@ -294,7 +295,8 @@ class BatchProcessor:
     def _went_out(
         self, publication: Publication, offsets: Offsets, stream_batch_id: int, files: Sequence[FileRead]
     ) -> None:
-        self._last_batch_id, self._done_stream_batch_id = publication.batch_id, stream_batch_id
+        self._stands_at(publication.batch_id)
+        self._done_stream_batch_id = stream_batch_id
         if self._files is not None:
             self._files.learn(files, publication.batch_id)
         self.on_files(files)
@@ -309,14 +311,14 @@ class BatchProcessor:
         if self.state is None or self.state.is_dirty or self._is_in_doubt:
             snapshot = published(self.lake)
             batch_id = snapshot.batch_id if snapshot else 0
-            if self.state is not None and (self.state.is_dirty or batch_id != self._last_batch_id):
+            if self.state is not None and (self.state.is_dirty or not self._knows(batch_id)):
                 self.state = None  # before the next one is made, so that memory need not hold both
-            self._last_batch_id = batch_id
             self._published_versions = dict(snapshot.table_versions) if snapshot else {}
-            pending = pending_intent(self.lake.path / INTENT, self._last_batch_id)
+            pending = pending_intent(self.lake.path / INTENT, batch_id)
             self._versions = require_as_left(self.lake, self._published_versions, own_transactions(pending))
             if self.state is None:
                 self.state = self.open_state(snapshot)
+            self._stands_at(batch_id)
             self._is_in_doubt = False
             self._files = FilesOfRecord(self.lake, self._last_batch_id)
             self._offsets = offsets_of_record(self.lake, snapshot)
@@ -330,15 +332,37 @@ class BatchProcessor:
         snapshot = published(self.lake)
         if snapshot is None or snapshot.batch_id == self._last_batch_id:
             return
-        is_only_files = set(kinds_after(self.lake, self._last_batch_id)) <= SAME_ROWS_KINDS
-        if is_only_files and not isinstance(
-            self.state, TableState
-        ):  # that one reads files of its own snapshot
+        if self._knows(snapshot.batch_id):
             self._published_versions = dict(snapshot.table_versions)
             self._versions = require_as_left(self.lake, self._published_versions)
-            self._last_batch_id = snapshot.batch_id
+            self._stands_at(snapshot.batch_id)
         else:
             self.state.is_dirty = True
+
+    def _knows(self, batch_id: int) -> bool:
+        """Whether the state has everything that is published up to this batch, the last one: only files have changed
+        since its own. One that reads tables reads the files of its own snapshot."""
+        assert self.state is not None
+        since = self.state.as_of
+        if since >= batch_id or isinstance(self.state, TableState):
+            return since == batch_id
+        return set(kinds_after(self.lake, since)) <= SAME_ROWS_KINDS
+
+    def _stands_at(self, batch_id: int) -> None:
+        """What this processor knows is what that batch has published, the last one."""
+        self._last_batch_id = batch_id
+        if self.state is not None:
+            self.state.as_of = batch_id
+
+    def shared_state(self, snapshot: Snapshot | None) -> LakeState:
+        """The state as of the last published batch, for whoever publishes batches while this processor waits. It is
+        changed by them as by this processor's own, so that neither has to read the lake again."""
+        batch_id = snapshot.batch_id if snapshot else 0
+        if self.state is None or self.state.is_dirty or not self._knows(batch_id):
+            self.state = None  # before the next one is made, so that memory need not hold both
+            self.state = self.open_state(snapshot)
+        self._is_in_doubt = True
+        return self.state
 
     # -- upkeep between batches ------------------------------------------------------------------------------------
 
@@ -405,7 +429,7 @@ class BatchProcessor:
             self.require_lock()
             attempt = Attempt(self.lake, self.writer, txn, self._versions, self._pool, is_repeated=False)
             attempt.publish(compaction_row(publication))
-            self._last_batch_id = batch_id
+            self._stands_at(batch_id)
             self._published_versions = dict(publication.table_versions)
 
     # -- what a batch of another kind does otherwise ---------------------------------------------------------------
@@ -482,6 +506,7 @@ class BatchProcessor:
             offsets=to_json(offsets),
             offset_entry=None if stream_batch_id is None else self.offset_entry(stream_batch_id),
             mapping_fingerprints=self.parser.mapping_fingerprints,
+            identifier_rules=identifier_rules(self.policy),
         )
 
     def _fetch_events(self, windows: pa.Table) -> pa.Table:

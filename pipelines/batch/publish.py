@@ -42,6 +42,7 @@ class Publication:
     offsets: str  # the offsets of record as of this batch, as JSON
     offset_entry: str | None = None  # hash of the checkpoint's offset entry by which it was read
     mapping_fingerprints: Mapping[str, str] = field(default_factory=dict)
+    identifier_rules: Mapping[str, str] = field(default_factory=dict)
 
 
 def compaction_row(publication: Publication) -> pa.Table:
@@ -163,6 +164,7 @@ def _row(publication: Publication, columns: rows.Columns, metrics: Mapping[str, 
         "offset_entry": pa.array([publication.offset_entry], pa.string()),
         "policy_fingerprint": pa.array([publication.policy_fingerprint]),
         "mapping_fingerprints": _map(publication.mapping_fingerprints, pa.string()),
+        "identifier_rules": _map(publication.identifier_rules, pa.string()),
         "code_fingerprint": pa.array([code_fingerprint()]),
         "key_fingerprint": pa.array([publication.key_fingerprint]),
         "started_at": np.array([publication.started_at]),

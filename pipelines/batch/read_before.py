@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.tables.files_of_record import FilesOfRecord
+from transforms.control import CONTROL
 from transforms.files_read import CHANGED, KNOWN, MOVING, READ, FileRead, Reading, Readings, digest_of_file
 from transforms.framing import origin_of
 
@@ -66,6 +67,9 @@ class FileNews:
         self._untold: Counter[str] = Counter()
 
     def of_batch(self, files: Sequence[FileRead]) -> None:
+        files = [
+            file for file in files if file.source != CONTROL
+        ]  # decisions are published without a stream too
         lines = said_of(files)
         if self._said_count < _LINES_AT_ONCE:
             self._said_count += len(lines)

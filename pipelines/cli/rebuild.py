@@ -18,6 +18,7 @@ from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.rebuild.backfill import Done, rebuild
 from pipelines.rebuild.dates import Dates
 from pipelines.rebuild.rebuild import OpenSpark, Plan, planned
+from pipelines.rules_of_lake import same_policy
 from pipelines.session import build_session
 from pipelines.tables.lake import Lake, existing_lake
 from pipelines.tables.snapshot import published
@@ -148,7 +149,7 @@ def _published(done: Done) -> str:
 def refuse_unnamed_policy(lake: Lake, policy: Policy, named: str | None) -> None:
     """Nobody's own policy is exchanged for the shipped one just because it was not mentioned."""
     snapshot = published(lake)
-    if named is None and snapshot and snapshot.row["policy_fingerprint"] != policy.fingerprint:
+    if named is None and snapshot and not same_policy(snapshot, policy):
         raise RebuildRefused(
             "this lake was made under a policy of its own; say which one to rebuild it under: --policy FILE "
             "(or --policy default for the shipped one)"
@@ -164,7 +165,7 @@ def _show(plan: Plan, policy: Policy, args: argparse.Namespace, is_dry: bool) ->
     if args.json:
         print(json.dumps(as_json(plan, policy, names, is_dry)), flush=True)
     else:
-        same = plan.snapshot.row["policy_fingerprint"] == policy.fingerprint
+        same = same_policy(plan.snapshot, policy)
         head = f"lake as of batch {plan.snapshot.batch_id:,}; " + (
             "the policy it was made under" if same else "another policy than it was made under"
         )

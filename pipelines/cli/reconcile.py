@@ -16,6 +16,7 @@ from pipelines.cli.rebuild import add_dates, dates_of, refuse_unnamed_policy, sa
 from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.rebuild.rebuild import OpenSpark, something_published
 from pipelines.rebuild.reconcile import as_text, reconcile
+from pipelines.rules_of_lake import other_identifier_rules, same_policy
 from pipelines.tables.lake import existing_lake
 
 
@@ -51,11 +52,14 @@ def report(args: argparse.Namespace, settings: Settings, spark: OpenSpark) -> in
     """Reconcile and print; 0 where everything is equal, else 1."""
     dates, policy, lake = dates_of(args), load_policy(args.policy), existing_lake(args.lake)
     refuse_unnamed_policy(lake, policy, args.policy)
-    if something_published(lake).row["policy_fingerprint"] != policy.fingerprint:
+    snapshot = something_published(lake)
+    if not same_policy(snapshot, policy):
         raise RebuildRefused(
             "this lake was made under another policy; give that one (`stitchlake rebuild --dry-run` says what "
             "another policy would change)"
         )
+    if other := other_identifier_rules(snapshot, policy):
+        raise RebuildRefused(other)
     found = reconcile(lake, policy, settings, spark, dates, say)
     print(json.dumps(found.as_dict(), default=str) if args.json else as_text(found), flush=True)
     return 0 if found.is_equal else 1

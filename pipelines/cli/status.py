@@ -22,6 +22,9 @@ from pipelines.kafka.gateway import kafka_gateway
 from pipelines.kafka.lag import lags
 from pipelines.kafka.offsets import offsets_of_record
 from pipelines.quality_run import newest_run, summary
+from pipelines.source_folders import sources_of_record
+from pipelines.sources import left_out
+from pipelines.tables.files_of_record import files_met
 from pipelines.tables.lake import Lake, existing_lake, with_hot_parts
 from pipelines.tables.snapshot import published
 
@@ -69,6 +72,7 @@ def status(lake: Lake, now: datetime) -> dict[str, Any]:
         "published_at": None if at is None else at.isoformat().replace("+00:00", "Z"),
         "lag_seconds": None if at is None else round((now - at).total_seconds(), 3),
         "conservation": _conservation(lake),
+        "files": _files(lake),
         "quality": _quality(lake),
         "tables": [_size(lake, spec) for spec in with_hot_parts((*ALL, *BESIDE)) if lake.has(spec)],
     }
@@ -110,6 +114,7 @@ def as_text(found: dict[str, Any]) -> str:
         f"events        {kept['received_count']:,} received = {kept['valid_count']:,} valid + "
         f"{kept['quarantined_count']:,} quarantined + {kept['duplicate_count']:,} duplicate\n"
         f"conservation  {verdict_of_counts}\n"
+        f"files         {_files_line(found['files'])}\n"
         f"quality       {_quality_line(found['quality'])}\n\n{sizes.rpartition(chr(10))[0]}"
     )
 
@@ -141,6 +146,31 @@ def _topic_line(topic: dict[str, Any]) -> str:
     read = sum(topic["next_offsets"].values())
     behind = topic["problem"] if topic["lag_count"] is None else f"{topic['lag_count']:,} records behind"
     return f"{topic['source']}  {len(topic['next_offsets'])} partitions read to offsets of {read:,} in all; {behind}"
+
+
+def _files(lake: Lake) -> dict[str, Any]:
+    """Landed files that published batches have met, by what became of them; and those of the last stream's folders that
+    are not read, by the reason."""
+    snapshot = published(lake)
+    outcomes = files_met(lake, snapshot.batch_id) if snapshot is not None else {}
+    not_read = {}
+    for source in sources_of_record(lake.path):
+        if found := left_out(source):
+            not_read[source.name] = {
+                why: {"file_count": len(names), "example": names[0]} for why, names in found.items()
+            }
+    return {"met": outcomes, "not_read": not_read}
+
+
+def _files_line(found: dict[str, Any]) -> str:
+    met = ", ".join(f"{count:,} {outcome}" for outcome, count in found["met"].items())
+    lines = [f"{met or 'none'}; ops.files has each"]
+    for source, reasons in found["not_read"].items():
+        lines += [
+            f"{source}: {facts['file_count']:,} files are not read: {why}, such as {facts['example']}"
+            for why, facts in reasons.items()
+        ]
+    return "\n              ".join(lines)
 
 
 def _quality(lake: Lake) -> dict[str, Any] | None:

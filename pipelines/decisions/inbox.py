@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import orjson
@@ -24,8 +23,9 @@ from pipelines.batch.process import BatchProcessor
 from pipelines.checkpoint import DIRECT
 from pipelines.hashing_key import fingerprint, load_key
 from pipelines.lock import LakeLocked, lake_lock
+from pipelines.rules_of_lake import other_identifier_rules, same_policy
 from pipelines.sources import Source
-from pipelines.state.lake_state import LakeState
+from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
 from pipelines.tables.files_of_record import names_read
 from pipelines.tables.lake import Lake
@@ -110,8 +110,10 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
             raise DecisionProblem(
                 f"the lake {lake_path} has no published batch yet; there is nobody to decide about"
             )
-        if snapshot.row["policy_fingerprint"] != policy.fingerprint:
+        if not same_policy(snapshot, policy):
             raise DecisionProblem("this lake's persons were made under another policy; give it with --policy")
+        if other := other_identifier_rules(snapshot, policy):
+            raise DecisionProblem(other)
         if not settle(lake, None):
             raise DecisionProblem(
                 "the stream's last batch is half-written; run the stream once, it takes the decision along"
@@ -131,7 +133,7 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
             settings,
             f"{DIRECT}{uuid.uuid4().hex}",
             fingerprint(key),
-            open_state=partial(LakeState.load, policy=policy),
+            open_state=state_opener(settings.lookup, policy, None, settings.lookup_tables_from_rows),
         )
         processor.process(lambda: rows, 0)
         processor.compact()

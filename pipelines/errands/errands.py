@@ -23,6 +23,7 @@ from pipelines.decisions.inbox import settle
 from pipelines.errands.holder import Holder, NotReady, holder_of, holding
 from pipelines.lock import LakeLocked
 from pipelines.rebuild.attempt import ATTEMPT, take_back_unfinished
+from pipelines.state.open_state import OpenState
 from pipelines.tables.fence import LakeChanged
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import published
@@ -90,10 +91,11 @@ def run_asked(
     settings: Settings,
     handlers: Mapping[str, Handler],
     read_by: Mapping[str, str] | None = None,
+    open_state: OpenState | None = None,
 ) -> int:
     """Run what waits, for the stream: it has the lock, and no batch of it runs. Returns how many.
 
-    read_by: the stream's mappings and their fingerprints.
+    read_by: the stream's mappings and their fingerprints. open_state: gives the stream's state of the lake.
     None while a batch is half-written: its retry relies on the versions that it was begun with. What a handler that
     fails has half-written is taken back; raises what hinders that, because no batch may follow then.
     """
@@ -105,7 +107,9 @@ def run_asked(
             errand = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:  # whoever asked has given up
             continue
-        answer = _outcome(lambda: holder_of(lake, policy, settings, read_by or {}), handlers, errand)
+        answer = _outcome(
+            lambda: holder_of(lake, policy, settings, read_by or {}, open_state), handlers, errand
+        )
         if "problem" in answer and is_begun(lake):  # the stream's next batch must not build on half of it
             take_back_unfinished(lake, published(lake))
             settle(lake, None)

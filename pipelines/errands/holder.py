@@ -12,6 +12,8 @@ from conf.settings import Settings
 from pipelines.decisions.inbox import settle
 from pipelines.hashing_key import load_key
 from pipelines.lock import lake_lock
+from pipelines.rules_of_lake import other_identifier_rules, same_policy
+from pipelines.state.open_state import OpenState, state_opener
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import Snapshot, published
 from pipelines.upgrade import ready_to_write
@@ -25,13 +27,15 @@ class NotReady(RuntimeError):
 class Holder:
     """The right to write a lake until the block ends in which it was given, and what writing it takes.
 
-    `read_by`: of a running stream, its mappings and their fingerprints; None where no stream waits."""
+    `read_by`: of a running stream, its mappings and their fingerprints; None where no stream waits. `open_state`: gives
+    the state of the lake: a running stream's own, or a new one as the settings say (`lookup`)."""
 
     lake: Lake
     snapshot: Snapshot
     policy: Policy
     settings: Settings
     key: bytes
+    open_state: OpenState
     read_by: Mapping[str, str] | None = None
 
 
@@ -47,13 +51,21 @@ def holding(lake_path: Path, policy: Policy, settings: Settings) -> Iterator[Hol
 
 
 def holder_of(
-    lake: Lake, policy: Policy, settings: Settings, read_by: Mapping[str, str] | None = None
+    lake: Lake,
+    policy: Policy,
+    settings: Settings,
+    read_by: Mapping[str, str] | None = None,
+    open_state: OpenState | None = None,
 ) -> Holder:
     """The holder, for somebody who has the lock and has settled what was half-written."""
     snapshot = published(lake)
     if snapshot is None:
         raise NotReady(f"the lake {lake.path} has no published batch yet")
-    if snapshot.row["policy_fingerprint"] != policy.fingerprint:
+    if not same_policy(snapshot, policy):
         raise NotReady("this lake's persons were made under another policy; give it with --policy")
+    if other := other_identifier_rules(snapshot, policy):
+        raise NotReady(other)
     key = load_key(lake.path, True, snapshot.row["key_fingerprint"])
-    return Holder(lake, snapshot, policy, settings, key, read_by)
+    if open_state is None:
+        open_state = state_opener(settings.lookup, policy, None, settings.lookup_tables_from_rows)
+    return Holder(lake, snapshot, policy, settings, key, open_state, read_by)

@@ -11,7 +11,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -156,7 +155,7 @@ class _DryRun:
     """Keeps to itself what would be published."""
 
     def __init__(self, holder: Holder) -> None:
-        self._state = LakeState.load(holder.snapshot, holder.policy)
+        self._state = holder.open_state(holder.snapshot)
 
     def state(self) -> LakeState:
         return self._state
@@ -186,7 +185,7 @@ class _Publisher:
             f"{DIRECT}replay-{uuid.uuid4().hex}",
             fingerprint(holder.key),
             on_published=lambda report: self._batch_ids.append(report.batch_id),
-            open_state=partial(LakeState.load, policy=holder.policy),
+            open_state=holder.open_state,
         )
 
     def state(self) -> LakeState:

@@ -19,6 +19,7 @@ from pipelines.rebuild.dates import Dates
 from pipelines.rebuild.rebuild import OpenSpark, Plan, planned, something_published
 from pipelines.rebuild.side import Progress, Rules
 from pipelines.rebuild.swap import SWAP, swap_in
+from pipelines.rules_of_lake import other_identifier_rules, same_policy
 from pipelines.tables.lake import Lake, existing_lake
 from pipelines.upgrade import ready_to_write
 
@@ -56,13 +57,15 @@ def rebuild(
     lake = existing_lake(lake_path)
     snapshot = something_published(lake)
     _refuse_half_written(lake)
-    same_policy = snapshot.row["policy_fingerprint"] == policy.fingerprint
-    if dates is not None and not same_policy:
-        raise RebuildRefused("another policy is a matter of the whole lake; leave the dates out")
+    has_same_rules = same_policy(snapshot, policy) and other_identifier_rules(snapshot, policy) is None
+    if dates is not None and not has_same_rules:
+        raise RebuildRefused(
+            "another policy, or other rules for identifiers, are a matter of the whole lake; leave the dates out"
+        )
     with planned(lake, policy, settings, spark, dates, progress) as (plan, rules):
         if not confirm(plan):
             return None
-        if not same_policy:
+        if not has_same_rules:
             return _once_alone(lake, plan, rules, patience_seconds, progress)
         return _between_batches(lake, plan, rules, patience_seconds, progress)
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
+from conf.identifier_rules import identifier_rules
 from conf.policy import Policy
 from conf.settings import Settings
 from conf.tables import ALL, BATCHES, IDENTIFIERS, UPSERTED
@@ -144,6 +145,7 @@ def publish_rebuild(plan: Plan, rules: Rules, writer: TableWriter | None = None)
             key_fingerprint=fingerprint(rules.key),
             offsets=to_json(offsets_of_record(lake, plan.snapshot)),
             mapping_fingerprints=declared.mapping_fingerprints,
+            identifier_rules=identifier_rules(rules.policy),
         )
 
     rebuilt = publication("rebuild", attempt.batch_id)

@@ -42,8 +42,7 @@ from pipelines.quarantine.corrections import RECORD, corrected_rows, corrections
 from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.rebuild.dates import Dates
 from pipelines.rebuild.read_again import Reader, mappings_of, portions
-from pipelines.state.lake_state import LakeState
-from pipelines.state.open_state import OpenState, state_opener
+from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
 from pipelines.tables.lake import Lake
 from pipelines.tables.snapshot import Snapshot, published
@@ -181,12 +180,10 @@ class SideLake:
     def _processor(self, parser: RecordParser, rules: Rules) -> BatchProcessor:
         settings, spark, policy = rules.settings, rules.spark, rules.policy
         components: Components = driver_components
-        opener: OpenState = partial(LakeState.load, policy=policy)
         writer = make_writer("delta_rs", self.lake)
         if spark is not None:
             writer = make_writer(settings.writer, self.lake, spark, settings.spark_writer_from_rows)
             components = choose_components(settings.engine, spark, settings.graphframes_from_edges)
-            opener = state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows)
         return _Again(
             self.lake,
             writer,
@@ -196,7 +193,7 @@ class SideLake:
             settings,
             uuid.uuid4().hex,  # a table writes nothing for a transaction that it has seen, even where it was undone
             "",
-            open_state=opener,
+            open_state=state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows),
         )
 
     def _discard_unfinished(self) -> None:

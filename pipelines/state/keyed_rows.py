@@ -16,10 +16,12 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from pipelines.state.near_rows import rows_near
 from pipelines.state.packed_rows import NOTHING_KNOWN, Known, PackedRows, packed_rows
-from pipelines.state.sorted_index import SortedIndex
+from pipelines.state.sorted_index import SortedIndex, ranges
 from transforms.grouped import in_schema, whole
-from transforms.integers import distinct, is_ascending
+from transforms.integers import distinct, is_ascending, is_in, ordered_pairs, places_in
+from transforms.windows import Windows
 
 _ROW_BITS = 40
 _ROW_MASK = (1 << _ROW_BITS) - 1
@@ -27,6 +29,9 @@ _MERGE_FACTOR = 4
 PACKED_FROM = (
     1 << 16
 )  # rows; packing costs more time than taking them over, and most segments are merged soon
+WHOLE_UP_TO = (
+    256  # rows of an anchor in a segment: so many are taken sooner than those of them that are near are found
+)
 
 
 @dataclass
@@ -40,6 +45,12 @@ class _Segment:
         if isinstance(self.rows, PackedRows):
             return self.rows.take(rows, names)
         return self.rows.select(names).take(pa.array(rows))
+
+    def numbers(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
+        """What gives the numbers of a column by row."""
+        if isinstance(self.rows, PackedRows):
+            return self.rows.numbers(name)
+        return numpy_of(self.rows[name]).__getitem__
 
     def live(self, names: list[str]) -> pa.Table:
         if isinstance(self.rows, PackedRows):
@@ -68,6 +79,8 @@ class Rows(Protocol):
     def find_any(self, asked: Mapping[str, np.ndarray]) -> np.ndarray: ...
     def take(self, positions: np.ndarray, columns: list[str] | None = None) -> pa.Table: ...
     def rows(self, index: str, values: np.ndarray, columns: list[str] | None = None) -> pa.Table: ...
+    def near(self, windows: Windows) -> tuple[np.ndarray, np.ndarray]: ...
+    def having(self, index: str, values: np.ndarray) -> np.ndarray: ...
     def all_rows(self, columns: list[str] | None = None) -> pa.Table: ...
     def replace(self, dead: np.ndarray, rows: pa.Table) -> None: ...
     def settle(self) -> None: ...
@@ -75,13 +88,16 @@ class Rows(Protocol):
 
 
 class KeyedRows:
-    """Rows of `schema`, findable by every column in `indexes` (int64), soonest by the first of them.
+    """Rows of `schema`, findable by every column in `indexes` (int64), soonest by the first of them. `then`: the column
+    (of instants) whose order the rows of one value of that first one are in, if `near` is to be asked.
 
     Positions are valid until the next `replace`.
     """
 
-    def __init__(self, schema: pa.Schema, indexes: Iterable[str], known: Known = NOTHING_KNOWN) -> None:
-        self.schema, self._known = schema, known
+    def __init__(
+        self, schema: pa.Schema, indexes: Iterable[str], known: Known = NOTHING_KNOWN, then: str | None = None
+    ) -> None:
+        self.schema, self._known, self._then = schema, known, then
         self.indexes = tuple(indexes)
         self._segments: list[_Segment] = []
         self._settled_count = 0  # of the segments; those after them are of the running batch
@@ -131,6 +147,41 @@ class KeyedRows:
     def rows(self, index: str, values: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         """The live rows whose `index` column is one of `values`."""
         return self.take(self.find(index, values), columns)
+
+    def near(self, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+        """(positions, in part): live rows of the windows' anchors, which are the first index and never 0, and the
+        anchors (ascending) that were read in part. Of those these rows at least are there: those inside the windows,
+        and before and after each window the nearest ones, all of one instant. Of the others all rows are there.
+        """
+        assert self._then is not None
+        found, in_part = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        anchors = distinct(windows.anchor)
+        for number, segment in enumerate(self._segments):
+            names, first, end = segment.indexes[self.indexes[0]].ranges(anchors)
+            is_long = end - first > WHOLE_UP_TO
+            rows = [ranges(first[~is_long], (end - first)[~is_long])]
+            if is_long.any():
+                names, first, end = names[is_long], first[is_long], end[is_long]
+                asked = windows.select(is_in(windows.anchor, names))
+                of = places_in(names, asked.anchor)
+                at = segment.numbers(self._then)
+                rows.append(rows_near(asked.low, asked.high, first[of], end[of], at, segment.alive))
+                in_part.append(names)
+            of_segment = distinct(np.concatenate(rows))
+            found.append(of_segment[segment.alive[of_segment]] | (number << _ROW_BITS))
+        return np.concatenate(found), distinct(np.concatenate(in_part))
+
+    def having(self, index: str, values: np.ndarray) -> np.ndarray:
+        """Those of `values`, ascending, that the `index` column of some live row has."""
+        values, found = distinct(values), [np.empty(0, np.int64)]
+        for segment in self._segments:
+            where = segment.indexes[index]
+            names, first, end = where.ranges(values)
+            is_live = segment.alive[where.rows(first)]
+            for i in np.flatnonzero(~is_live):
+                is_live[i] = segment.alive[where.rows(np.arange(first[i], end[i]))].any()
+            found.append(names[is_live])
+        return distinct(np.concatenate(found))
 
     def all_rows(self, columns: list[str] | None = None) -> pa.Table:
         """Every live row. Costs the whole table: for rebuilds and tests."""
@@ -188,12 +239,18 @@ class KeyedRows:
         rows = in_schema(rows.select(self.schema.names), self.schema)
         return self._made(rows.num_rows, rows.select)
 
+    def _order(self, columns: Callable[[list[str]], pa.Table]) -> pa.Array | None:
+        """The rows in the order in which a segment has them; None where they are."""
+        by = numpy_of(columns([self.indexes[0]]).column(0))
+        if self._then is not None:
+            order = ordered_pairs(by, numpy_of(columns([self._then]).column(0)))
+            return None if order is None else pa.array(order)
+        return None if is_ascending(by) else pa.array(np.argsort(by))
+
     def _made(self, count: int, columns: Callable[[list[str]], pa.Table]) -> _Segment:
         """A segment of so many rows, given column by column."""
         first = self.indexes[0]
-        by = numpy_of(columns([first]).column(0))
-        order = None if is_ascending(by) else pa.array(np.argsort(by))
-        del by
+        order = self._order(columns)
 
         def in_order(names: list[str]) -> pa.Table:
             rows = columns(names)
@@ -210,9 +267,13 @@ class KeyedRows:
 
 
 def loaded(
-    schema: pa.Schema, indexes: Iterable[str], rows: pa.Table, known: Known = NOTHING_KNOWN
+    schema: pa.Schema,
+    indexes: Iterable[str],
+    rows: pa.Table,
+    known: Known = NOTHING_KNOWN,
+    then: str | None = None,
 ) -> KeyedRows:
     """KeyedRows that hold `rows`."""
-    held = KeyedRows(schema, indexes, known)
+    held = KeyedRows(schema, indexes, known, then)
     held.load(rows)
     return held

@@ -34,6 +34,7 @@ from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import KINDS, Evidence
 from transforms.identity.nodes import Nodes
 from transforms.integers import is_in, places_in, without
+from transforms.ownership import ANCHOR_FACTS
 
 UNCLAIMED = "unclaimed"
 # `event_key_low`: 0 of events that were published without.
@@ -51,6 +52,8 @@ SESSION_INDEXES = ("anchor_node_id", "owner_node_id", "session_id")
 class PublishedTables(Protocol):
     """The part of a snapshot that the state is loaded from."""
 
+    @property
+    def batch_id(self) -> int: ...
     def arrow(self, spec: TableSpec, columns: list[str] | None = None) -> pa.Table: ...
 
 
@@ -97,10 +100,13 @@ class LakeState:
         self.namespaces = Codes((*(n.name for n in policy.namespaces), UNCLAIMED))
         self.unclaimed = len(policy.namespaces)
         self.identity = IdentityState()
-        self.sessions: Rows = KeyedRows(SESSIONS.arrow, SESSION_INDEXES)
+        self.sessions: Rows = KeyedRows(SESSIONS.arrow, SESSION_INDEXES, then="start_at")
+        # Of anchors with so many sessions that a batch reads those alone that are near its events.
+        self.anchor_facts: Rows = KeyedRows(ANCHOR_FACTS, ("anchor_node_id",))
         self.event_keys: Rows = KeyedRows(EVENT_KEYS, ("event_key",))
         self.other_identifiers: Rows = KeyedRows(OTHER_IDENTIFIERS, ("id",))
         self.is_dirty = False
+        self.as_of = 0  # the last published batch that is in it
         self.row_limit: int | None = None  # with more rows than this, the next batch starts from a new state
 
     @classmethod
@@ -109,6 +115,7 @@ class LakeState:
         state = cls(policy)
         if snapshot is None:
             return state
+        state.as_of = snapshot.batch_id
         # One table after the other, the largest first: while one is read, little else is in memory.
         for read in (
             state._read_sessions,
@@ -122,7 +129,7 @@ class LakeState:
         return state
 
     def _read_sessions(self, snapshot: PublishedTables) -> None:
-        self.sessions = loaded(SESSIONS.arrow, SESSION_INDEXES, snapshot.arrow(SESSIONS))
+        self.sessions = loaded(SESSIONS.arrow, SESSION_INDEXES, snapshot.arrow(SESSIONS), then="start_at")
 
     def _read_nodes(self, snapshot: PublishedTables) -> None:
         identifiers = snapshot.arrow(IDENTIFIERS, ["node_id", "tie_hash"])
@@ -170,7 +177,7 @@ class LakeState:
         self.is_dirty = False
 
     def _parts(self) -> tuple[IdentityState | Rows, ...]:
-        return self.identity, self.sessions, self.event_keys, self.other_identifiers
+        return self.identity, self.sessions, self.anchor_facts, self.event_keys, self.other_identifiers
 
     # -- rows of the tables, as they are held in memory ------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from conf.policy import Policy
 from conf.settings import CHOICES
 from conf.tables import BATCHES, EVENTS, IDENTITY_DECISIONS, IDENTITY_EDGES, IDENTITY_MAP, SESSIONS
+from pipelines.state.arrow_lookup import ArrowLookup
 from pipelines.state.decision_rows import rows_to_decisions
 from pipelines.state.lake_state import LakeState
 from pipelines.state.table_state import NothingPublished, TableState
@@ -19,8 +20,11 @@ from pipelines.tables.spark_lookup import SparkLookup
 OpenState = Callable[[Snapshot | None], LakeState]
 
 
-def state_opener(choice: str, policy: Policy, spark: SparkSession, tables_from_rows: int) -> OpenState:
-    """How to get the state as of a published snapshot: `driver`, `tables`, or `auto`: tables from that many rows on."""
+def state_opener(choice: str, policy: Policy, spark: SparkSession | None, tables_from_rows: int) -> OpenState:
+    """How to get the state as of a published snapshot: `driver`, `tables`, or `auto`: tables from that many rows on.
+
+    Without Spark the tables are read in this process, a portion at a time.
+    """
     if choice not in CHOICES["lookup"]:
         raise ValueError(f"lookup: {choice!r} is none of {', '.join(CHOICES['lookup'])}")
 
@@ -30,7 +34,7 @@ def state_opener(choice: str, policy: Policy, spark: SparkSession, tables_from_r
         if snapshot is None:
             return TableState(policy, NothingPublished())
         decisions = rows_to_decisions(snapshot.arrow(IDENTITY_DECISIONS))
-        look_up = SparkLookup(snapshot, spark)
+        look_up = ArrowLookup(snapshot) if spark is None else SparkLookup(snapshot, spark)
         return TableState(policy, look_up, decisions, tenants.of(snapshot, look_up))
 
     def in_driver(snapshot: Snapshot | None) -> LakeState:
@@ -48,7 +52,7 @@ class _Tenants:
         self._known: set[str] = set()
         self._upto = 0
 
-    def of(self, snapshot: Snapshot, look_up: SparkLookup) -> set[str]:
+    def of(self, snapshot: Snapshot, look_up: SparkLookup | ArrowLookup) -> set[str]:
         since = snapshot.lake.open(BATCHES).to_pyarrow_dataset(schema=BATCHES.arrow)
         is_new = (pc.field("batch_id") > self._upto) & (pc.field("batch_id") <= snapshot.batch_id)
         batches = since.to_table(columns=["kind", "new_tenants"], filter=is_new)

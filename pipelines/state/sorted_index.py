@@ -53,21 +53,29 @@ class SortedIndex:
         """The rows that have one of `values` (ascending, each given once), in the order of the values."""
         if not self._count:
             return np.empty(0, np.int32)
+        _, first, end = self.ranges(values)
+        return self.rows(ranges(first, end - first))
+
+    def ranges(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(values, first, end): those of `values` (ascending, each given once) that are there, and their places."""
+        if not self._count:
+            return values[:0], np.empty(0, np.int64), np.empty(0, np.int64)
         first = self._places(values, "left")
         is_there = self._is_at(first, values)
         first, values = first[is_there], values[is_there]
         end = first + 1
         is_longer = self._is_at(end, values)
         end[is_longer] = self._places(values[is_longer], "right")
-        return self._rows(_ranges(first, end - first))
+        return values, first, end
 
-    def _rows(self, places: np.ndarray) -> np.ndarray:
+    def rows(self, places: np.ndarray) -> np.ndarray:
+        """The rows at these places."""
         return places if self._order is None else self._order[places]
 
     def _is_at(self, places: np.ndarray, values: np.ndarray) -> np.ndarray:
         is_there = places < self._count
         at = places[is_there]
-        found = self._at(self._rows(at)) if self._sorted is None else self._sorted[at]
+        found = self._at(self.rows(at)) if self._sorted is None else self._sorted[at]
         is_there[is_there] = found == values[is_there]
         return is_there
 
@@ -82,14 +90,14 @@ class SortedIndex:
         for _ in range(_HALVES):
             middle = (low + high) >> 1
             # Where nothing is left between the two, whatever row is looked at must not move them.
-            row = self._rows(np.minimum(middle, self._count - 1))
+            row = self.rows(np.minimum(middle, self._count - 1))
             is_after = comes_before(self._at(row), values) & (low < high)
             low = np.where(is_after, middle + 1, low)
             high = np.where(is_after, high, middle)
         return low
 
 
-def _ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
+def ranges(first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """The concatenation of `first[i] … first[i] + count[i] - 1`."""
     total = int(count.sum())
     if total == len(count):  # one each, as for keys

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.state.keyed_rows import KeyedRows, numpy_of
-from transforms.integers import union, without
+from transforms.integers import distinct, union, without
+from transforms.windows import Windows
 
 # Values by index → the published rows that one of them finds, each once, in the schema of the rows.
 Fetch = Callable[[Mapping[str, np.ndarray]], pa.Table]
@@ -30,8 +31,15 @@ class TableRows:
     No value of an index is fetched twice. Several threads may ask; one may `replace`.
     """
 
-    def __init__(self, schema: pa.Schema, indexes: Iterable[str], key: tuple[str, ...], fetch: Fetch) -> None:
-        self._held = KeyedRows(schema, indexes)
+    def __init__(
+        self,
+        schema: pa.Schema,
+        indexes: Iterable[str],
+        key: tuple[str, ...],
+        fetch: Fetch,
+        then: str | None = None,
+    ) -> None:
+        self._held = KeyedRows(schema, indexes, then=then)
         self._key, self._fetch = key, fetch
         self._asked = dict.fromkeys(self._held.indexes, np.empty(0, np.int64))
         self._known = self._keys(schema.empty_table())
@@ -68,6 +76,15 @@ class TableRows:
 
     def rows(self, index: str, values: np.ndarray, columns: list[str] | None = None) -> pa.Table:
         return self.take(self.find(index, values), columns)
+
+    def near(self, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+        """A look-up scans the table, whatever is asked of it: all rows of the anchors are fetched."""
+        self.ask({self._held.indexes[0]: distinct(windows.anchor)})
+        return self._held.near(windows)
+
+    def having(self, index: str, values: np.ndarray) -> np.ndarray:
+        self.ask({index: values})
+        return self._held.having(index, values)
 
     def all_rows(self, columns: list[str] | None = None) -> pa.Table:
         """Every row kept here."""

@@ -55,7 +55,7 @@ from pipelines.state.lake_state import (
 from pipelines.state.table_rows import TableRows
 from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.decisions import Decision
-from transforms.identity.evidence import pairs_of
+from transforms.identity.evidence import different_pairs
 from transforms.integers import distinct, union, without
 
 TIES = pa.schema([("node_id", pa.int64()), ("tie_hash", pa.int64())])
@@ -119,7 +119,7 @@ class TableState(LakeState):
         """`tenants`: all that have an event or a decision in the snapshot."""
         super().__init__(policy)
         self.tenants.of(sorted(tenants))
-        self._look_up = look_up
+        self._look_up, self.as_of = look_up, look_up.batch_id
         self._first_unpublished_person = (look_up.batch_id + 1) << ORDINAL_BITS
         self._ties = TableRows(TIES, ("node_id",), ("node_id",), partial(self._read, IDENTIFIERS, TIES.names))
         self._nodes = TableRows(NODES, NODE_INDEXES, ("id",), self._fetch_nodes)
@@ -142,6 +142,7 @@ class TableState(LakeState):
             SESSION_INDEXES,
             ("session_id",),
             partial(self._read, SESSIONS, list(SESSIONS.names)),
+            then="start_at",
         )
         self._event_keys = TableRows(EVENT_KEYS, ("event_key",), ("event_key",), self._fetch_event_keys)
         others = TableRows(OTHER_IDENTIFIERS, ("id",), ("id",), self._fetch_identifiers)
@@ -185,7 +186,7 @@ class TableState(LakeState):
         used = distinct(np.concatenate([ids, *others]))
         anchors = distinct(numpy_of(usable["anchor_node_id"]))
         unclaimed = -anchors
-        _, left, right = pairs_of(lists)
+        left, right = different_pairs(lists)
         with ThreadPoolExecutor(4, thread_name_prefix="look-up") as pool:
 
             def at_once(*asks: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 
 from conf.tables import BRONZE_EVENTS, FILES
 from pipelines.tables.lake import Lake
+from transforms.control import CONTROL
 from transforms.files_read import CHANGED, KNOWN, MOVING, READ, FileRead, origin_key, record_digest
 
 ALL_TENANTS = "*"
@@ -32,6 +33,7 @@ _FIELDS = dict(
 )
 _TAKEN = pc.field("outcome").isin([READ, CHANGED])
 _RECORDS_AT_ONCE = 20_000
+_MOST_RECENT = 10_000  # names
 
 
 class FilesOfRecord:
@@ -42,16 +44,20 @@ class FilesOfRecord:
         keys = _rows(lake, batch_id).to_table(columns=["origin_key"], filter=_TAKEN)["origin_key"]
         self._keys = np.unique(keys.to_numpy())
         self._newer: set[int] = set()
+        self._recent: dict[
+            Origin, list[FileRead]
+        ] = {}  # of names that were new to this process, all of their files
 
     def reads_of(self, origins: Iterable[Origin]) -> Mapping[Origin, Sequence[FileRead]]:
         """Every file of one of these origins that records were taken from, in the order of the batches."""
-        hits = [key for origin in set(origins) if self._may_have(key := origin_key(*origin))]
-        if not hits:
-            return {}
-        found = defaultdict(list)
+        hits = {origin: key for origin in origins if self._may_have(key := origin_key(*origin))}
+        found = defaultdict(list, {o: list(self._recent[o]) for o in hits if o in self._recent})
+        older = [key for origin, key in hits.items() if origin not in found]
+        if not older:
+            return found
         rows = _rows(self._lake, self._batch_id).to_table(
             columns=[*_FIELDS.values(), "batch_id"],
-            filter=_TAKEN & pc.field("origin_key").isin(pa.array(hits, pa.int64())),
+            filter=_TAKEN & pc.field("origin_key").isin(pa.array(older, pa.int64())),
         )
         for row in rows.sort_by("batch_id").to_pylist():
             read = FileRead(*(row[column] for column in _FIELDS.values()))
@@ -61,7 +67,14 @@ class FilesOfRecord:
     def learn(self, files: Iterable[FileRead], batch_id: int) -> None:
         """A batch has been published, with these files."""
         self._batch_id = batch_id
-        self._newer.update(origin_key(f.source, f.origin) for f in files if f.outcome in (READ, CHANGED))
+        if len(self._recent) > _MOST_RECENT:
+            self._recent.clear()
+        for file in files:
+            origin, key = (file.source, file.origin), origin_key(file.source, file.origin)
+            if file.outcome in (READ, CHANGED):
+                if origin in self._recent or not self._may_have(key):
+                    self._recent.setdefault(origin, []).append(file)
+                self._newer.add(key)
 
     def _may_have(self, key: int) -> bool:
         at = int(np.searchsorted(self._keys, key))
@@ -86,6 +99,14 @@ def names_read(lake: Lake, batch_id: int, source: str) -> frozenset[str]:
     """Names of the files of one source that batches up to and including `batch_id` have taken."""
     rows = _rows(lake, batch_id).to_table(columns=["path"], filter=_TAKEN & (pc.field("source") == source))
     return frozenset(rows["path"].to_pylist())
+
+
+def files_met(lake: Lake, batch_id: int) -> dict[str, int]:
+    """How many files of each outcome batches up to and including `batch_id` have met, decisions left aside."""
+    outcomes = _rows(lake, batch_id).to_table(columns=["outcome"], filter=pc.field("source") != CONTROL)[
+        "outcome"
+    ]
+    return dict(sorted((row["values"], row["counts"]) for row in pc.value_counts(outcomes).to_pylist()))
 
 
 def file_rows(files: Sequence[FileRead], batch_id: int) -> pa.Table:

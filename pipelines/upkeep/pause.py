@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from conf.identifier_rules import identifier_rules
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES, UPSERTED
 from pipelines.batch.publish import Publication, upkeep_row
@@ -117,6 +118,7 @@ def _publish(holder: Holder, versions: dict[str, int], history: History, steps: 
         policy_fingerprint=holder.policy.fingerprint,
         key_fingerprint=fingerprint(holder.key),
         offsets=to_json(offsets_of_record(lake, snapshot)),
+        identifier_rules=identifier_rules(holder.policy),
     )
     archived = archived_record_count(replace(snapshot, table_versions=versions))
     metrics = {

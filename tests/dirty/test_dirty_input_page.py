@@ -12,8 +12,12 @@ from tests.dirty.corpus import files, poison
 from transforms import control, extract, instants, normalize, parse, payload, subject
 
 PAGE = Path(__file__).parents[2] / "docs" / "dirty-input.md"
-# What no payload of the corpus comes to: a conflict takes two, a tombstone a topic, and the last one is a defect.
-NOT_IN_THE_CORPUS = {"conflicting_duplicate", "tombstone", "unusable_decision", "unparseable"}
+# What no payload of the corpus comes to: a conflict takes two, a tombstone a topic, a tenant too many a lake full of
+# them, and the last one is a defect.
+NOT_IN_THE_CORPUS = {
+    "conflicting_duplicate", "tombstone", "unusable_decision", "identifier_collision", "too_many_tenants",
+    "unparseable",
+}  # fmt: skip
 
 
 def test_the_page_has_the_declared_tables():

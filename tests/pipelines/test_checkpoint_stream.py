@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS
+from pipelines import read_files
 from pipelines.hashing_key import key_path
 from pipelines.sources import Source
 from pipelines.stream import StreamFailed, StreamResult, run_stream
+from pipelines.tables.snapshot import published
 from tests.pipelines.conftest import TestLake
 from tests.pipelines.test_stream import event
 
@@ -168,3 +172,42 @@ def test_a_file_that_is_gone_or_has_landed_again_is_said(
     )
     assert new.endswith("such as 5.jsonl (1 records are new, 0 had been read)")
     assert sorted(r["event_id"] for r in copy.rows(EVENTS)) == ["a", "b", "d", "e"]
+
+
+def test_a_file_that_changes_while_a_stream_runs_is_read(
+    make_lake: Callable[..., TestLake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spark reads a name once. Seen to fail where the query was not begun again: the second event never came."""
+    monkeypatch.setattr(read_files, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(read_files, "_PAUSES", 1)
+    world, stop, troubles = make_lake(), threading.Event(), list[str]()
+
+    def stream() -> None:
+        source = Source("native", str(world.landing), "file", "native:test")
+        run_stream(
+            world.spark, world.path, [source], world.policy, world.settings,
+            once=False, stop=stop, on_trouble=troubles.append,
+        )  # fmt: skip
+
+    def until_published(count: int) -> None:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and running.is_alive():
+            if world.lake.has(BATCHES) and published(world.lake) and len(world.rows(EVENTS)) == count:
+                return
+            time.sleep(0.2)
+        pytest.fail(f"no {count} events were published: {troubles}")
+
+    running = threading.Thread(target=stream)
+    running.start()
+    try:
+        world.drop("a.jsonl", [event("a", 0, cookie_id="c1")])
+        until_published(1)
+        world.drop("a.jsonl", [event("a", 0, cookie_id="c1"), event("b", 1, cookie_id="c2")])
+        until_published(2)
+        world.drop("c.jsonl", [event("c", 2, cookie_id="c3")])
+        until_published(3)
+    finally:
+        stop.set()
+        running.join()
+    assert len(world.rows(BRONZE_EVENTS)) == 3
+    assert any(line.endswith("such as a.jsonl (1 records are new, 1 had been read)") for line in troubles)

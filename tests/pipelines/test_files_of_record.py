@@ -217,6 +217,14 @@ class TestSlices:
         self.resolve(lake, input_, 2)
         assert lake.types == list("aabcdxyz")
 
+    def test_which_records_are_new_is_seen_in_the_whole_file(self, lake: FileLake, input_: Path) -> None:
+        """Seen to fail where slices were compared one by one: each of them has a `b` that is there already."""
+        input_.write_text("".join(json.dumps(event(name)) + "\n" for name in "ab"))
+        self.resolve(lake, input_, 1)
+        input_.write_text("".join(json.dumps(event(name)) + "\n" for name in "bb"))
+        self.resolve(lake, input_, 1)
+        assert lake.types == list("abbz")
+
 
 def test_slices_of_every_kind_are_of_the_file_that_they_were_cut_from(tmp_path: Path) -> None:
     """Seen to fail as it was: those of a compressed file were of another one than the file."""

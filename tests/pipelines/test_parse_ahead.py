@@ -39,7 +39,9 @@ class Stream:
         self.batches: list[list[str]] = []  # files of every batch
         self.at_batch: dict[int, object] = {}
         self.settings = {"max_files": 2, "max_bytes": 2**20} | settings
-        self.landed = 0
+        self.count = 0
+        self.read_before: set[str] = set()
+        self.landed: list[list[str]] = []  # the files that each frame was said to have
 
     def land(self, *names: str, source: int = 0, at: int | None = None) -> None:
         """Files in this order, a second between them, or all `at` one moment."""
@@ -53,14 +55,15 @@ class Stream:
                 "identifiers": {"cookie_id": name},
             }
             path.write_text(json.dumps(event) + "\n", encoding="utf-8")
-            self.landed += 1
-            modified = (BEGIN + self.landed * 1000 if at is None else at) * 1_000_000
+            self.count += 1
+            modified = (BEGIN + self.count * 1000 if at is None else at) * 1_000_000
             os.utime(path, ns=(modified, modified))
 
     def run(self) -> None:
         parse = lambda frame: parsed_for_driver(frame, self.parser)  # noqa: E731
 
-        def parse_and_count(frame):
+        def parse_and_count(frame, landed):
+            self.landed.append(sorted(file.name for file in landed))
             rows = parse(frame)
             is_ahead = threading.current_thread().name.startswith("parse-ahead")
             self.parsed.append(("ahead" if is_ahead else "batch", rows.num_rows))
@@ -73,6 +76,7 @@ class Stream:
             self.settings["max_bytes"],
             partial(read_files, self.spark),
             parse_and_count,
+            is_new=lambda landed: not any(file.name in self.read_before for file in landed),
         )
 
         def batch(frame, number: int) -> None:
@@ -104,6 +108,17 @@ def test_a_backlogs_batches_are_parsed_while_the_one_before_is_at_work(spark, tm
     assert [len(files) for files in stream.batches] == [2, 2, 2, 1]
     assert stream.parsed == [("batch", 2), ("ahead", 2), ("ahead", 2), ("ahead", 1)]
     assert len({name for files in stream.batches for name in files}) == 7
+    assert sorted(stream.landed) == sorted(stream.batches)
+
+
+@pytest.mark.slow  # a query of its own
+def test_files_of_names_that_have_been_read_wait_for_their_batch(spark, tmp_path):
+    """What is taken of them depends on what the batch before has published."""
+    stream = Stream(spark, tmp_path)
+    stream.land("a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl")
+    stream.read_before = {"d.jsonl"}
+    stream.run()
+    assert stream.parsed == [("batch", 2)] * 2
 
 
 def test_a_stream_that_goes_on_knows_what_it_has_read(spark, tmp_path):

@@ -110,6 +110,21 @@ def test_files_that_will_not_be_read_are_said_once_with_the_reason(tmp_path: Pat
     assert len(said) == 2
 
 
+def test_columns_in_the_names_of_folders_that_a_mapping_does_not_take_are_said(tmp_path: Path) -> None:
+    """Seen to fail as it was: nobody was told that two customers became one."""
+    for name in ("customer=a%20b/tenant=x/1.jsonl", "customer=b/2.jsonl", "_tmp/dt=1/3.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    said: list[str] = []
+    new = Checkpoint("s", tmp_path / "none", ("a",), is_new=True)
+    source = Source("native", str(tmp_path), "file", "a")
+    FolderWatch(new, [source], said.append, lambda mapping: {"tenant"}).begin()
+    assert said == [
+        "native: the column customer, which is in names of folders such as customer=a%20b, is not taken by the "
+        "mapping; a path of that name takes it"
+    ]
+
+
 def test_a_new_checkpoint_has_read_nothing(tmp_path: Path) -> None:
     checkpoint = Checkpoint("s", tmp_path / "none", ("a",), is_new=True)
     said: list[str] = []

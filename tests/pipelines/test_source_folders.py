@@ -101,6 +101,7 @@ def test_outputs_are_not_written_into_a_lake_nor_where_its_stream_reads(
         json.dumps({"stream": "s", "sources": ["control", f"native:{landing}"]})
     )
     events.touch()
+    landing.mkdir()
     require_writable(tmp_path / "out.jsonl", lake)
     for path in (lake / "gold/x.jsonl", landing / "x.jsonl"):
         with pytest.raises(SourceError, match="write it somewhere else"):

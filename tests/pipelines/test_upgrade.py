@@ -17,6 +17,7 @@ from conf.tables import (
     BATCHES,
     BESIDE,
     EVENTS,
+    FILES,
     FORMAT,
     IDENTITY_DECISIONS,
     IDENTITY_REDIRECTS,
@@ -41,7 +42,7 @@ from tests.pipelines.old_lake import part, tree
 
 pytestmark = pytest.mark.thorough  # whole lakes; left to the whole run
 
-ALL_MIGRATIONS = [(1, 2, "places_in_records"), (2, 3, "sessions_of_one_span")]
+ALL_MIGRATIONS = [(1, 2, "places_in_records"), (2, 3, "sessions_of_one_span"), (3, 4, "files_by_name")]
 OLD_STREAM = "0123456789abcdef0123456789abcdef"
 
 
@@ -81,8 +82,8 @@ def test_the_old_lake_and_a_new_one_end_alike(old: Lake, tmp_path: Path) -> None
     assert before <= ids(old, PROFILES, "canonical_id") | ids(old, IDENTITY_REDIRECTS, "retired_canonical_id")
     assert recorded(old) == ALL_MIGRATIONS
     batches = published(old).arrow(BATCHES).sort_by("batch_id").to_pylist()
-    kinds = ["batch", "batch", "compaction", "batch", "migration", "migration"]
-    assert [b["kind"] for b in batches[:6]] == kinds
+    kinds = ["batch", "batch", "compaction", "batch", "migration", "migration", "migration"]
+    assert [b["kind"] for b in batches[:7]] == kinds
     assert all(b["record_count"] == b["received_count"] for b in batches)
 
 
@@ -93,7 +94,11 @@ def test_a_migration_changes_what_it_says_and_nothing_else(old: Lake) -> None:
     upgraded(old)
     now = state_of(old) | {BATCHES: published(old).arrow(BATCHES)}
     now[BATCHES] = now[BATCHES].filter(pc.field("kind") != "migration")
-    for spec in ALL:
+    files = now.pop(FILES).select(["path", "content_digest", "first_ordinal", "last_ordinal", "batch_id"])
+    assert sorted(tuple(f.values()) for f in files.to_pylist()) == [
+        ("1.jsonl", None, 0, 39, 1), ("2.jsonl", None, 0, 45, 2), ("3.jsonl", None, 0, 45, 4),
+    ]  # fmt: skip
+    for spec in now:
         names = [n for n in spec.names if n not in ("record_position", "record_count", "spans")]
         assert _sorted(now[spec], names) == _sorted(was[spec], names), spec.full_name
     assert now[QUARANTINE]["record_position"].to_pylist() == [0] * now[QUARANTINE].num_rows
@@ -123,7 +128,7 @@ class Killed(BaseException):
     """Nothing catches it, as nothing catches SIGKILL."""
 
 
-STEPS = ("create_missing", *(f"update {n}" for n in range(1, 6)), "_publish", "_record")
+STEPS = ("create_missing", *(f"update {n}" for n in range(1, 6)), "file_rows", "_publish", "_record")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -134,6 +139,8 @@ def test_an_upgrade_killed_anywhere_is_completed_by_the_next_start(
     with monkeypatch.context() as killing:
         if step.startswith("update"):
             _kill(killing, migrations, "_update", int(step[-1]))
+        elif step == "file_rows":
+            _kill(killing, migrations, step)
         elif step == "create_missing":
             _kill(killing, Lake, step)
         else:
@@ -144,7 +151,7 @@ def test_an_upgrade_killed_anywhere_is_completed_by_the_next_start(
     upgraded(old)
     assert recorded(old) == ALL_MIGRATIONS
     batches = published(old).arrow(BATCHES)
-    assert sorted(batches["batch_id"].to_pylist()) == [1, 2, 3, 4, 5, 6]
+    assert sorted(batches["batch_id"].to_pylist()) == [1, 2, 3, 4, 5, 6, 7]
     assert batches["kind"].to_pylist().count("migration") == len(ALL_MIGRATIONS)
     assert differences(state_of(old), fresh) == []
 

@@ -226,6 +226,7 @@ def test_a_parquet_value_that_python_cannot_hold_does_not_cost_the_file():
     [
         ("d/part.rows000300.jsonl", "d/part.jsonl", 300),
         ("part.rows7.csv.gz", "part.csv.gz", 7),
+        ("d/part.csv.gz.slice000300.csv", "d/part.csv.gz", 300),
         ("part.jsonl", "part.jsonl", 0),
         ("rows12.jsonl", "rows12.jsonl", 0),
     ],
@@ -282,3 +283,52 @@ def test_a_column_name_that_is_there_twice_in_parquet_keeps_both_values():
     pq.write_table(table, sink)
     (only,) = frame("a.parquet", sink.getvalue())
     assert json.loads(only.payload) == {"a": 1, "a_2": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b'{"a":1}{"a":2}', [b'{"a":1}', b'{"a":2}']),
+        (b'{"a":1} {"a":2}\t{"a":3}\n\n{"a":4}\n', [b'{"a":1}', b'{"a":2}', b'{"a":3}', b'{"a":4}']),
+        (b'{"a":1}\r{"a":2}\r', [b'{"a":1}', b'{"a":2}']),
+        (b'{"a":1}\r\r\n{"a":2}\r\r\n', [b'{"a":1}', b'{"a":2}']),
+        (b'{"a":"}{\\"","b":{}}\n{"a":"} {\\""}', [b'{"a":"}{\\"","b":{}}', b'{"a":"} {\\""}']),
+        (b'{"a":1}{"a":2}{"a', [b'{"a":1}', b'{"a":2}', b'{"a']),  # broken: the rest is one refused record
+        (b'{"a":1}{"a":2} and more', [b'{"a":1}{"a":2} and more']),
+        (b'{"a":1}\n{"a":2}{"a":3}', [b'{"a":1}', b'{"a":2}{"a":3}']),  # a file of lines: refused, whole
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_objects_without_line_ends_are_as_many_records(name, content, wanted):
+    """Seen to fail as it was: one record, refused as malformed."""
+    found = frames(name, content)
+    assert [p for _, _, p in found] == wanted
+    assert len({n for n, _, _ in found}) == len(wanted)
+
+
+CSV_ENDS = {
+    "carriage returns": b'id,"na\rme"\r1,"a\r\rb"\r2,c\r',
+    "carriage returns, and a line feed": b"id,n\r1,a\r2,c\r\n",
+    "the last record open": b"id,n\r1,a\r2,c",
+    "two carriage returns": b"id,n\r\r\n1,a\r\r\n2,c\r\r\n",
+    "an apostrophe in a name": b'id,5" disk\r1,a\r2,c',
+}
+
+
+@pytest.mark.parametrize("ends", CSV_ENDS)
+def test_csv_lines_may_end_with_carriage_returns(ends):
+    """Seen to fail as it was: all was a header, and nobody was told."""
+    first, second = (csv_fields(csv_split(p.decode())[1]) for p in payloads("a.csv", CSV_ENDS[ends]))
+    assert (first[0], second) == ("1", ["2", "c"])
+    assert first[1] in ("a", "a\r\rb")
+
+
+def test_a_carriage_return_that_is_part_of_a_name_or_value_ends_no_line():
+    assert payloads("a.csv", b'"i\rd",n\n1,"x\ry"\n2,z\r\n') == [b'"i\rd",n\n1,"x\ry"', b'"i\rd",n\n2,z']
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_in_another_encoding_is_refused_and_never_silent(name, encoding):
+    text = "id,timestamp\n1,2\n" if name.endswith("csv") else '{"id":1}\n{"id":2}\n'
+    assert payloads(name, text.encode(encoding))

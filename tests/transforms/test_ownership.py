@@ -161,9 +161,9 @@ def test_a_late_event_that_brings_the_second_user_earlier_takes_sessions_from_th
 def test_facts_say_how_many_users_who_came_first_and_when_the_second_came() -> None:
     facts = anchor_facts(sessions_of([*hours(None, A, B, A, C), event("x", 0, None, 8), event("y", 0, A, 9)]))
     assert [tuple(row.values()) for row in facts.to_pylist()] == [
-        (ANCHOR, 3, A, NOON + timedelta(hours=2)),
-        (8, 0, None, None),
-        (9, 1, A, None),
+        (ANCHOR, 3, A, NOON + timedelta(hours=1), NOON + timedelta(hours=2)),
+        (8, 0, None, None, None),
+        (9, 1, A, NOON, None),
     ]
 
 

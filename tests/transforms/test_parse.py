@@ -224,14 +224,42 @@ def test_what_is_left_out_of_linking_is_flagged_and_the_record_stands(parse, pay
     assert row["node_ids"] == [node("device_id", "d1")]
 
 
-def test_unknown_namespaces_are_kept_in_the_properties(parse):
-    (row,) = parse(event(identifiers={"device_id": "d1", "shoe": 42}, properties={"identifiers": "own"}))
-    assert json.loads(row["properties"]) == {"identifiers": "own", "unknown_identifiers": {"shoe": 42}}
-    (row,) = parse(ids(device_id="d1", shoe=[42]))
-    assert json.loads(row["properties"]) == {"identifiers": {"shoe": [42]}}
+def test_unknown_namespaces_are_kept_where_identifiers_are(parse):
+    """Seen to fail while they were kept in the properties, which everybody may read in gold.events."""
+    identifiers = {
+        "device_id": "d1",
+        "shoe": [42, "42.0x", " 42", True, None, {"a": 1}],
+        "session_id": "s",
+        "a b": "x",
+    }
+    (row,) = parse(event(identifiers=identifiers, properties={"identifiers": "own"}))
+    assert json.loads(row["properties"]) == {"identifiers": "own"}
+    told = {(i["namespace"], i["value"]): i["node_id"] for i in row["identifiers"]}
+    assert told.keys() == {("device_id", "d1"), ("session_id", "s"), ("shoe", "42"), ("shoe", "42.0x")}
+    assert row["node_ids"] == [told[("device_id", "d1")]]
+    assert row["weak_node_ids"] == [told[("session_id", "s")], told[("shoe", "42")], told[("shoe", "42.0x")]]
+    assert row["flags"] == ["unknown_namespace", "wrong_type_identifier"]
+    many = {f"x{n}": [f"{n}-{m}" for m in range(60)] for n in range(60)}
+    assert len(parse(ids(device_id="d1", **many))[0]["weak_node_ids"]) == 50
 
 
-def test_identifiers_that_are_no_object_are_flagged_and_kept(parse, make_parser):
+DIGESTS_OF_BEFORE = [
+    -8208413009300579132, -7121158045776390208, -8219268028067839983, 8276477110423787447,
+]  # fmt: skip
+
+
+def test_an_event_that_came_before_and_comes_again_is_a_duplicate_wherever_its_identifiers_are_kept(parse):
+    """The digests are those of a version that kept them in the properties."""
+    rows = parse(
+        event(identifiers={"device_id": "d1", "shoe": 42}, properties={"identifiers": "own"}),
+        ids(device_id="d1", shoe=[42]),
+        event(actor="somebody", properties={"a": 1}),
+        event(actor=["x"], identifiers={"device_id": "d1", "shoe": {"a": 1}}),
+    )
+    assert [row["content_digest"] for row in rows] == DIGESTS_OF_BEFORE
+
+
+def test_identifiers_that_are_no_object_are_flagged(parse):
     row = parse(event(identifiers=["d1"], ip_address="x"))[0]
     assert (row["reasons"], row["flags"]) == (["no_identifier"], ["wrong_type_identifier"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -39,6 +40,7 @@ class Evidence:
         return Evidence(*(getattr(self, f.name)[mask_or_rows] for f in fields(self)))
 
 
+PAIRS_AT_ONCE = 1 << 21  # pairs of a batch's records that are folded together
 _NONE, _NO_CODES = np.empty(0, np.int64), np.empty(0, np.int32)
 NO_EVIDENCE = Evidence(_NONE, _NONE, _NO_CODES, _NO_CODES, _NONE, _NONE, _NONE)
 
@@ -71,13 +73,55 @@ def pairs_of(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def gather_evidence(
     lists: pa.ListArray, source: np.ndarray, kind: np.ndarray, event_at: np.ndarray
 ) -> Evidence:
-    """One row per (pair, source, kind) of the events' linking identifiers, with count, first and last seen."""
-    row, left, right = pairs_of(lists)
-    return merge_evidence(
-        Evidence(
-            left, right, source[row], kind[row], np.ones(len(row), np.int64), event_at[row], event_at[row]
-        )
-    )
+    """One row per (pair, source, kind) of the events' linking identifiers, with count, first and last seen.
+
+    A record of 50 identifiers shows 1,225 pairs. They are folded portion by portion, so that a batch of such records
+    takes the memory of the pairs that differ, and not of all that it shows.
+    """
+
+    def seen_in(portion: pa.ListArray, first: int) -> Evidence:
+        row, left, right = pairs_of(portion)
+        row += first
+        count, at = np.ones(len(row), np.int64), event_at[row]
+        return merge_evidence(Evidence(left, right, source[row], kind[row], count, at, at))
+
+    return _folded(seen_in(portion, first) for first, portion in portions_of_pairs(lists))
+
+
+def different_pairs(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
+    """(left, right) of each pair that is inside some list, smaller value first, once."""
+    zeros = np.zeros(len(lists), np.int64)
+    pairs = gather_evidence(lists, zeros.astype(np.int16), zeros.astype(np.int16), zeros)
+    return pairs.left, pairs.right
+
+
+def portions_of_pairs(lists: pa.ListArray) -> Iterator[tuple[int, pa.ListArray]]:
+    """(first row, lists): the lists in their order, as many at a time as have PAIRS_AT_ONCE pairs, and at least one."""
+    sizes = np.diff(lists.offsets.to_numpy()).astype(np.int64)
+    until = np.cumsum(sizes * (sizes - 1) // 2)
+    first = 0
+    while first < len(lists):
+        before = int(until[first - 1]) if first else 0
+        end = max(first + 1, int(np.searchsorted(until, before + PAIRS_AT_ONCE, "right")))
+        yield first, lists.slice(first, end - first)
+        first = end
+
+
+def _folded(parts: Iterable[Evidence]) -> Evidence:
+    """Evidence of several portions as one. Not folded after each of them: what there is would be sorted every time."""
+    waiting: list[Evidence] = []
+    for part in parts:
+        waiting.append(part)
+        if len(waiting) > 2 and sum(map(len, waiting[1:])) > len(waiting[0]):
+            waiting = [_as_one(waiting)]
+    return waiting[0] if len(waiting) == 1 else _as_one(waiting)
+
+
+def _as_one(parts: list[Evidence]) -> Evidence:
+    """The parts merged; the list is emptied, so that memory need not hold them beside that."""
+    together = concat_evidence(NO_EVIDENCE, *parts)
+    parts.clear()
+    return merge_evidence(together)
 
 
 def merge_evidence(e: Evidence) -> Evidence:

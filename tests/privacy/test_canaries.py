@@ -1,0 +1,182 @@
+"""A value of its own in every field of the input, through the real program: raw values are only where it is declared.
+
+Seen to fail with identifiers of unknown namespaces in the properties, and with touches of sessions that were not
+declared as personal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+import yaml
+
+from conf.tables import ALL, BESIDE
+from pipelines.decisions.inbox import INBOX
+from pipelines.tables.lake import Lake
+from pipelines.views import register_duckdb, view_statements
+from tests.privacy.canaries import LOG, places
+
+ROOT = Path(__file__).parents[2]
+COLUMNS = [(spec.full_name, column) for spec in (*ALL, *BESIDE) for column in spec.columns]
+IDENTIFYING = {f"{table}.{c.name}" for table, c in COLUMNS if c.identifies}
+PERSONAL = {f"{table}.{c.name}" for table, c in COLUMNS if c.personal}
+INBOX_FILES = "lake/" + INBOX  # decisions as somebody has given them: a source of the lake's own
+
+IDENTIFIERS = [
+    f"cnry-{kind}" for kind in (
+        "user", "device", "cookie", "session", "ignored", "blocked", "oversized", "unknown", "nested", "deep", "actor",
+        "agent", "wrongactor", "late", "mail", "badmail", "csvuser", "csvunknown", "seguser", "sibling", "address",
+        "alias", "number-7",
+    )
+]  # fmt: skip
+PHONE, LONG_ID = "447700900987", "770177017701770177017"  # values that are digits
+FREE = [
+    f"cnry-{kind}"
+    for kind in ("traits", "properties", "context", "uastring", "referrer", "free", "key", "csvfree")
+]
+REFUSED = [f"cnry-{kind}" for kind in ("broken", "notime", "nobody", "badelement")]
+NAMES = [
+    f"cnry-{kind}" for kind in ("eventid", "tenant", "name", "type", "platform", "campaign", "medium", "utm")
+]
+DECIDED = ["cnry-reason", "cnry-author"]
+
+
+def native(event_id: str, minute: int, identifiers: object, **fields: object) -> dict:
+    at = f"2026-03-01T10:{minute:02d}:00Z"
+    return {
+        "event_id": event_id,
+        "tenant": "cnry-tenant",
+        "timestamp": at,
+        "identifiers": identifiers,
+        **fields,
+    }
+
+
+def landed() -> list[object]:
+    whole = {
+        "user_id": "cnry-user", "device_id": "cnry-device", "cookie_id": ["cnry-cookie"], "session_id": "cnry-session",
+        "secret_id": "cnry-ignored", "visitor_id": "cnry-blocked", "extension_id": "cnry-oversized" + "x" * 600,
+        "email": "cnry-mail@example.org", "phone": "+" + PHONE, "crm_id": "cnry-unknown",
+        "club_id": ["cnry-nested", {"a": "cnry-deep"}], "member_id": int(LONG_ID), "anonymous_id": "cnry-number-7",
+    }  # fmt: skip
+    return [
+        native(
+            "cnry-eventid", 0, whole, event_type="cnry-type", event_name="cnry-name", platform="cnry-platform",
+            actor={"user_id": "cnry-actor", "agent_id": "cnry-agent"}, traits={"cnry-key": "cnry-traits"},
+            properties={"p": "cnry-properties", "utm_source": "cnry-utm"}, free=["cnry-free"],
+            context={
+                "ip": "cnry-address", "user_agent": "cnry-uastring", "note": "cnry-context",
+                "page": {"referrer": "https://cnry-referrer.example/"},
+                "campaign": {"name": "cnry-campaign", "medium": "cnry-medium"},
+            },
+        ),
+        native("e2", 1, {"device_id": "cnry-device", "email": "cnry-badmail"}, actor="cnry-wrongactor"),
+        native("e3", 2, {"device_id": "other", "user_id": "cnry-late"}),
+        native("e4", 3, {"user_id": "cnry-nobody"}, timestamp="cnry-notime"),
+        native("e5", 4, {"crm_id": "cnry-nobody"}),
+    ]  # fmt: skip
+
+
+def run(world: Path, *command: str) -> None:
+    """The program as somebody types it, with Spark's event log on; what it prints is kept with what it writes."""
+    number = len(list((world / "said").iterdir()))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SPARK_CONF_DIR": str(world.parent / "spark")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *command],
+        cwd=world,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    (world / "said" / f"{number}-{command[0]}").write_bytes(done.stdout + done.stderr)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the program has written: lake, backups, logs, and what it has printed."""
+    given = tmp_path_factory.mktemp("given")
+    world = given / "world"
+    for folder in ("native", "flat", "segment", "world/said", "spark", "world/events"):
+        (given / folder).mkdir(parents=True)
+    lines = [json.dumps(record) for record in landed()] + ['{"event_id": "e6", "user_id": "cnry-broken']
+    (given / "native" / "a.jsonl").write_text("\n".join(lines))
+    (given / "flat" / "a.csv").write_text(
+        "event_id,timestamp,user_id,email,note,identifiers\n"
+        'c1,2026-03-01T11:00:00Z,cnry-csvuser,,cnry-csvfree,"{""crm_id"":""cnry-csvunknown""}"\n'
+    )
+    call = '{"type":"%s","messageId":"m%d","timestamp":"2026-03-01T12:00:00Z","userId":"cnry-%s"%s}'
+    calls = [
+        ("identify", 1, "seguser", ""),
+        ("track", 2, "badelement", ',"v":NaN'),
+        ("alias", 3, "sibling", ',"previousId":"cnry-alias"'),
+    ]
+    body = ",".join(call % one for one in calls)
+    (given / "segment" / "a.jsonl").write_text(f'{{"batch":[{body}]}}')
+    (given / "spark" / "spark-defaults.conf").write_text(
+        "spark.eventLog.enabled true\nspark.eventLog.compress false\n"
+        f"spark.eventLog.dir {(world / 'events').as_uri()}\n"
+    )
+    policy = yaml.safe_load((ROOT / "conf" / "policies" / "default.yaml").read_text())
+    policy["namespaces"]["secret_id"] = {"strength": "ignored"}
+    policy["blocked_values"] = ["cnry-blocked"]
+    rules = given / "policy.yaml"
+    rules.write_text(yaml.safe_dump(policy))
+    lake = ["--lake", str(world / "lake"), "--policy", str(rules)]
+    sources = [part for m in ("native", "flat", "segment") for part in ("--source", f"{m}:{given / m}")]
+    run(world, "run", "--once", *lake, *sources)
+    two = ["user_id:cnry-user", "user_id:cnry-late", "--tenant", "cnry-tenant"]
+    run(world, "merge", *two, "--reason", "cnry-reason", "--author", "cnry-author", "--force", *lake)
+    run(world, "rebuild", "--yes", *lake)
+    run(world, "backup", str(world / "backup"), *lake[:2])
+    run(world, "backup", str(world / "backup-with-key"), "--with-key", *lake[:2])
+    return world
+
+
+@pytest.mark.spark
+def test_raw_values_are_only_where_the_table_reference_says(world):
+    found = places(world, [*IDENTIFIERS, PHONE, LONG_ID, *FREE, *REFUSED, *NAMES, *DECIDED])
+    assert all("bronze.events.payload" in where for where in found.values()), found
+    inbox = {p for where in found.values() for p in where if p.startswith(INBOX_FILES)}
+    wrong = {}
+    for canary, where in found.items():
+        if canary in (*IDENTIFIERS, PHONE, LONG_ID, *REFUSED):
+            allowed = IDENTIFYING | (inbox if canary in ("cnry-user", "cnry-late") else set())
+        elif canary in (*FREE, *DECIDED):
+            allowed = PERSONAL | (inbox if canary in DECIDED else set())
+        else:  # what the sender calls things: in any column, and among the statistics of those that are not personal
+            allowed = {f"{table}.{c.name}" for table, c in COLUMNS} | {
+                f"{table}/{LOG}" for table, _ in COLUMNS
+            }
+            allowed |= inbox if canary == "cnry-tenant" else set()
+        if where - allowed:
+            wrong[canary] = where - allowed
+    assert not wrong
+    kept = {c for c in (*IDENTIFIERS, PHONE, LONG_ID) if "silver.identifiers.value" in found[c]}
+    not_kept = {"ignored", "blocked", "oversized", "deep", "wrongactor", "badmail"}
+    assert kept == {*IDENTIFIERS, PHONE, LONG_ID} - {f"cnry-{kind}" for kind in not_kept}
+
+
+@pytest.mark.spark
+def test_no_view_shows_an_identifier(world):
+    with duckdb.connect() as con:
+        register_duckdb(con, Lake(world / "lake"))
+        for name in view_statements():
+            shown = repr(con.execute(f"SELECT * FROM {name}").fetchall()).lower()
+            assert not [c for c in (*IDENTIFIERS, PHONE, LONG_ID, *REFUSED) if c in shown], name
+        assert "cnry-properties" in repr(con.execute("SELECT * FROM gold.events").fetchall())
+
+
+@pytest.mark.spark
+def test_what_was_scanned_is_all_that_the_program_writes(world):
+    """Or nothing would be found where nothing was looked for."""
+    kinds = {str(f.relative_to(world)).split("/")[0] for f in world.rglob("*") if f.is_file()}
+    assert kinds == {"lake", "lake.key", "backup", "backup-with-key", "events", "said"}
+    assert len(list((world / "events").iterdir())) >= 1
+    assert {p.name for p in (world / "lake").iterdir()} > {"bronze", "silver", "gold", "ops", "_checkpoints"}
