@@ -6,7 +6,6 @@ Which files may have a batch is in the statistics of the table's log; files are 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from conf.tables import BATCHES
+from pipelines.contained import contained
 from pipelines.tables.lake import Lake
 
 UPKEEP = "upkeep"  # the kind of batch whose metrics say, for all batches up to it:
@@ -28,32 +28,33 @@ class BatchRows:
     """The table as it was opened. Columns that it does not have yet read as null."""
 
     def __init__(self, lake: Lake, table: DeltaTable | None = None) -> None:
-        self._folder = lake.table_path(BATCHES)
+        folder = lake.table_path(BATCHES)
         files = pa.table((table or lake.open(BATCHES)).get_add_actions(flatten=True))
         bounds = (
             files[name].to_pylist() if name in files.column_names else [None] * files.num_rows
             for name in (f"min.{_NUMBER}", f"max.{_NUMBER}")
         )
-        # (first batch, last batch, path), the newest first; without statistics a file may have any.
-        self._files = sorted(
-            (
-                (0 if low is None else low, 2**63 - 1 if high is None else high, unquote(path))
-                for low, high, path in zip(*bounds, files["path"].to_pylist(), strict=True)
-            ),
-            key=lambda file: (-file[1], file[2]),
-        )
+        # (first batch, last batch, path), the newest first.
+        self._files: list[tuple[int, int, str]] = []
+        for low, high, path in zip(*bounds, files["path"].to_pylist(), strict=True):
+            place = str(contained(folder, unquote(path)))
+            if low is None or high is None:  # somebody has written it without statistics
+                low, high = _bounds(place)
+            if low is not None and high is not None:
+                self._files.append((low, high, place))
+        self._files.sort(key=lambda file: (-file[1], file[2]))
 
     def last(self) -> int | None:
         """The number of the last published batch; None where there is none."""
-        return next((numbers[-1] for numbers in self._numbers(self._files)), None)
+        return max((last for _, last, _ in self._files), default=None)
 
     def first(self) -> int | None:
         """The number of the first one."""
-        return next((numbers[0] for numbers in self._numbers(sorted(self._files))), None)
+        return min((first for first, _, _ in self._files), default=None)
 
     def between(self, columns: list[str], first: int = 0, last: int = 2**63 - 1) -> pa.Table:
         """The rows of the batches from `first` to `last`, in order."""
-        paths = [self._path(file) for file in self._files if file[0] <= last and file[1] >= first]
+        paths = [file[2] for file in self._files if file[0] <= last and file[1] >= first]
         wanted = list(dict.fromkeys([_NUMBER, *columns]))
         if not paths:
             return BATCHES.arrow.empty_table().select(columns)
@@ -73,7 +74,7 @@ class BatchRows:
         files = [file for file in self._files if file[0] <= upto]
         waiting = BATCHES.arrow.empty_table().select(wanted)
         for at, file in enumerate(files):
-            dataset = ds.dataset(self._path(file), schema=BATCHES.arrow, format="parquet")
+            dataset = ds.dataset(file[2], schema=BATCHES.arrow, format="parquet")
             groups = [g for fragment in dataset.get_fragments() for g in fragment.split_by_row_group()]
             # Files that were joined out of order overlap: a row waits until nothing newer can come.
             newest_left = files[at + 1][1] if at + 1 < len(files) else -1
@@ -100,18 +101,11 @@ class BatchRows:
         rows = self.between(["kind", "record_count"], since, upto)
         return total + (pc.sum(rows.filter(pc.field("kind") != "replay")["record_count"]).as_py() or 0)
 
-    def _numbers(self, files: list[tuple[int, int, str]]) -> Iterator[tuple[int, int]]:
-        """The first and last batch in each file; read where statistics do not say."""
-        for file in files:
-            if file[1] < 2**63 - 1:
-                yield file[:2]
-                continue
-            numbers = ds.dataset(self._path(file), format="parquet").to_table(columns=[_NUMBER])[_NUMBER]
-            if len(numbers):
-                yield pc.min(numbers).as_py(), pc.max(numbers).as_py()
 
-    def _path(self, file: tuple[int, int, str]) -> str:
-        return str(self._folder / Path(file[2]))
+def _bounds(file: str) -> tuple[int | None, int | None]:
+    """The first and last batch with rows in a file."""
+    numbers = ds.dataset(file, format="parquet").to_table(columns=[_NUMBER])[_NUMBER]
+    return pc.min(numbers).as_py(), pc.max(numbers).as_py()
 
 
 def _newest_of(groups: list[ds.Fragment]) -> int:

@@ -380,6 +380,7 @@ def test_the_commands(world: DriverLake, tmp_path: Path, capsys: pytest.CaptureF
     shown = capsys.readouterr()
     assert "rows in" in shown.out
     assert "the hashing key (fingerprint" in shown.err
+    assert "the backup holds raw identifiers and events without it too" in shown.err
     world.land("3.jsonl", part(3))
     (taken,) = said(capsys, "backup", backup, *lake, "--with-key")
     assert taken["batch_id"] == 4

@@ -158,6 +158,8 @@ def make(kind: str, born_here: Path, unpacked: Path, folder: Path) -> Path:
     key_path(lake).write_bytes(KEY)
     if kind == "upgraded":
         ready_to_write(Lake(lake), lambda line: None)
+        # Rules have changed since: the way out that docs/upgrades.md names.
+        assert main(["rebuild", "--policy", "default", "--yes", "--lake", str(lake)]) == 0
     if kind == "archived":
         world = DriverLake(folder)
         do_upkeep(world, wishes(archive_days=0.0, archive_to=str(folder / "cheap")))
@@ -199,7 +201,7 @@ def test_every_command_works_on_a_lake_that_was_not_born_here(
             code, _, err = ran([name, *USED[name](place)], capsys)
             assert code == 0, err
     code, out, _ = ran(["decisions", "--lake", str(place.lake), "--json"], capsys)
-    for row in map(json.loads, out.splitlines()):
+    for row in json.loads(out):
         words = ["undo", row["decision_id"], "--tenant", row["tenant"], "--reason", "x"]
         code, _, err = ran(["decisions", *words, "--lake", str(place.lake)], capsys)
         assert code == 0, err

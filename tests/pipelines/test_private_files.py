@@ -88,8 +88,7 @@ def test_a_mask_that_is_none_is_a_mistake_of_one_line(
 
 @pytest.mark.parametrize("writer", ["spark", "auto"])
 def test_what_the_jvm_and_its_workers_write_is_private_too(make_lake, writer: str) -> None:
-    """Tables by Spark, checkpoints, graph checkpoints. Seen to fail without Hadoop's own mask: the JVM gives each file
-    its mode by itself."""
+    """Tables by Spark, checkpoints, graph checkpoints: the JVM gives a file its mode by a mask of its own."""
     keep_files_private()
     world = make_lake(writer=writer)
     world.folder.chmod(0o700)
