@@ -81,7 +81,7 @@ def sessions_near(events: pa.Table, state: LakeState, policy: Policy, gap_us: in
 
 
 def sessions_to_judge(
-    events: pa.Table, near: Read, cut: CutResult, judged_anew: np.ndarray, state: LakeState, policy: Policy
+    near: Read, cut: CutResult, judged_anew: np.ndarray, state: LakeState, policy: Policy
 ) -> ToJudge:
     """What `near` is, all sessions of the anchors `judged_anew`, and what else the cut gives another owner.
 
