@@ -33,7 +33,7 @@ POLICIES = {
     rule: replace(load_policy(), anonymous_on_shared_device=rule) for rule in ANONYMOUS_ON_SHARED_DEVICE
 }
 NO_ANCHORS = np.empty(0, np.int64)
-E_MAILS = 5000  # nodes from here on
+E_MAILS, BOTH = 5000, 9000  # nodes from here on; user 11 with the e-mail 5000 and so many more
 Happening = tuple[float, int | None, int, str]  # minute, user or e-mail, anchor, type
 
 
@@ -45,9 +45,9 @@ def table(happenings: list[Happening], first: int = 0) -> pa.Table:
             "event_id": f"e{first + i:06}",
             "event_type": kind,
             "event_at": START + timedelta(minutes=minute),
-            "user_node_id": user if user is None or user < E_MAILS else None,
+            "user_node_id": user if user is None or user < E_MAILS else 11 if user >= BOTH else None,
             "anchor_node_id": anchor,
-            "claims": [{"namespace": "email", "node_id": user}]
+            "claims": [{"namespace": "email", "node_id": user % 1000 + E_MAILS}]
             if user is not None and user >= E_MAILS
             else None,
         }
@@ -94,7 +94,7 @@ def rows(sessions: pa.Table) -> list[str]:
     return sorted(map(repr, sessions.to_pylist()))
 
 
-users = st.sampled_from([None, None, 11, 12, 13, 5001, 5002])
+users = st.sampled_from([None, None, 11, 12, 13, 5001, 5002, 9002])
 kinds = st.sampled_from(["page_view"] * 6 + ["logout"])
 anchors = st.sampled_from([7, 7, 7, 8])
 # Many short sessions at first: two users in turns without a pause, one user and visitors, or nobody known.
@@ -104,7 +104,7 @@ pasts = st.builds(
     ],
     st.sampled_from(
         [(11, 12), (11, None), (None,), (None, 11, 12), (None, None, None, None, None, 12)]
-        + [(5001, 5002), (5001, None), (11, 5001, 5002)]
+        + [(5001, 5002), (5001, None), (11, 5001, 5002), (9002, 5001)]
     ),
     st.sampled_from([3, 20, 31]),
     st.integers(10, 60),
@@ -129,6 +129,19 @@ def test_sessions_read_in_part_come_out_as_if_all_had_been_read(rule, past, batc
         for batch in [past, *batches]:
             lake.feed(batch)
             assert rows(lake.state.sessions.all_rows(CONTENT)) == lake.expected()
+
+
+def test_a_late_user_reaches_sessions_beyond_the_nearest_one_where_e_mails_are_named() -> None:
+    """Seen to fail where no more is read than the session after the new event: all three are one session now."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(keyed_rows, "WHOLE_UP_TO", 2)
+        lake = Sessions("until_shared")
+        far = [(1000.0 + 60 * i, 12, 7, "page_view") for i in range(5)]
+        lake.feed([(10.0, 5001, 7, "page_view"), (20.0, 9002, 7, "page_view"), *far])
+        assert len(lake.state.sessions) == 7
+        lake.feed([(0.0, 11, 7, "page_view")])
+        assert rows(lake.state.sessions.all_rows(CONTENT)) == lake.expected()
+        assert len(lake.state.sessions) == 6
 
 
 def taken(lake: Sessions, happenings: list[Happening]) -> int:
