@@ -87,7 +87,7 @@ def own_sessions(
     """
     resolution = identified.resolution
     judged_anew = union(identified.decided_anchors, _claimed_anchors(resolution, state))
-    judged = sessions_to_judge(valid, cut.near, cut.result, judged_anew, state, policy)
+    judged = sessions_to_judge(cut.near, cut.result, judged_anew, state, policy)
     positions, before = judged.positions, judged.heads
     anchors = union(numpy_of(valid["anchor_node_id"]), judged_anew)
     assigned = state.identity.decisions.assignments_of(anchors)
