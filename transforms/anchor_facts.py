@@ -1,4 +1,4 @@
-"""What decides about an anchor's sessions that name nobody, kept up to date without its sessions being read.
+"""What decides about an anchor's anonymous sessions, kept up to date without its sessions being read.
 
 Facts are mergeable: who was first named at an anchor, and when somebody else was. Events are only added, so
 what is known of all sessions and what is seen of those that a batch cuts anew give the facts after it.
@@ -27,7 +27,7 @@ def facts_after(
 
     known: facts of all sessions of the anchors, before the cut. before, after: those of some of their sessions, before
     it and after. Where it is not sure, all sessions have to be looked at: a session that the known facts rest on is not
-    there any more as it was, or two claimants came at one instant. Of more than two it counts two.
+    there any more as it was, or two came at one instant. Of more than two claimants it counts two.
     """
     old, was, new = _Facts(known), _Facts(before, known), _Facts(after, known)
     is_new_first = new.first_at < old.first_at

@@ -22,8 +22,6 @@ import pyarrow as pa
 from transforms.grouped import EARLIEST, LATEST, Flags, Longs, changes, flags, longs
 from transforms.integers import is_in
 
-_FARTHER = 2  # times the length that a window already has
-
 
 @dataclass(frozen=True)
 class Windows:
@@ -103,32 +101,6 @@ def reached(heads: pa.Table, in_part: Longs, windows: Windows, gap_us: int) -> t
     wider[goes_on] = first[goes_on] + np.maximum(gap_us, windows.high - windows.low)[goes_on]
     is_hole |= is_pair & (wider[:-1] >= windows.low[1:])
     return keep, replace(windows, high=wider).with_next(np.append(is_hole, False))
-
-
-def farther(heads: pa.Table, changed: Longs, in_part: Longs, windows: Windows) -> Windows | None:
-    """The windows that have to be read instead because what is `changed` (rows of `heads`) reaches beyond the nearest
-    session after a window: that one has claims, and what follows it may be joined to it. None where nothing does.
-
-    A window becomes several times as long each time, so that few steps reach the end of any run.
-    """
-    with_claims = changed[flags(heads["claims"].take(pa.array(changed)).is_valid())]
-    anchor, start, end = (longs(heads[c])[with_claims] for c in ("anchor_node_id", "start_at", "end_at"))
-    window = _last_window(windows, anchor, start)
-    here = np.maximum(window, 0)
-    follows = (window >= 0) & (windows.anchor[here] == anchor) & (start > windows.high[here])
-    follows &= is_in(anchor, in_part)
-    if not follows.any():
-        return None
-    here, end = here[follows], end[follows]
-    high = windows.high.copy()
-    np.maximum.at(high, here, end + _FARTHER * (end - windows.low[here]))
-    for first in np.flatnonzero(high > windows.high).tolist():  # as far as it reaches over those after it
-        last = np.searchsorted(windows.anchor, windows.anchor[first], "right")
-        covered = np.flatnonzero(windows.low[first:last] <= high[first]) + first
-        high[covered] = np.maximum(high[covered], high[first])
-    is_one = np.zeros(len(windows), np.bool_)
-    is_one[:-1] = (windows.anchor[1:] == windows.anchor[:-1]) & (windows.low[1:] <= high[:-1])
-    return Windows(windows.anchor, windows.low, high).with_next(is_one)
 
 
 def _last_window(windows: Windows, anchor: Longs, at: Longs) -> Longs:

@@ -29,9 +29,9 @@ from transforms.ownership import (
     needs_all_sessions,
     persons_of,
 )
-from transforms.session_reach import REACH_COLUMNS, closure
+from transforms.session_reach import REACH_COLUMNS
 from transforms.sessions import CutResult, after_cut
-from transforms.windows import farther, reached, windows_around
+from transforms.windows import reached, windows_around
 
 HEADS = [n for n in SESSIONS.names if n in {*REACH_COLUMNS, *OWNER_COLUMNS}]
 _ANCHOR = "anchor_node_id"
@@ -50,7 +50,7 @@ class Read:
 @dataclass(frozen=True)
 class ToJudge:
     """Published sessions whose owners may be others now. `facts`: those of the anchors of which not all sessions are
-    there, as they are after the cut; `persons`: who those are that the sessions name."""
+    there, as they are after the cut; `persons`: of the nodes that the sessions name."""
 
     positions: np.ndarray
     heads: pa.Table
@@ -73,10 +73,7 @@ def sessions_near(events: pa.Table, state: LakeState, policy: Policy, gap_us: in
             return Read(positions, heads, in_part)
         is_reached, wider = reached(heads, in_part, windows, gap_us)
         if wider is None:
-            positions, heads = positions[is_reached], heads.filter(pa.array(is_reached))
-            wider = farther(heads, closure(heads, events, gap_us), in_part, windows)
-        if wider is None:
-            return Read(positions, heads, in_part)
+            return Read(positions[is_reached], heads.filter(pa.array(is_reached)), in_part)
         windows = wider
 
 
@@ -95,12 +92,12 @@ def sessions_to_judge(
         if len(whole):
             positions = union(positions, state.sessions.find(_ANCHOR, whole))
             heads = state.sessions.take(positions, HEADS)
-        persons = _persons(heads, cut, known, state, policy)
+        persons = _named_persons(heads, cut, known, state, policy)
         if not len(near.in_part) and not len(judged_anew):
             return ToJudge(positions, heads, known, persons)
         after = after_cut(heads, cut)
-        before, now = (_facts(_at(anchors, rows), policy, persons) for rows in (heads, after))
-        facts, is_sure = facts_after(known, before, now, persons)
+        was, new = (_facts_at(anchors, sessions, policy, persons) for sessions in (heads, after))
+        facts, is_sure = facts_after(known, was, new, persons)
         if is_sure.all():
             break
         known = known.filter(pa.array(is_sure))
@@ -108,29 +105,26 @@ def sessions_to_judge(
     if len(elsewhere):
         positions = union(positions, state.sessions.near(elsewhere)[0])
         heads = state.sessions.take(positions, HEADS)
-    learnt = _facts(_at(np.intersect1d(whole, near.in_part), after), policy, persons)
+        persons = _named_persons(heads, cut, known, state, policy)  # of those sessions too
+    learnt = _facts_at(np.intersect1d(whole, near.in_part), after, policy, persons)
     state.anchor_facts.replace(
         state.anchor_facts.find(_ANCHOR, union(judged_anew, near.in_part)), pa.concat_tables([facts, learnt])
     )
-    if len(elsewhere):  # whoever is named there too
-        persons = _persons(heads, cut, known, state, policy)
     return ToJudge(positions, heads, facts, persons)
 
 
-def _persons(heads: pa.Table, cut: CutResult, known: pa.Table, state: LakeState, policy: Policy) -> Persons:
-    """Who all those are that are named in the sessions before and after the cut, and in the facts."""
+def _named_persons(
+    heads: pa.Table, cut: CutResult, known: pa.Table, state: LakeState, policy: Policy
+) -> Persons:
     first = numpy_of(known["first_claimant_node_id"])
-    named = state.identity.nodes(union(named_nodes(heads), named_nodes(cut.upserts), first[first != 0]))
+    named = state.identity.nodes(union(named_nodes(heads), named_nodes(cut.upserts), first))
     joined = joined_values(named, named, NO_EVIDENCE, state.identity, policy)
     if len(joined.member):
         named = state.identity.nodes(union(named.id, joined.label))
     return persons_of(named, joined)
 
 
-def _facts(sessions: pa.Table, policy: Policy, persons: Persons) -> pa.Table:
-    return anchor_facts(sessions, claimants(sessions, policy, persons), persons)
-
-
-def _at(anchors: np.ndarray, sessions: pa.Table) -> pa.Table:
-    """The sessions of these anchors."""
-    return sessions.filter(pa.array(is_in(numpy_of(sessions[_ANCHOR]), anchors)))
+def _facts_at(anchors: np.ndarray, sessions: pa.Table, policy: Policy, persons: Persons) -> pa.Table:
+    """The facts of these anchors, as far as `sessions` say."""
+    there = sessions.filter(pa.array(is_in(numpy_of(sessions[_ANCHOR]), anchors)))
+    return anchor_facts(there, claimants(there, policy, persons), persons)

@@ -50,8 +50,7 @@ def line(quarters: int, kind: str, identifiers: list[str]) -> str:
 def test_any_events_in_any_order_and_batching(
     policy: str, events: Any, random: Any, parts: int, whole_up_to: int
 ) -> None:
-    """Also where anchors have more sessions than a batch reads. Seen to fail there when an anchor's sessions are not
-    judged again though its first claimant has become another one's person (`activity._matters`)."""
+    """Also where anchors have more sessions than a batch reads."""
     records = [record(n, line(*event), CASE) for n, event in enumerate(events, 1)]
     whole = outcomes_in_memory(policy_of(policy), [records])
     random.shuffle(records)
