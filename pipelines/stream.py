@@ -236,13 +236,11 @@ def _through_outages(
             if processor.last_batch_id != last:
                 since, last = time.monotonic(), processor.last_batch_id
             is_patient = time.monotonic() - since < patience_seconds
-            if (
-                isinstance(processor.failure, OUR_OWN)
-                or not is_patient
-                or not kafka.is_outage(_said(processor, e))
-            ):
+            is_ours, said = isinstance(processor.failure, OUR_OWN), _said(processor, e)
+            if not is_ours and (kafka.is_outage(said) or kafka.is_loss(said)):
+                missing = _still_missing(brokers, missing)
+            if is_ours or not is_patient or not (kafka.is_outage(said) or missing):
                 raise StreamFailed(_reason(processor, e)) from None
-        missing = _still_missing(brokers, missing)
         on_trouble(
             "a Kafka broker does not answer; nothing is lost, trying again until it does"
             if missing is None
