@@ -31,6 +31,7 @@ SHARED_IDENTIFIER = ("strongest_owner", "own_profile")
 ANONYMOUS_ON_SHARED_DEVICE = ("until_shared", "session_bounded", "last_login", "device_profile")
 WEAK_IDENTIFIERS = ("never", "attach")
 MAX_LINKING_IDENTIFIERS = 50
+RULES = 2  # raised when the same policy gives other persons, sessions or owners than before; lakes are then rebuilt
 RESERVED = ("unclaimed",)  # what the identity map calls the node of sessions that are nobody's
 POLICY_FOLDER = files("conf") / "policies"  # not a path: the package may be a zipped wheel
 
@@ -65,6 +66,11 @@ class Namespace:
         return self.strength in LINKING
 
     @property
+    def is_personal(self) -> bool:
+        """Whether a value of it can be one person's own, so that who is named by it is meant."""
+        return self.strength in ("unique", "strong")
+
+    @property
     def value_limit(self) -> int | None:
         """How many values of it one person may have: 1 for unique, `limit` for strong, any number otherwise."""
         return 1 if self.strength == "unique" else self.limit
@@ -96,7 +102,8 @@ class Policy:
 
     @cached_property
     def fingerprint(self) -> str:
-        facts = asdict(self)
+        """Of all that decides what becomes of an event: the policy, and the rules that it is read by."""
+        facts = asdict(self) | {"rules": RULES}
         facts.pop("origin")
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -343,8 +343,9 @@ def _refuse_other_policy(snapshot: Snapshot | None, policy: Policy) -> None:
         return
     if not same_policy(snapshot, policy):
         raise PolicyChanged(
-            "this lake's persons were made under another identity policy; run with the policy it was made with, or "
-            "apply this one first with `stitchlake rebuild` (its --dry-run says what changes)"
+            "this lake's persons were made under another identity policy, or by an older version of the program, which "
+            "read it by other rules; run with the policy it was made with, or apply this one first with "
+            "`stitchlake rebuild --policy …` (its --dry-run says what changes)"
         )
     if other := other_identifier_rules(snapshot, policy):
         raise PolicyChanged(other)

@@ -1,6 +1,6 @@
 """What decides about an anchor's anonymous sessions, kept up to date without its sessions being read.
 
-Facts are mergeable: who was first authenticated at an anchor, and when somebody else was. Events are only added, so
+Facts are mergeable: who was first named at an anchor, and when somebody else was. Events are only added, so
 what is known of all sessions and what is seen of those that a batch cuts anew give the facts after it.
 """
 
@@ -10,27 +10,28 @@ import numpy as np
 import pyarrow as pa
 
 from conf.policy import Policy
+from transforms.claims import NO_USER
 from transforms.grouped import EARLIEST, LATEST, Flags, Longs, longs, nullable
-from transforms.identity.joined import Joined
 from transforms.integers import is_in, places_in
-from transforms.ownership import ANCHOR_FACTS
-from transforms.spans import NO_USER
+from transforms.ownership import ANCHOR_FACTS, Persons
 from transforms.windows import Windows
 
-_AT = ANCHOR_FACTS.field("first_user_at").type
+_AT = ANCHOR_FACTS.field("first_claimant_at").type
 _MANY = 2
 
 
-def facts_after(known: pa.Table, before: pa.Table, after: pa.Table, joined: Joined) -> tuple[pa.Table, Flags]:
+def facts_after(
+    known: pa.Table, before: pa.Table, after: pa.Table, persons: Persons
+) -> tuple[pa.Table, Flags]:
     """(facts, is_sure), one row per row of `known`, which is ascending.
 
     known: facts of all sessions of the anchors, before the cut. before, after: those of some of their sessions, before
     it and after. Where it is not sure, all sessions have to be looked at: a session that the known facts rest on is not
-    there any more as it was, or two users came at one instant. Of more than two users it counts two.
+    there any more as it was, or two came at one instant. Of more than two claimants it counts two.
     """
     old, was, new = _Facts(known), _Facts(before, known), _Facts(after, known)
     is_new_first = new.first_at < old.first_at
-    is_one = joined.of(new.first) == joined.of(old.first)
+    is_one = persons.of(new.first) == persons.of(old.first)
     is_kept = ~was.has(old.first_at) | ((new.first_at == old.first_at) & (new.first == old.first))
     is_kept |= is_new_first & (is_one | (new.second_at <= old.first_at))
     is_kept &= (
@@ -58,8 +59,8 @@ class _Facts:
     """Facts as arrays, in the order of the anchors of `like`; of an anchor without any nobody is known."""
 
     def __init__(self, facts: pa.Table, like: pa.Table | None = None) -> None:
-        first = longs(facts["first_user_node_id"], NO_USER)
-        first_at, second_at = (longs(facts[c], LATEST) for c in ("first_user_at", "second_user_at"))
+        first = longs(facts["first_claimant_node_id"], NO_USER)
+        first_at, second_at = (longs(facts[c], LATEST) for c in ("first_claimant_at", "second_claimant_at"))
         if like is not None:
             anchors, mine = longs(like["anchor_node_id"]), longs(facts["anchor_node_id"])
             is_there = is_in(mine, anchors)
@@ -72,7 +73,7 @@ class _Facts:
         self.columns = (first, first_at, second_at)
 
     def has(self, at: Longs) -> Flags:
-        """Whether its first or its second user came at that instant."""
+        """Whether its first or its second claimant came at that instant."""
         return (at != LATEST) & ((self.first_at == at) | (self.second_at == at))
 
 

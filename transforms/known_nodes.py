@@ -13,8 +13,8 @@ from transforms.subject import IdentifierReader, Node
 UNUSABLE, IGNORED = -1, -2  # in place of a number: something to be flagged; nothing that counts
 _MOST = 100_000
 _LONGEST = 1024  # of a value that is remembered
-WEAK, DEVICE, UNIQUE, OTHER = range(4)
-_STRENGTHS = {"weak": WEAK, "device": DEVICE, "unique": UNIQUE}
+WEAK, DEVICE, UNIQUE, STRONG = range(4)
+_STRENGTHS = {"weak": WEAK, "device": DEVICE, "unique": UNIQUE, "strong": STRONG}
 _WEAK_LAST = 1 << 31  # beyond every priority
 
 
@@ -31,6 +31,8 @@ class KnownNodes:
 
     def __init__(self, reader: IdentifierReader) -> None:
         self._reader = reader
+        self.names = list(reader.strengths)
+        self._space = {name: at for at, name in enumerate(self.names)}
         self._forget()
 
     def _forget(self) -> None:
@@ -40,6 +42,7 @@ class KnownNodes:
         self.ids = np.empty(1024, np.int64)
         self.ties = np.empty(1024, np.int64)
         self.strengths = np.empty(1024, np.int8)
+        self.spaces = np.empty(1024, np.int32)  # places among `names`
         self._order = np.empty(1024, np.int64)
 
     def entries(
@@ -102,12 +105,13 @@ class KnownNodes:
         while len(self.ids) < self._told:
             self.ids, self.ties = _doubled(self.ids), _doubled(self.ties)
             self._order = _doubled(self._order)
-            self.strengths = _doubled(self.strengths)
+            self.strengths, self.spaces = _doubled(self.strengths), _doubled(self.spaces)
         new = self.nodes[first:]
-        strengths = np.array([_STRENGTHS.get(node.strength, OTHER) for node in new], np.int8)
+        strengths = np.array([_STRENGTHS[node.strength] for node in new], np.int8)
         self.ids[first : self._told] = [node.node_id for node in new]
         self.ties[first : self._told] = [node.tie_hash for node in new]
         self.strengths[first : self._told] = strengths
+        self.spaces[first : self._told] = [self._space[node.namespace] for node in new]
         self._order[first : self._told] = [node.priority for node in new] + _WEAK_LAST * (strengths == WEAK)
 
 

@@ -37,6 +37,7 @@ from transforms.subject import (
     IdentifierReader,
     Node,
     TooMany,
+    claims_of,
     user_and_anchor,
 )
 from transforms.touch import touch
@@ -237,7 +238,7 @@ class RecordParser:
     def _decision(self, payload_format: str, payload: bytes, transport_at: int | None) -> tuple[Any, ...]:
         """The row of a record of the control feed: no event, but what somebody has decided."""
         read = read_decision(self._payloads.read(payload_format, payload), self._identifiers)
-        no_event, no_touch, no_nodes = (None,) * 6, (None,) * 4, (_NONE,) * 3
+        no_event, no_nodes, no_touch_or_claims = (None,) * 6, (_NONE,) * 3, (None,) * 5
         return (
             read.tenant,
             transport_at,
@@ -247,7 +248,7 @@ class RecordParser:
             digest(read.content),
             *no_event,
             *no_nodes,
-            *no_touch,
+            *no_touch_or_claims,
             _NONE,
             None,
             None,
@@ -365,6 +366,7 @@ class RecordParser:
             weak_ids + [node[_NODE_ID] for node in recorded] if recorded else weak_ids,
             actor_ids,
             *touch(properties, context),
+            claims_of(linking, reader.unique),
             sorted(set(flags)) if flags else _NONE,
             properties_json or None,
             context_json or None,
@@ -469,6 +471,6 @@ def _refusal(
     flags: list[str] | None = None,
 ) -> tuple[Any, ...]:
     """The row of a record that cannot be used: what could be read of its place, and why."""
-    no_event, no_touch, no_nodes = (None,) * 9, (None,) * 4, (_NONE,) * 3
+    no_event, no_nodes, no_touch_or_claims = (None,) * 9, (_NONE,) * 3, (None,) * 5
     place = (tenant, received_at, reasons, event_id)
-    return (*place, *no_event, *no_nodes, *no_touch, flags or _NONE, None, None, None, _NONE)
+    return (*place, *no_event, *no_nodes, *no_touch_or_claims, flags or _NONE, None, None, None, _NONE)

@@ -36,7 +36,7 @@ _REUSED_THEN = (
     "event_id", "event_key", "event_key_low", "content_digest", "event_type", "event_name", "event_at", "event_date",
     "platform", "is_authenticated", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids",
     "actor_node_ids", "touch_source", "touch_medium", "touch_campaign", "touch_referrer",
-    "flags", "properties", "context",
+    "claims", "flags", "properties", "context",
 )  # fmt: skip
 IDENTIFIER = "struct<node_id:long,namespace:string,value:string,tie_hash:long>"
 
@@ -89,7 +89,7 @@ MADE = (
     "tenant", "received_at", "reasons", "event_id", "event_key", "event_key_low", "content_digest", "event_type",
     "event_name",
     "event_at", "platform", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids", "actor_node_ids",
-    "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "flags", "properties", "context",
+    "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "claims", "flags", "properties", "context",
     "decision", "identifiers",
 )  # fmt: skip
 

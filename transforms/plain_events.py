@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
+from transforms.claims import unique_namespaces
 from transforms.free_parts import NO_PART, FreeParts, Part
 from transforms.grouped import changes, offsets
 from transforms.hashing import digests, event_keys
 from transforms.instants import instants
 from transforms.integers import Flags, Longs
-from transforms.known_nodes import DEVICE, UNIQUE, WEAK, Entries, KnownNodes
+from transforms.known_nodes import DEVICE, STRONG, UNIQUE, WEAK, Entries, KnownNodes
 from transforms.parsed_schema import Made, Told, kind_of, no_lists
 from transforms.subject import IdentifierReader
 from transforms.touch import NO_TOUCH, touch
@@ -51,6 +52,7 @@ class PlainEvents:
         self._known = KnownNodes(reader)
         self._ip = _IP if any(namespace.name == _IP for namespace in policy.namespaces) else None
         self._attaches = policy.weak_identifiers == "attach"
+        self._has_several = bool(unique_namespaces(policy))
         self._properties, self._contexts = FreeParts(is_context=False), FreeParts(is_context=True)
         self._lowered, self._quoted = _Remembered(_lowered), _Remembered(orjson.dumps)
 
@@ -79,7 +81,7 @@ class PlainEvents:
         entries, has_plain_subject = self._known.entries(
             in_tenant, identifiers, [c.ip for c in arounds], self._ip
         )
-        subjects = _Subjects(self._known, entries, count, self._attaches)
+        subjects = _Subjects(self._known, entries, count, self._attaches, self._has_several)
         is_plain &= has_plain_subject & subjects.are_usable()
         received_at = _received_at(received, [transport_at[place] for place in places], is_plain)
         kinds, used = self._lowered.of(types), self._lowered.of(platforms)
@@ -106,6 +108,7 @@ class PlainEvents:
             "weak_node_ids": weak,
             "actor_node_ids": no_lists("actor_node_ids", count),
             **_touches(frees, arounds),
+            "claims": subjects.claims(),
             "flags": no_lists("flags", count),
             "properties": pa.array(free_json, texts),
             "context": pa.array(context_json, texts),
@@ -153,7 +156,10 @@ class PlainEvents:
 class _Subjects:
     """The nodes of many records, as arrays."""
 
-    def __init__(self, known: KnownNodes, entries: Entries, count: int, attaches: bool) -> None:
+    def __init__(
+        self, known: KnownNodes, entries: Entries, count: int, attaches: bool, has_several_unique: bool
+    ) -> None:
+        self._has_several_unique = has_several_unique
         self._known, self._entries, self._count, self._attaches = known, entries, count, attaches
         self._ids, self._strengths = known.ids[entries.number], known.strengths[entries.number]
         self._ties = known.ties[entries.number]
@@ -183,6 +189,23 @@ class _Subjects:
         best, has_any = self._first(~self._is_weak)
         anchor = np.where(has_device, device, best)
         return pa.array(user, mask=~has_user), pa.array(anchor, mask=~has_any)
+
+    def claims(self) -> pa.Array:
+        """As `subject.claims_of` has them. A plain record has one value of a namespace."""
+        is_claim = self._strengths == STRONG
+        if self._has_several_unique:
+            is_claim |= self._strengths == UNIQUE
+        rows = np.flatnonzero(is_claim)
+        kind, row = kind_of("claims"), self._entries.row[rows]
+        is_none = np.ones(self._count, bool)
+        is_none[row] = False
+        spaces = pa.array(self._known.spaces[self._entries.number[rows]])
+        namespaces = pa.array(self._known.names, pa.string()).take(spaces)
+        values = pa.StructArray.from_arrays(
+            [namespaces, pa.array(self._ids[rows])], fields=list(kind.value_type)
+        )
+        where = offsets(row, self._count)
+        return pa.ListArray.from_arrays(where, values, type=kind, mask=pa.array(is_none))
 
     def _first(self, chosen: Flags) -> tuple[Longs, Flags]:
         """(the first of the chosen nodes of every record, whether there is one)."""

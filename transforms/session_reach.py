@@ -6,12 +6,19 @@ user. So a new event can change
 - the session before it, if it lies within the gap: it may be continued;
 - the session after it, or after one that it falls into, within the gap: it may be joined, or lose its beginning.
 
-And no further. A session S that no new event falls into ends as it always did: the same last event, and if it has a
-user, the same user. If it has none, it may gain one from what is joined to it, but what follows S was separated from
-it by a gap or a logout (a user never cuts an anonymous session), which still separate.
+And, where people are told apart by their users alone, no further. A session S that no new event falls into ends as it
+always did: the same last event, and if it has a user, the same user. If it has none, it may gain one from what is
+joined to it, but what follows S was separated from it by a gap or a logout (a user never cuts an anonymous session),
+which still separate.
 
     [A────────A]  [a──a──B]  [A──A]       new logout in the first session: its end becomes anonymous and runs on
         ^logout                           into the second, which ends with B as ever; the third stays untouched
+
+A session with claims may end otherwise than it did: joined to user 1, the e-mail a of S is user 1's, and what user 1
+did next with e-mail b is no longer somebody else's. So from such a session on those are taken that no gap separates
+from it, up to the first one without claims.
+
+    [a]  [1+b]  [2]        new event of user 1 before a: all but the last are one session
 
 Of each run of neighbours all between the first and the last such session are taken, because a session that is left
 out separates those around it.
@@ -23,9 +30,9 @@ import numpy as np
 import pyarrow as pa
 
 from conf.tables.silver import EVENTS, SESSIONS
-from transforms.grouped import Longs, changes, conformed, longs, places, previous, whole
+from transforms.grouped import Longs, changes, conformed, flags, longs, places, previous, whole
 
-REACH_COLUMNS = ("anchor_node_id", "start_at", "start_event_id", "end_at", "end_event_id")
+REACH_COLUMNS = ("anchor_node_id", "start_at", "start_event_id", "end_at", "end_event_id", "claims")
 
 
 def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> Longs:
@@ -60,6 +67,11 @@ def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> Longs:
     wanted = is_touched.copy()
     wanted[1:] |= is_touched[:-1] & ~separated[1:]
     wanted[:-1] |= ~is_session[1:] & ~separated[1:]  # before a touched session nothing changes
+    if heads["claims"].null_count < m:
+        has_claims = np.concatenate((np.zeros(n, np.bool_), flags(whole(heads["claims"]).is_valid())))[order]
+        is_reached = ~separated
+        is_reached[1:] &= has_claims[:-1]
+        wanted |= previous(wanted) >= previous(~is_reached)
 
     run = np.cumsum(separated) - 1
     starts = np.flatnonzero(separated)

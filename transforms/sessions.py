@@ -1,7 +1,7 @@
 """Sessions: the events of an anchor, in the order of (event_at, event_id), cut where one run of activity ends.
 
-A session ends at a gap longer than the policy's, after a logout, and before an event whose user differs from the
-session's (its first user; an event without a user never cuts). So an anonymous run that ends in a login is that user's.
+A session ends at a gap longer than the policy's, after a logout, and before an event that names somebody else (see
+transforms.claims; an event that names nobody never cuts). So an anonymous run that ends in a login is that user's.
 
 Old events are not read again. A session row keeps its spans, and the spans and the new events are cut like events:
 
@@ -9,6 +9,9 @@ Old events are not read again. A session row keeps its spans, and the spans and 
     new              a       L              a: inside a span and like it, absorbed; L, a logout: needs expansion
     expanded    [a─────a] b  L  b  b        that span is replaced by its events, once, and all is cut again
     result      [a─────a  b  L] b──b
+
+A span that *leans* on those before it (user 1 with e-mail a; then user 1 with e-mail b, and e-mail a alone) stays what
+it is only while it is joined to them. Where it is torn off, the anchor's leaning spans are expanded.
 """
 
 from __future__ import annotations
@@ -23,12 +26,12 @@ import pyarrow as pa
 
 from conf.policy import Policy
 from conf.tables.silver import SESSIONS
+from transforms.claims import NO_USER, SpanClaims, cut_by_names, last_before
 from transforms.grouped import LATEST, Flags, Longs, changes, conformed, in_schema, longs, nullable, previous
 from transforms.integers import is_in, union
 from transforms.spans import (
     EVENT_COLUMNS,
     FROM_EVENT,
-    NO_USER,
     Pools,
     Units,
     measures,
@@ -64,9 +67,9 @@ def session_gap_us(policy: Policy) -> int:
     return round(policy.session_gap_minutes * 60_000_000)
 
 
-def cut_all(events: pa.Table, gap_us: int, batch_id: int) -> pa.Table:
+def cut_all(events: pa.Table, gap_us: int, batch_id: int, unique: tuple[str, ...] = ()) -> pa.Table:
     """One row is one session. All events of the anchors in, all their sessions out: what a rebuild does."""
-    return cut_sessions(events, None, gap_us, batch_id).upserts
+    return cut_sessions(events, None, gap_us, batch_id, unique=unique).upserts
 
 
 def cut_fetching(
@@ -75,16 +78,17 @@ def cut_fetching(
     gap_us: int,
     batch_id: int,
     fetch: Callable[[pa.Table], pa.Table],
+    unique: tuple[str, ...] = (),
 ) -> CutResult:
     """As `cut_sessions`, with no expansions left: `fetch` has the events for them.
 
     Of the many anchors of a batch, those few are cut a second time.
     """
-    result = cut_sessions(events, existing, gap_us, batch_id)
+    result = cut_sessions(events, existing, gap_us, batch_id, unique=unique)
     if not result.expansions.num_rows:
         return result
     anchors, fetched = longs(result.expansions["anchor_node_id"]), fetch(result.expansions)
-    again = cut_sessions(_at(anchors, events), _at(anchors, existing), gap_us, batch_id, fetched)
+    again = cut_sessions(_at(anchors, events), _at(anchors, existing), gap_us, batch_id, fetched, unique)
     return CutResult(
         pa.concat_tables([result.upserts, again.upserts]),
         np.concatenate((result.removed, again.removed)),
@@ -103,41 +107,86 @@ def cut_sessions(
     gap_us: int,
     batch_id: int,
     expanded_events: pa.Table | None = None,
+    unique: tuple[str, ...] = (),
 ) -> CutResult:
     """What new events change in the sessions of their anchors.
 
     events: valid and not in any session yet; EVENT_COLUMNS. existing: of each anchor a run of neighbouring sessions
     that holds at least those of `session_reach.closure`. expanded_events: the anchors' events inside the expansions
-    that a first call asked for; further rows, rows that are in `events` too and repeated rows do no harm.
-    Owners are provisional: the user, else the anchor (see transforms.ownership).
+    that a first call asked for; further rows, rows that are in `events` too and repeated rows do no harm. unique: see
+    claims.unique_namespaces. Owners are provisional: the user, else the anchor (see transforms.ownership).
     """
     if existing is None:
         existing = SESSIONS.arrow.empty_table()
     new_count = events.num_rows
     if expanded_events is not None:
         events = pa.concat_tables([events.select(EVENT_COLUMNS), expanded_events.select(EVENT_COLUMNS)])
-    units, pools = units_of(events, existing)
+    units, pools = units_of(events, existing, unique)
+    span_claims = _span_claims(units, pools, bool(unique))
     # Spans first among equals: an event at a span's edge belongs to the span. New events before expanded ones.
     order = np.lexsort((units.session == FROM_EVENT, units.start_place, units.anchor))
     holder = _holders(units, order)
     is_new = np.arange(len(order)) < new_count
-    broken = _broken_spans(units, holder, is_new)
+    broken = _broken_spans(units, span_claims, holder, is_new)
+    leaning = span_claims.leaning()
     expansions = EXPANSIONS.empty_table()
-    if broken.any() and expanded_events is None:
-        expansions = _expansions(units, broken)
-        order = order[~is_in(units.anchor, units.anchor[broken])[order]]
-        broken = np.zeros(len(broken), np.bool_)
+    if expanded_events is not None:
+        broken |= leaning
 
     is_event = units.session == FROM_EVENT
     is_repeated = np.zeros(len(is_event), np.bool_)
     is_repeated[order] = ~changes(units.anchor[order], units.start_place[order], is_event[order])
     is_held = holder >= 0
+    if expanded_events is None:
+        unclear = units.anchor[broken]
+        if leaning.any():
+            is_head = ~is_in(units.anchor, unclear) & (~is_event | (is_new & ~is_held & ~is_repeated))
+            heads = order[is_head[order]]
+            unclear = union(unclear, units.anchor[_torn(units, heads, pools, span_claims, leaning, gap_us)])
+        if len(unclear):
+            is_unclear = is_in(units.anchor, unclear)
+            expansions = _expansions(units, broken | (leaning & is_unclear))
+            order = order[~is_unclear[order]]
+        broken = np.zeros(len(broken), np.bool_)
     is_expanded = is_event & ~is_new & is_held & broken[holder] & ~is_repeated
     _check_expanded(units, holder, broken, is_expanded)
     is_absorbed = is_new & is_held & ~broken[holder]
     order = order[np.where(is_event, (is_new & ~is_repeated) | is_expanded, ~broken)[order]]
-    upserts, removed = _assemble(units, pools, existing, order, is_absorbed, broken, gap_us, batch_id)
+    upserts, removed = _assemble(
+        units, pools, span_claims, existing, order, is_absorbed, broken, gap_us, batch_id
+    )
+    if (broken & leaning).any():
+        upserts = _that_differ(upserts, existing)
     return CutResult(upserts, removed, expansions)
+
+
+def _span_claims(units: Units, pools: Pools, claims_say_all: bool) -> SpanClaims:
+    user = np.full(len(units.user), NO_USER, np.int64) if claims_say_all else units.user
+    return SpanClaims(pools.claims, user, units.session, pools.first_span)
+
+
+def _torn(units: Units, heads: Longs, pools: Pools, named: SpanClaims, leaning: Flags, gap_us: int) -> Longs:
+    """Those of the leaning spans that are cut off from the first span of their session."""
+    session_of_unit = np.full(len(units.anchor), -1, np.int64)
+    session_of_unit[heads] = np.cumsum(_cuts(units, heads, named, gap_us)) - 1
+    rows = np.flatnonzero(leaning & (session_of_unit >= 0))
+    return rows[session_of_unit[rows] != session_of_unit[pools.first_span[units.session[rows]]]]
+
+
+def _that_differ(upserts: pa.Table, existing: pa.Table) -> pa.Table:
+    """Those of the sessions that are not among the existing ones as they are: expansion does not change all of them."""
+    compared = [n for n in SESSIONS.names if n != "updated_batch_id"]
+    ids = longs(upserts["session_id"])
+    same = is_in(longs(existing["session_id"]), ids)
+    before = {row["session_id"]: row for row in existing.filter(pa.array(same)).select(compared).to_pylist()}
+    after = upserts.select(compared).to_pylist()
+    keep = [_but_owner(before.get(row["session_id"])) != _but_owner(row) for row in after]
+    return upserts.filter(pa.array(keep, pa.bool_()))
+
+
+def _but_owner(row: dict[str, object] | None) -> dict[str, object]:
+    """A session without its owner, who is provisional here."""
+    return {} if row is None else row | {"owner_node_id": None}
 
 
 def _holders(units: Units, order: Longs) -> Longs:
@@ -155,8 +204,8 @@ def _holders(units: Units, order: Longs) -> Longs:
     return holder
 
 
-def _broken_spans(units: Units, holder: Longs, is_new: Flags) -> Flags:
-    """Spans that a new event may separate: a logout in it, or an event of a user that is not the span's."""
+def _broken_spans(units: Units, named: SpanClaims, holder: Longs, is_new: Flags) -> Flags:
+    """Spans that a new event may separate: a logout in it, or an event that names what has not been named by then."""
     inside = np.flatnonzero(is_new & (holder >= 0))
     span = holder[inside]
     place = units.start_place[inside]
@@ -165,8 +214,7 @@ def _broken_spans(units: Units, holder: Longs, is_new: Flags) -> Flags:
             "an event of this batch is in a session already; read silver.sessions at the version of the last "
             "published batch, and drop events that it holds"
         )
-    user = units.user[inside]
-    fits = ~units.is_logout[inside] & ((user == NO_USER) | (user == units.user[span]))
+    fits = ~units.is_logout[inside] & named.know(inside, span)
     broken = np.zeros(len(holder), np.bool_)
     broken[span[~fits]] = True
     return broken
@@ -189,22 +237,20 @@ def _check_expanded(units: Units, holder: Longs, broken: Flags, is_expanded: Fla
         )
 
 
-def _cuts(units: Units, gap_us: int) -> tuple[Flags, Flags]:
-    """Of units in order: which begin a session, and which are the first with a user in theirs."""
-    run = changes(units.anchor)
-    run[1:] |= (units.start_at[1:] - units.end_at[:-1] > gap_us) | units.is_logout[:-1]
-    has_user = units.user != NO_USER
-    earlier = np.full(len(run), -1, np.int64)  # the last one with a user before this one
-    earlier[1:] = previous(has_user)[:-1]
-    # Inside a run sessions change only where the user does, so the last user seen is the session's.
-    same_run = earlier >= previous(run)
-    starts = run | (same_run & has_user & (units.user != units.user[earlier]))
-    return starts, has_user & ~(earlier >= previous(starts))
+def _cuts(units: Units, heads: Longs, named: SpanClaims, gap_us: int) -> Flags:
+    """Which of the units `heads`, in their order, begin a session."""
+    in_order = units.take(heads)
+    run = changes(in_order.anchor)
+    run[1:] |= (in_order.start_at[1:] - in_order.end_at[:-1] > gap_us) | in_order.is_logout[:-1]
+    place = np.full(len(units.anchor), -1, np.int64)
+    place[heads] = np.arange(len(heads))
+    return cut_by_names(run, named.user[heads], named.claims.placed(place))
 
 
 def _assemble(
     units: Units,
     pools: Pools,
+    named: SpanClaims,
     existing: pa.Table,
     order: Longs,
     is_absorbed: Flags,
@@ -214,38 +260,46 @@ def _assemble(
 ) -> tuple[pa.Table, Longs]:
     """(new and changed sessions, ids of those that are no more), of the units in `order`."""
     is_head = ~is_absorbed[order]
-    starts, signs_in = np.zeros(len(order), np.bool_), np.zeros(len(order), np.bool_)
-    starts[is_head], signs_in[is_head] = _cuts(units.take(order[is_head]), gap_us)
+    starts = np.zeros(len(order), np.bool_)
+    starts[is_head] = _cuts(units, order[is_head], named, gap_us)
 
     is_changed = _changed(units.session[order], starts, span_counts(existing))
     gone = union(units.session[order][is_changed], units.session[broken])
-    order, is_head = order[is_changed], is_head[is_changed]
-    starts, signs_in = starts[is_changed], signs_in[is_changed]
+    order, is_head, starts = order[is_changed], is_head[is_changed], starts[is_changed]
 
-    in_order = units.take(order)
-    span_starts = np.flatnonzero(starts | signs_in)
-    spans = in_order.merged(span_starts, is_head)
+    place = np.full(len(is_absorbed), -1, np.int64)
+    place[order] = np.arange(len(order))
+    claims, session_of_place = named.claims.placed(place), np.cumsum(starts) - 1
+    has_user = named.user[order] != NO_USER
+    begins_span = starts | (has_user & ~(last_before(has_user) >= previous(starts)))
+    begins_span[claims.unit[claims.first_in(session_of_place)]] = True
+
+    span_starts = np.flatnonzero(begins_span)
+    spans = units.take(order).merged(span_starts, is_head)
     session_starts = np.flatnonzero(starts[span_starts])
     sessions = spans.merged(session_starts, np.ones(len(span_starts), np.bool_))
     span_of_unit = np.full(len(is_absorbed), -1, np.int64)
-    span_of_unit[order] = np.cumsum(starts | signs_in) - 1
+    span_of_unit[order] = np.cumsum(begins_span) - 1
     session_of_span = np.cumsum(starts[span_starts]) - 1
     session_of_unit = np.where(span_of_unit >= 0, np.append(session_of_span, -1)[span_of_unit], -1)
+    users = np.maximum.reduceat(named.user[order][span_starts], session_starts) if len(order) else order
+    users = np.maximum(users, claims.users(session_of_place, len(session_starts)))
 
     platforms_of_spans = pools.platforms_of(span_of_unit, len(span_starts))
     shared = measures(sessions, pools)
     ids = session_ids(sessions.anchor, sessions.start_at, shared["start_event_id"])
-    has_user = sessions.user != NO_USER
+    has_user = users != NO_USER
     columns = {
         **shared,
         "tenant": pools.tenants.take(pa.array(sessions.tenant_row)),
         "session_id": pa.array(ids),
         "anchor_node_id": pa.array(sessions.anchor),
-        "user_node_id": nullable(sessions.user, pa.int64(), NO_USER),
-        "owner_node_id": pa.array(np.where(has_user, sessions.user, sessions.anchor)),
+        "user_node_id": nullable(users, pa.int64(), NO_USER),
+        "owner_node_id": pa.array(np.where(has_user, users, sessions.anchor)),
         "is_anonymous": pa.array(~has_user),
         "platforms": pools.platforms_of(session_of_unit, len(session_starts)),
         "spans": stored_spans(spans, pools, platforms_of_spans, session_starts),
+        "claims": claims.of_spans(begins_span, session_of_place, session_starts),
         "updated_batch_id": pa.array(np.full(len(ids), batch_id, np.int64)),
     }
     upserts = pa.Table.from_arrays([columns[n] for n in SESSIONS.names], schema=SESSIONS.arrow)

@@ -1,9 +1,11 @@
 """Units: what sessions are cut from. A unit is one event, or one span that a session keeps in place of its events.
 
-    events      a   a   a   a   b   a   .   b            a: anonymous, b: of a user
-    session     └───────────────┬───────────┘
-    spans       └─ span 1 ─────┘└─ span 2 ──┘            every aggregate is a merge of the spans'
+    events      a   a   a   a   b   a   .   b   c        a: anonymous, b: of a user, c: of the user, with an e-mail
+    session     └───────────────┬───────────────┘
+    spans       └─ span 1 ─────┘└─ span 2 ──┘└ 3         every aggregate is a merge of the spans'
 
+A span begins where a session begins, and with every event that names what its session has not been named before: a
+user, or another value that could be one person's own. So what is inside a span names nothing new.
 Most sessions are one span, and then its aggregates are the session's: it is not stored a second time.
 
 Units of one anchor never overlap, except for events that fall inside a span and change nothing in it but its sums.
@@ -18,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.tables.silver import EVENTS, SESSIONS
+from transforms.claims import NO_USER, Claims, claims_of
 from transforms.grouped import (
     EARLIEST,
     LATEST,
@@ -32,18 +35,18 @@ from transforms.grouped import (
     places,
     whole,
 )  # fmt: skip
+from transforms.integers import distinct_first
 
 EVENT_COLUMNS = (
     "tenant", "event_id", "event_type", "event_at", "platform", "user_node_id", "anchor_node_id",
-    "touch_source", "touch_medium", "touch_campaign", "touch_referrer",
+    "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "claims",
 )  # fmt: skip
-NO_USER = 0  # a node_id is never 0
 FROM_EVENT = -1
 _NO_FIRST_TOUCH, _NO_LAST_TOUCH = LATEST, -1
 _INSTANT = SESSIONS.arrow.field("start_at").type
 _PLATFORMS = SESSIONS.arrow.field("platforms").type
 _SPAN = SESSIONS.arrow.field("spans").type.value_type
-SESSION_COLUMNS = ("tenant", "session_id", "anchor_node_id", "spans", *(f.name for f in _SPAN))
+SESSION_COLUMNS = ("tenant", "session_id", "anchor_node_id", "spans", "claims", *(f.name for f in _SPAN))
 _TOUCH = SESSIONS.arrow.field("first_touch").type
 
 
@@ -52,8 +55,8 @@ class Units:
     """One row: an event or a span; after `merged`, a group of them.
 
     `*_place`: place in the order of (instant, event id). `*_row`: row of the pools. `first_touch`, `last_touch`:
-    place × number of touches + row of the touch, so that the smallest is the first. `session`: row of the existing
-    sessions that a span is from.
+    place × number of touches + row of the touch, so that the smallest is the first. `user`: of its first event.
+    `session`: row of the existing sessions that a span is from.
     """
 
     anchor: Longs
@@ -92,7 +95,7 @@ class Units:
             start_row=first.start_row,
             end_row=self.end_row[last],
             tenant_row=first.tenant_row,
-            user=np.maximum.reduceat(self.user, starts),  # one user or none (0); node ids are positive
+            user=first.user,
             event_count=np.add.reduceat(self.event_count, starts),
             login_count=np.add.reduceat(self.login_count, starts),
             first_authenticated_at=np.minimum.reduceat(self.first_authenticated_at, starts),
@@ -106,7 +109,7 @@ class Units:
 
 @dataclass(frozen=True)
 class Pools:
-    """The strings and structs that units point to, and which platforms each unit was seen on."""
+    """The strings and structs that units point to, which platforms each unit was seen on, and what it claims."""
 
     tenants: pa.Array
     event_ids: pa.Array
@@ -114,6 +117,8 @@ class Pools:
     platforms: pa.Array
     platform_unit: Longs
     platform_code: Longs
+    claims: Claims
+    first_span: Longs
 
     def first_touches(self, of: Units) -> pa.Array:
         return self._touches(of.first_touch, _NO_FIRST_TOUCH)
@@ -133,8 +138,8 @@ class Pools:
         return distinct_lists(group[is_in], self.platform_code[is_in], groups, self.platforms, _PLATFORMS)
 
 
-def units_of(events: pa.Table, sessions: pa.Table) -> tuple[Units, Pools]:
-    """The events and then the spans of the sessions as units, not ordered yet."""
+def units_of(events: pa.Table, sessions: pa.Table, unique: tuple[str, ...] = ()) -> tuple[Units, Pools]:
+    """The events and then the spans of the sessions as units, not ordered yet. `unique`: see `unique_namespaces`."""
     events = conformed(events, EVENTS.arrow, EVENT_COLUMNS)
     sessions = conformed(sessions, SESSIONS.arrow, SESSION_COLUMNS)
     n = events.num_rows
@@ -193,6 +198,7 @@ def units_of(events: pa.Table, sessions: pa.Table) -> tuple[Units, Pools]:
     used = span["platforms"]
     code, platforms = codes(pa.concat_arrays([whole(events["platform"]), used.flatten()]))
     unit = both(np.arange(n), n + np.repeat(np.arange(m), longs(pc.list_value_length(used))))
+    first_span = n + distinct_first(session)[1]
     pools = Pools(
         tenants=pa.concat_arrays([whole(events["tenant"]), whole(sessions["tenant"])]),
         event_ids=event_ids,
@@ -200,6 +206,8 @@ def units_of(events: pa.Table, sessions: pa.Table) -> tuple[Units, Pools]:
         platforms=platforms,
         platform_unit=unit[code >= 0],
         platform_code=code[code >= 0],
+        claims=claims_of(events["claims"], sessions["claims"], first_span, unique),
+        first_span=first_span,
     )
     return units, pools
 

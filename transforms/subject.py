@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from conf.policy import LINKING, MAX_LINKING_IDENTIFIERS, NAMESPACE, Policy
+from transforms.claims import unique_namespaces
 from transforms.hashing import digest, node_ids
 from transforms.normalize import WRONG_TYPE, Normalizer, number_text
 from transforms.visible_text import visible
@@ -53,6 +54,7 @@ class IdentifierReader:
         self._policy = policy
         self._normalizer = Normalizer(policy)
         self.strengths = {n.name: n.strength for n in policy.namespaces}
+        self.unique = frozenset(unique_namespaces(policy))
         self._attaches = policy.weak_identifiers == "attach"
         # tenant → namespace → raw value → node: three small look-ups cost less than one with a key to build.
         self._known: dict[str, dict[str, dict[Any, Node]]] = {}
@@ -246,3 +248,16 @@ def user_and_anchor(linking: list[Node]) -> tuple[int | None, int]:
         elif strength == "unique" and user is None:
             user = node_id
     return user, linking[0].node_id if anchor is None else anchor
+
+
+def claims_of(linking: list[Node], unique: frozenset[str]) -> list[dict[str, Any]] | None:
+    """Of nodes in their order, those that could be one person's own: the strong ones, and of each of the `unique`
+    namespaces (none where there is but one) the best. None where there are none."""
+    claims: list[dict[str, Any]] | None = None
+    met: set[str] = set()
+    for _, _, namespace, node_id, strength, _ in linking:
+        if strength == "strong" or (namespace in unique and namespace not in met):
+            claims = [] if claims is None else claims
+            claims.append({"namespace": namespace, "node_id": node_id})
+            met.add(namespace)
+    return claims

@@ -7,16 +7,19 @@ neighbours without a hole. Between two windows there may be sessions that nobody
     windows         └e1┘              └e2┘
                       └── pause ─────┘                longer than a session's gap: what is cut here stays apart,
                                                       whatever is between. No longer: the two windows become one.
+
+A session with claims may end otherwise than it did, and so may those after it that no gap separates from it (see
+transforms.session_reach). So a window goes on while the session after it has claims.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
-from transforms.grouped import EARLIEST, LATEST, Flags, Longs, changes, longs
+from transforms.grouped import EARLIEST, LATEST, Flags, Longs, changes, flags, longs
 from transforms.integers import is_in
 
 
@@ -56,15 +59,16 @@ def windows_around(events: pa.Table, gap_us: int) -> Windows:
 
 
 def reached(heads: pa.Table, in_part: Longs, windows: Windows, gap_us: int) -> tuple[Flags, Windows | None]:
-    """Which of the sessions `heads` (anchor_node_id, start_at, end_at) are in a window or nearest to one, all of the
-    anchors that were not read `in_part`; and the windows that have to be read instead, because two of them are so near
-    each other that everything between them counts."""
+    """Which of the sessions `heads` (anchor_node_id, start_at, end_at, claims) are in a window or nearest to one, and
+    all those of anchors that were not read `in_part`; and the windows that have to be read instead, if these do not
+    hold all that counts."""
     anchor, start, end = (longs(heads[c]) for c in ("anchor_node_id", "start_at", "end_at"))
     keep = ~is_in(anchor, in_part)
     rows = np.flatnonzero(~keep)
     if not len(rows):
         return keep, None
     anchor, start, end = anchor[rows], start[rows], end[rows]
+    has_claims = flags(heads["claims"].is_valid())[rows]
     window = _last_window(windows, anchor, start)
     here, following = np.maximum(window, 0), np.minimum(window + 1, len(windows) - 1)
     is_inside = (window >= 0) & (windows.anchor[here] == anchor) & (start <= windows.high[here])
@@ -83,10 +87,20 @@ def reached(heads: pa.Table, in_part: Longs, windows: Windows, gap_us: int) -> t
     np.maximum.at(left_at, here[is_next], end[is_next])
     is_pair = windows.anchor[1:] == windows.anchor[:-1]
     is_hole = is_pair & (first[:-1] < last[1:])
-    is_hole[is_hole] = (last[1:] - left_at[:-1])[is_hole] <= gap_us
-    if not is_hole.any():
+    is_hole[is_hole] = last[1:][is_hole] - left_at[:-1][is_hole] <= gap_us
+
+    block_end, goes_on = windows.high.copy(), np.zeros(len(windows), np.bool_)
+    np.maximum.at(block_end, here[is_inside], end[is_inside])
+    np.maximum.at(block_end, following[is_previous], end[is_previous])
+    goes_on[here[is_next & has_claims]] = True
+    goes_on[goes_on] = first[goes_on] - block_end[goes_on] <= gap_us
+    if not is_hole.any() and not goes_on.any():
         return keep, None
-    return keep, windows.with_next(np.append(is_hole, False))
+    wider = windows.high.copy()
+    # Twice as long each time, so that a long row of such sessions does not take a step each.
+    wider[goes_on] = first[goes_on] + np.maximum(gap_us, windows.high - windows.low)[goes_on]
+    is_hole |= is_pair & (wider[:-1] >= windows.low[1:])
+    return keep, replace(windows, high=wider).with_next(np.append(is_hole, False))
 
 
 def _last_window(windows: Windows, anchor: Longs, at: Longs) -> Longs:

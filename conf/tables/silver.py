@@ -88,6 +88,12 @@ EVENTS = TableSpec(
         ColumnSpec("touch_medium", "string", "campaign medium"),
         ColumnSpec("touch_campaign", "string", "campaign name"),
         ColumnSpec("touch_referrer", "string", "referring page", personal=True),
+        ColumnSpec(
+            "claims",
+            "array<struct<namespace:string,node_id:long>>",
+            "what it names beside its user that could be one person's own: strong identifiers, best first; under a "
+            "policy with several unique namespaces its unique ones too, one of each; none if there are none",
+        ),
         ColumnSpec("flags", "array<string>", "what was left out of linking, and why"),
         ColumnSpec(
             "properties", "string", "the event's free properties and unknown fields, as JSON", personal=True
@@ -145,7 +151,8 @@ SESSIONS = TableSpec(
         ColumnSpec(
             "owner_node_id",
             "long",
-            "whose it is: its user, its anchor, the anchor's first user, or (negative) the anchor's unclaimed node",
+            "whose it is: its claimant (its user, else the best of its claims that is not shared), its anchor, the "
+            "anchor's first claimant, or (negative) the anchor's unclaimed node",
             nullable=False,
         ),
         ColumnSpec("is_anonymous", "boolean", "no event in it is authenticated"),
@@ -160,9 +167,15 @@ SESSIONS = TableSpec(
         ColumnSpec(
             "spans",
             f"array<{SPAN}>",
-            "the session's parts that no late event can separate: an anonymous beginning, and the rest; none where the "
-            "session is all one part",
+            "the session's parts, each from an event that names something new to the next such event: an anonymous "
+            "beginning, and the rest, for example; none where the session is all one part",
             personal=True,
+        ),
+        ColumnSpec(
+            "claims",
+            "array<struct<span:long,namespace:string,node_id:long>>",
+            "what the first event of each of its parts (0 is the first) claims: see silver.events; nothing else is "
+            "claimed in it",
         ),
         c.UPDATED_BATCH_ID,
     ),

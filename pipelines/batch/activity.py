@@ -16,9 +16,11 @@ from pipelines.batch.judging import Read, sessions_near, sessions_to_judge
 from pipelines.batch.resolution import Identified
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
+from transforms.claims import unique_namespaces
 from transforms.grouped import in_schema
 from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.nodes import Nodes
+from transforms.identity.resolve import Resolution
 from transforms.integers import is_in, places_in, union, without
 from transforms.ownership import owned_changes
 from transforms.profiles import SESSION_COLUMNS, fold_profiles
@@ -66,7 +68,8 @@ def cut_activity(
         fetched = [fetch_events(windows) for windows in apart(expansions, _FAR_APART_US)]
         return pa.concat_tables([in_schema(found.select(EVENT_COLUMNS), schema) for found in fetched])
 
-    return Cut(near, cut_fetching(valid, touched, gap_us, intent.batch_id, fetch))
+    unique = unique_namespaces(policy)
+    return Cut(near, cut_fetching(valid, touched, gap_us, intent.batch_id, fetch, unique))
 
 
 def own_sessions(
@@ -79,13 +82,12 @@ def own_sessions(
 ) -> Owned:
     """Say whose the sessions of `cut` are. Changes the state.
 
-    Sessions of decided anchors, and of anchors that users with another value than before were seen at, may have
+    Sessions of decided anchors, and of those that somebody was named at who is another person now, or shared, may have
     another owner now, though nothing happened in them.
     """
     resolution = identified.resolution
-    seen_at = state.sessions.rows("owner_node_id", resolution.rejoined, ["anchor_node_id"])["anchor_node_id"]
-    judged_anew = union(identified.decided_anchors, numpy_of(seen_at))
-    judged = sessions_to_judge(valid, cut.near, cut.result, judged_anew, state, policy)
+    judged_anew = union(identified.decided_anchors, _claimed_anchors(resolution, state))
+    judged = sessions_to_judge(cut.near, cut.result, judged_anew, state, policy)
     positions, before = judged.positions, judged.heads
     anchors = union(numpy_of(valid["anchor_node_id"]), judged_anew)
     assigned = state.identity.decisions.assignments_of(anchors)
@@ -94,7 +96,7 @@ def own_sessions(
         return state.sessions.take(positions[rows])
 
     upserts = owned_changes(
-        before, cut.result, policy, intent.batch_id, whole_rows, assigned, judged.joined, judged.facts
+        before, cut.result, policy, intent.batch_id, whole_rows, assigned, judged.persons, judged.facts
     )
     removed = cut.result.removed
     replaced = is_in(numpy_of(before["session_id"]), union(removed, numpy_of(upserts["session_id"])))
@@ -110,6 +112,23 @@ def own_sessions(
         persons=union(identified.touched_persons, owner_nodes.canonical),
         vanished=union(resolution.vanished, gone.canonical),
     )
+
+
+def _claimed_anchors(resolution: Resolution, state: LakeState) -> np.ndarray:
+    """The anchors at which somebody was named whose standing is another now.
+
+    She owns the sessions that name her. Not so where she was shared, and where somebody has decided otherwise; but then
+    too she was seen together with the anchor.
+    """
+    claimants = union(resolution.rejoined, resolution.resettled)
+    seen_at = numpy_of(state.sessions.rows("owner_node_id", claimants, ["anchor_node_id"])["anchor_node_id"])
+    assigned = state.identity.decisions.assigned_anchors
+    beside = state.identity.edges_of(claimants if len(assigned) else resolution.freed)
+    near = union(beside.left, beside.right)
+    if len(assigned):
+        of_freed = is_in(beside.left, resolution.freed) | is_in(beside.right, resolution.freed)
+        near = union(near[is_in(near, assigned)], beside.left[of_freed], beside.right[of_freed])
+    return union(seen_at, near, resolution.freed)
 
 
 def fold_persons(owned: Owned, state: LakeState, policy: Policy, intent: Intent) -> pa.Table:

@@ -18,9 +18,17 @@ from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from transforms.anchor_facts import facts_after, judged_otherwise
 from transforms.identity.evidence import NO_EVIDENCE
-from transforms.identity.joined import Joined, joined_values
+from transforms.identity.joined import joined_values
 from transforms.integers import distinct, is_in, union, without
-from transforms.ownership import OWNER_COLUMNS, anchor_facts, needs_all_sessions
+from transforms.ownership import (
+    OWNER_COLUMNS,
+    Persons,
+    anchor_facts,
+    claimants,
+    named_nodes,
+    needs_all_sessions,
+    persons_of,
+)
 from transforms.session_reach import REACH_COLUMNS
 from transforms.sessions import CutResult, after_cut
 from transforms.windows import reached, windows_around
@@ -42,12 +50,12 @@ class Read:
 @dataclass(frozen=True)
 class ToJudge:
     """Published sessions whose owners may be others now. `facts`: those of the anchors of which not all sessions are
-    there, as they are after the cut; `joined`: which users are one."""
+    there, as they are after the cut; `persons`: of the nodes that the sessions name."""
 
     positions: np.ndarray
     heads: pa.Table
     facts: pa.Table
-    joined: Joined
+    persons: Persons
 
 
 def sessions_near(events: pa.Table, state: LakeState, policy: Policy, gap_us: int) -> Read:
@@ -70,7 +78,7 @@ def sessions_near(events: pa.Table, state: LakeState, policy: Policy, gap_us: in
 
 
 def sessions_to_judge(
-    events: pa.Table, near: Read, cut: CutResult, judged_anew: np.ndarray, state: LakeState, policy: Policy
+    near: Read, cut: CutResult, judged_anew: np.ndarray, state: LakeState, policy: Policy
 ) -> ToJudge:
     """What `near` is, all sessions of the anchors `judged_anew`, and what else the cut gives another owner.
 
@@ -84,16 +92,12 @@ def sessions_to_judge(
         if len(whole):
             positions = union(positions, state.sessions.find(_ANCHOR, whole))
             heads = state.sessions.take(positions, HEADS)
-        joined = _joined_users(events, heads, known, state, policy)
+        persons = _named_persons(heads, cut, known, state, policy)
         if not len(near.in_part) and not len(judged_anew):
-            return ToJudge(positions, heads, known, joined)
+            return ToJudge(positions, heads, known, persons)
         after = after_cut(heads, cut)
-        facts, is_sure = facts_after(
-            known,
-            anchor_facts(_at(anchors, heads), joined),
-            anchor_facts(_at(anchors, after), joined),
-            joined,
-        )
+        was, new = (_facts_at(anchors, sessions, policy, persons) for sessions in (heads, after))
+        facts, is_sure = facts_after(known, was, new, persons)
         if is_sure.all():
             break
         known = known.filter(pa.array(is_sure))
@@ -101,21 +105,25 @@ def sessions_to_judge(
     if len(elsewhere):
         positions = union(positions, state.sessions.near(elsewhere)[0])
         heads = state.sessions.take(positions, HEADS)
-    learnt = anchor_facts(_at(np.intersect1d(whole, near.in_part), after), joined)
+    learnt = _facts_at(np.intersect1d(whole, near.in_part), after, policy, persons)
     state.anchor_facts.replace(
         state.anchor_facts.find(_ANCHOR, union(judged_anew, near.in_part)), pa.concat_tables([facts, learnt])
     )
-    return ToJudge(positions, heads, facts, joined)
+    return ToJudge(positions, heads, facts, persons)
 
 
-def _joined_users(
-    events: pa.Table, heads: pa.Table, known: pa.Table, state: LakeState, policy: Policy
-) -> Joined:
-    seen = [heads["user_node_id"], events["user_node_id"], known["first_user_node_id"]]
-    users = state.identity.nodes(union(*map(numpy_of, seen)))
-    return joined_values(users, users, NO_EVIDENCE, state.identity, policy)
+def _named_persons(
+    heads: pa.Table, cut: CutResult, known: pa.Table, state: LakeState, policy: Policy
+) -> Persons:
+    first = numpy_of(known["first_claimant_node_id"])
+    named = state.identity.nodes(union(named_nodes(heads), named_nodes(cut.upserts), first))
+    joined = joined_values(named, named, NO_EVIDENCE, state.identity, policy)
+    if len(joined.member):
+        named = state.identity.nodes(union(named.id, joined.label))
+    return persons_of(named, joined)
 
 
-def _at(anchors: np.ndarray, sessions: pa.Table) -> pa.Table:
-    """The sessions of these anchors."""
-    return sessions.filter(pa.array(is_in(numpy_of(sessions[_ANCHOR]), anchors)))
+def _facts_at(anchors: np.ndarray, sessions: pa.Table, policy: Policy, persons: Persons) -> pa.Table:
+    """The facts of these anchors, as far as `sessions` say."""
+    there = sessions.filter(pa.array(is_in(numpy_of(sessions[_ANCHOR]), anchors)))
+    return anchor_facts(there, claimants(there, policy, persons), persons)

@@ -10,10 +10,10 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -114,6 +114,7 @@ class BatchProcessor:
         self._one_at_a_time, self._has_ended = threading.RLock(), False
         self._compacting = Compacting(lake, writer, settings)
         self._attempt: Attempt | None = None
+        self._aside: list[Future[Any]] = []  # what a batch works out beside its other steps
         self._is_in_doubt = (
             False  # whether a batch was broken off, so that only the lake can say what is published
         )
@@ -154,6 +155,7 @@ class BatchProcessor:
                 self.failure, self._is_in_doubt = e, True
                 if self._attempt is not None:
                     self._attempt.let_go()  # the next one must not meet what this one is still writing
+                wait(self._aside)  # nor change what this one is still reading
                 if self.state is not None and self.state.is_dirty:
                     self.state.undo()
                 raise
@@ -261,7 +263,11 @@ class BatchProcessor:
 
     def _beside(self, work: Callable[[], Result]) -> Callable[[], Result]:
         """Begin `work` on another core, and say how to wait for it. What asks Spark is done when it is waited for."""
-        return work if isinstance(self.state, TableState) else self._pool.submit(work).result
+        if isinstance(self.state, TableState):
+            return work
+        running = self._pool.submit(work)
+        self._aside = [running]
+        return running.result
 
     def _begin(
         self, received: pa.Table, files: Sequence[FileRead], stream_batch_id: int

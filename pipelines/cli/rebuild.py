@@ -151,8 +151,8 @@ def refuse_unnamed_policy(lake: Lake, policy: Policy, named: str | None) -> None
     snapshot = published(lake)
     if named is None and snapshot and not same_policy(snapshot, policy):
         raise RebuildRefused(
-            "this lake was made under a policy of its own; say which one to rebuild it under: --policy FILE "
-            "(or --policy default for the shipped one)"
+            "this lake was made under a policy of its own, or by an older version of the program; say which policy to "
+            "rebuild it under: --policy FILE (or --policy default for the shipped one)"
         )
 
 

@@ -1,6 +1,6 @@
 -- silver.device_ownership: one run of sessions at one anchor (a device, a cookie, …) that belong to one person.
 -- From its first session to its last one, until a session of somebody else begins there.
--- Whose a session is follows from the policy; an unclaimed interval is nobody's by guess, and has no user.
+-- Whose a session is follows from the policy; an unclaimed interval is nobody's by guess, and names nobody.
 WITH owned AS (
   SELECT
     session.*,
@@ -28,7 +28,11 @@ intervals AS (
     anchor_node_id,
     interval_number,
     canonical_id,
-    coalesce(max(user_node_id), min(owner_node_id)) AS owner_node_id,
+    coalesce(
+      max(user_node_id),
+      max(CASE WHEN owner_node_id > 0 AND owner_node_id <> anchor_node_id THEN owner_node_id END),
+      min(owner_node_id)
+    ) AS owner_node_id,
     min(start_at) AS owned_from_at,
     max(end_at) AS owned_to_at,
     count(*) AS session_count,
@@ -43,7 +47,7 @@ SELECT
   anchor.namespace AS anchor_namespace,  -- the anchor's kind of identifier
   anchor.is_shared AS is_anchor_shared,  -- whether it is seen with more persons than one may have
   CAST(intervals.interval_number AS bigint) AS interval_number,  -- 1 is the anchor's first owner
-  intervals.owner_node_id,  -- her user if there is one, else the anchor; negative where nobody has claimed it
+  intervals.owner_node_id,  -- who claimed it: her user, else another identifier of hers; else the anchor; negative: nobody
   intervals.canonical_id,
   intervals.owned_from_at,  -- start of the first session
   intervals.owned_to_at,  -- end of the last session

@@ -124,6 +124,7 @@ class DecisionState:
         ]
         self._joins = _keyed(JOINS, ("left", "right"), pairs)
         self._sides = _keyed(SIDES, ("node",), sides)
+        self.assigned_anchors = np.array(sorted({row[0] for row in assigned}), np.int64)
         self._assignments = _keyed(ASSIGNMENTS, ("anchor_node_id",), assigned)
 
 

@@ -57,6 +57,7 @@ from transforms.identity.canonical import ORDINAL_BITS
 from transforms.identity.decisions import Decision
 from transforms.identity.evidence import different_pairs
 from transforms.integers import distinct, union, without
+from transforms.ownership import named_nodes
 
 TIES = pa.schema([("node_id", pa.int64()), ("tie_hash", pa.int64())])
 PAIR = "pair"  # not a column: `pair_key` of left_node_id and right_node_id
@@ -219,10 +220,11 @@ class TableState(LakeState):
             )
             edges = self.identity.edges_of(no_hubs)
             members = self.identity.members_of(persons).id
-            there = self.sessions.rows("anchor_node_id", anchors, ["owner_node_id", "user_node_id"])
-            owners = np.concatenate([numpy_of(there[c]) for c in there.column_names])
-            near = distinct(np.concatenate([edges.left, edges.right, seen.host, owners]))
-            owning = distinct(np.concatenate([ids, members, unclaimed, owners]))
+            there = self.sessions.rows("anchor_node_id", anchors, ["owner_node_id", "user_node_id", "claims"])
+            owners = numpy_of(there["owner_node_id"])
+            near = distinct(np.concatenate([edges.left, edges.right, seen.host, owners, named_nodes(there)]))
+            users = numpy_of(there["user_node_id"])
+            owning = distinct(np.concatenate([ids, members, unclaimed, owners, users]))
             at_once(
                 partial(self._nodes.ask, {"id": near[near != 0], "host": members[members > 0]}),
                 partial(self._sessions.ask, {"owner_node_id": owning[owning != 0]}),

@@ -20,6 +20,7 @@ from pipelines.batch.judging import sessions_to_judge
 from pipelines.state import keyed_rows
 from pipelines.state.lake_state import LakeState
 from tests.examples import examples
+from transforms.claims import unique_namespaces
 from transforms.integers import is_in, union
 from transforms.ownership import assign_owners, needs_all_sessions, owned_changes
 from transforms.sessions import cut_all, session_gap_us
@@ -33,6 +34,7 @@ POLICIES = {
     rule: replace(load_policy(), anonymous_on_shared_device=rule) for rule in ANONYMOUS_ON_SHARED_DEVICE
 }
 NO_ANCHORS = np.empty(0, np.int64)
+EMAILS = (21, 22)  # nodes of addresses that an event names without a user
 Happening = tuple[float, int | None, int, str]  # minute, user, anchor, type
 
 
@@ -41,10 +43,11 @@ def table(happenings: list[Happening], first: int = 0) -> pa.Table:
     rows = [
         columns
         | {
-            "event_id": f"e{first + i:06}",
+            "event_id": f"{(first + i) * 7919 % 100_003:05}",  # in no order: of two at one instant either may be first
             "event_type": kind,
             "event_at": START + timedelta(minutes=minute),
-            "user_node_id": user,
+            "user_node_id": None if user in EMAILS else user,
+            "claims": [{"namespace": "email", "node_id": user}] if user in EMAILS else None,
             "anchor_node_id": anchor,
         }
         for i, (minute, user, anchor, kind) in enumerate(happenings)
@@ -64,14 +67,14 @@ class Sessions:
         events = table(happenings, self.events.num_rows)
         intent = Intent("s", self.batches, self.batches, self.batches, {}, "", "", "", "")
         cut = cut_activity(events, self.state, self.policy, intent, lambda _: self.events)
-        judged = sessions_to_judge(events, cut.near, cut.result, NO_ANCHORS, self.state, self.policy)
+        judged = sessions_to_judge(cut.near, cut.result, NO_ANCHORS, self.state, self.policy)
         upserts = owned_changes(
             judged.heads,
             cut.result,
             self.policy,
             self.batches,
             lambda rows: self.state.sessions.take(judged.positions[rows]),
-            joined=judged.joined,
+            persons=judged.persons,
             known=judged.facts,
         )
         gone = union(cut.result.removed, upserts["session_id"].to_numpy())
@@ -82,7 +85,7 @@ class Sessions:
 
     def expected(self) -> list[str]:
         """The sessions of all events at once."""
-        cut = cut_all(self.events, session_gap_us(self.policy), 1)
+        cut = cut_all(self.events, session_gap_us(self.policy), 1, unique_namespaces(self.policy))
         return rows(assign_owners(cut, self.policy).select(CONTENT))
 
 
@@ -90,7 +93,7 @@ def rows(sessions: pa.Table) -> list[str]:
     return sorted(map(repr, sessions.to_pylist()))
 
 
-users = st.sampled_from([None, None, 11, 12, 13])
+users = st.sampled_from([None, None, 11, 12, 13, 21, 22])
 kinds = st.sampled_from(["page_view"] * 6 + ["logout"])
 anchors = st.sampled_from([7, 7, 7, 8])
 # Many short sessions at first: two users in turns without a pause, one user and visitors, or nobody known.
@@ -98,11 +101,24 @@ pasts = st.builds(
     lambda users, step, count: [
         (100.0 + i * step, users[i % len(users)], 7, "page_view") for i in range(count)
     ],
-    st.sampled_from([(11, 12), (11, None), (None,), (None, 11, 12), (None, None, None, None, None, 12)]),
+    st.sampled_from(
+        [
+            (11, 12),
+            (11, None),
+            (None,),
+            (None, 11, 12),
+            (None, None, None, None, None, 12),
+            (21, 22),
+            (21, 11, 22),
+        ]
+    ),
     st.sampled_from([3, 20, 31]),
     st.integers(10, 60),
 )
-happenings = st.tuples(st.one_of(st.integers(0, 400), st.integers(0, 2000)), users, anchors, kinds)
+minutes = st.one_of(
+    st.integers(0, 400), st.integers(0, 2000), st.sampled_from([100, 103, 106, 120, 131, 140, 162])
+)
+happenings = st.tuples(minutes, users, anchors, kinds)
 batches = st.lists(st.lists(happenings, min_size=1, max_size=3), min_size=1, max_size=12)
 
 

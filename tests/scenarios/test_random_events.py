@@ -20,7 +20,8 @@ CASE = "any"
 IDENTIFIERS = [  # so few that they meet; devices and users most of all
     *["device_id:d1", "device_id:d1", "device_id:d2"],
     *["user_id:u1", "user_id:u2"],
-    *["email:e1@example.org", "email:e2@example.org"],
+    *["email:e1@example.org", "email:e2@example.org", "email:e3@example.org"],
+    *["phone:+491701234567", "member_id:m1", "member_id:m2"],
     *["cookie_id:c1", "browser_id:b1", "browser_id:b2", "ip_address:10.0.0.7"],
 ]
 EVENT = st.tuples(
@@ -35,7 +36,9 @@ def line(quarters: int, kind: str, identifiers: list[str]) -> str:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("policy", ["default", "attach_weak", "last_login", "careful"])
+@pytest.mark.parametrize(
+    "policy", ["default", "attach_weak", "last_login", "careful", "one_email", "members"]
+)
 @settings(max_examples=examples(12), deadline=None)
 @given(st.lists(EVENT, min_size=1, max_size=20), st.randoms(use_true_random=False), st.integers(1, 4))
 def test_any_events_in_any_order_and_batching(policy: str, events: Any, random: Any, parts: int) -> None:

@@ -9,8 +9,8 @@ import pickle
 
 import pytest
 
-from conf.policy import policy_from_dict
-from conf.source_mapping import mapping_from_dict
+from conf.policy import Policy, load_policy, policy_from_dict
+from conf.source_mapping import load_mapping, mapping_from_dict
 from transforms.hashing import event_key, node_id
 from transforms.parse import RecordParser
 from transforms.parsed_schema import PARSED_SCHEMA, Records
@@ -95,6 +95,7 @@ def test_a_full_record_fills_every_column(parse):
         "touch_medium": None,
         "touch_campaign": None,
         "touch_referrer": "https://x.example/",
+        "claims": None,
         "flags": [],
         "properties": '{"a":[null],"b":1,"shop":"north"}',
         "context": '{"campaign":{"source":"g"},"page":{"referrer":"https://x.example/"}}',
@@ -542,3 +543,29 @@ def test_a_list_of_repetitions_is_no_crowd_and_a_thousand_values_are(parse):
     ):
         assert parse(record)[0]["reasons"] == ["too_many_identifiers"]
     assert len(parse(ids(device_id="d1", session_id=crowd[:1000]))[0]["weak_node_ids"]) == 1000
+
+
+def claims(record: dict, policy: Policy) -> tuple[list[tuple[str, int]], int | None]:
+    parser = RecordParser({"native": load_mapping("native")}, policy, KEY)
+    row = parser.parse(
+        Records(["s"], ["native"], ["events"], ["f"], [0], ["json"], [json.dumps(record).encode()], [0])
+    ).to_pylist()[0]
+    return [(claim["namespace"], claim["node_id"]) for claim in row["claims"] or ()], row["user_node_id"]
+
+
+def test_claims_are_strong_identifiers_best_first_and_unique_ones_where_there_are_several_kinds():
+    """Where a unique namespace is the only one, the event's user says it."""
+    named = ids(
+        user_id=["8", "7"], phone="+491701234567", email=["b@x.example", "a@x.example"], member_id="m"
+    )
+    mails = [("email", node("email", f"{name}@x.example")) for name in "ab"]
+    user, phone = node("user_id", "7"), ("phone", node("phone", "+491701234567"))
+    assert claims(named, load_policy()) == ([*mails, phone], user)
+    kinds = {
+        "user_id": {"strength": "unique", "priority": 2},
+        "member_id": {"strength": "unique", "priority": 9},
+    }
+    several = policy_from_dict({"namespaces": {**kinds, "email": {"strength": "strong", "priority": 1}}})
+    member = ("member_id", node("member_id", "m"))
+    assert claims(named, several) == ([*mails, ("user_id", user), member], user)
+    assert claims(ids(device_id="d"), load_policy()) == ([], None)

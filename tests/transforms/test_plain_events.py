@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conf.policy import Policy, load_policy
+from conf.policy import Policy, load_policy, policy_from_dict
 from conf.source_mapping import load_mapping
 from pipelines.generator.generation import generate
 from tests.dirty.corpus import poison
@@ -24,7 +24,18 @@ from transforms.parse import RecordParser
 from transforms.parsed_schema import Records
 
 TRANSPORT_AT = 1_700_000_000_000_000
-POLICIES = {"default": load_policy(), "attaching": load_policy("attach_weak")}
+SEVERAL_UNIQUE = policy_from_dict(
+    {
+        "namespaces": {
+            "user_id": {"strength": "unique", "priority": 2},
+            "email": {"strength": "strong", "priority": 3},
+            "phone": {"strength": "strong", "priority": 1, "normalize": "phone"},
+            "wallet_address": {"strength": "unique", "priority": 3},
+            "device_id": {"strength": "device", "priority": 10},
+        }
+    }
+)
+POLICIES = {"default": load_policy(), "attaching": load_policy("attach_weak"), "several": SEVERAL_UNIQUE}
 EVENT = {"event_id": "e", "timestamp": "2024-05-01T12:00:00Z", "identifiers": {"device_id": "d1"}}
 
 

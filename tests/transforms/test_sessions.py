@@ -31,6 +31,8 @@ GAP = 30 * 60 * 1_000_000
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 EVENT_SCHEMA = pa.schema([EVENTS.arrow.field(c) for c in EVENT_COLUMNS])
 Row = dict[str, Any]
+Claims = tuple[tuple[str, int], ...]
+UNIQUE = {"customer", "member"}  # of a policy with several; best first in alphabetical order, as it happens
 
 
 def event(
@@ -42,10 +44,53 @@ def event(
     platform: str | None = "web",
     touch: tuple[str | None, ...] = (None,) * 4,
     micros: int = 0,
+    claims: Claims = (),
 ) -> Row:
     at = NOON + timedelta(minutes=minute, microseconds=micros)
-    values = ("acme", event_id, kind, at, platform, user, anchor, *touch)
+    named = [{"namespace": space, "node_id": node} for space, node in claims] or None
+    values = ("acme", event_id, kind, at, platform, user, anchor, *touch, named)
     return dict(zip(EVENT_COLUMNS, values, strict=True))
+
+
+def named_by(e: Row) -> dict[str, set[int]]:
+    """Values by namespace; an event's user stands for the only unique namespace where no claim says which it is."""
+    named: dict[str, set[int]] = defaultdict(set)
+    for claim in e["claims"] or ():
+        named[claim["namespace"]].add(claim["node_id"])
+    if e["user_node_id"] is not None and not UNIQUE & named.keys():
+        named["user"].add(e["user_node_id"])
+    return named
+
+
+def both(one: dict[str, set[int]], other: dict[str, set[int]]) -> dict[str, set[int]]:
+    return {space: one.get(space, set()) | other.get(space, set()) for space in one.keys() | other.keys()}
+
+
+def parts_of(session: list[Row]) -> list[list[Row]]:
+    """The session's spans: each begins with an event that names something new."""
+    parts: list[list[Row]] = []
+    so_far: dict[str, set[int]] = {}
+    for e in session:
+        named = both(so_far, named_by(e))
+        if not parts or named != so_far:
+            parts.append([])
+        parts[-1].append(e)
+        so_far = named
+    return parts
+
+
+def user_of(session: list[Row]) -> int | None:
+    """A session's user: of its best unique namespace."""
+    claims = [(c["namespace"], c["node_id"]) for e in session for c in e["claims"] or ()]
+    best = sorted(((space, node) for space, node in claims if space in UNIQUE), key=lambda claim: claim[0])
+    return best[0][1] if best else next((u for e in session if (u := e["user_node_id"]) is not None), None)
+
+
+def is_somebody_else(e: Row, so_far: dict[str, set[int]]) -> bool:
+    """Whether an event names another person than a session's events so far, by their values."""
+    met = {space: bool(values & so_far[space]) for space, values in named_by(e).items() if so_far.get(space)}
+    unique = [same for space, same in met.items() if space in {*UNIQUE, "user"}]
+    return not all(unique) if unique else not all(met.values())
 
 
 def table(events: list[Row]) -> pa.Table:
@@ -61,19 +106,19 @@ def walk(events: list[Row]) -> list[list[Row]]:
     for e in events:
         by_anchor[e["anchor_node_id"]].append(e)
     for anchor in sorted(by_anchor):
-        user: int | None = None
+        so_far: dict[str, set[int]] = {}
         last: Row | None = None
         for e in sorted(by_anchor[anchor], key=lambda e: (e["event_at"], e["event_id"])):
             if (
                 last is None
                 or e["event_at"] - last["event_at"] > timedelta(minutes=30)
                 or last["event_type"] == "logout"
-                or (e["user_node_id"] is not None and user is not None and e["user_node_id"] != user)
+                or is_somebody_else(e, so_far)
             ):
                 sessions.append([])
-                user = None
+                so_far = {}
             sessions[-1].append(e)
-            user = e["user_node_id"] if user is None else user
+            so_far = both(so_far, named_by(e))
             last = e
     return sessions
 
@@ -87,7 +132,7 @@ def summary(events: list[Row]) -> Row:
     logins = [e for e in users if e["event_type"] == "login"]
     touched = [e for e in events if any(v is not None for k, v in e.items() if k.startswith("touch_"))]
     return {
-        "user_node_id": users[0]["user_node_id"] if users else None,
+        "user_node_id": events[0]["user_node_id"],
         "start_at": events[0]["event_at"],
         "start_event_id": events[0]["event_id"],
         "end_at": events[-1]["event_at"],
@@ -107,15 +152,18 @@ def expected(events: list[Row]) -> list[Row]:
     rows = []
     for cut in walk(events):
         row = summary(cut)
-        anonymous = next((i for i, e in enumerate(cut) if e["user_node_id"] is not None), len(cut))
-        parts = [part for part in (cut[:anonymous], cut[anonymous:]) if part]
+        parts = parts_of(cut)
         anchor = cut[0]["anchor_node_id"]
+        user = user_of(cut)
+        claims = [{"span": i, **c} for i, part in enumerate(parts) for c in part[0]["claims"] or ()]
         row |= {
             "tenant": "acme",
             "anchor_node_id": anchor,
-            "owner_node_id": row["user_node_id"] or anchor,
-            "is_anonymous": row["user_node_id"] is None,
+            "user_node_id": user,
+            "owner_node_id": user or anchor,
+            "is_anonymous": user is None,
             "spans": [summary(part) for part in parts] if len(parts) > 1 else [],
+            "claims": claims or None,
         }
         rows.append(row)
     return rows
@@ -146,6 +194,7 @@ class Store:
     """What a batch finds: the sessions and events of the batches before it."""
 
     read: str = "closure"
+    unique: tuple[str, ...] = ()
     events: list[Row] = field(default_factory=list)
     sessions: pa.Table = field(default_factory=SESSIONS.arrow.empty_table)
     expanded: int = 0
@@ -176,7 +225,7 @@ class Store:
             self.expanded += 1
             return self.fetch(expansions, batch if is_batch_written else [])
 
-        result = cut_fetching(new, existing, GAP, batch_id, fetch)
+        result = cut_fetching(new, existing, GAP, batch_id, fetch, self.unique)
         assert result.expansions.num_rows == 0
         self.check_that_only_changes_are_written(result)
         self.sessions = after_cut(self.sessions, result)
@@ -295,6 +344,75 @@ def test_closure_leaves_out_what_cannot_change() -> None:
     assert near["start_event_id"].to_pylist() == ["250", "255"]
 
 
+EMAIL_A, EMAIL_B, PHONE_1, PHONE_2 = ("email", 31), ("email", 32), ("phone", 41), ("phone", 42)
+
+
+def test_two_visitors_e_mails_are_two_sessions_and_a_users_two_e_mails_are_one() -> None:
+    visitors = [event("a", 0, claims=(EMAIL_A,)), event("b", 5), event("c", 9, claims=(EMAIL_B,))]
+    assert ids_per_session(visitors) == [["a", "b"], ["c"]]
+    user = [event("a", 0, user=5, claims=(EMAIL_A,)), event("c", 9, user=5, claims=(EMAIL_B,))]
+    assert ids_per_session([*user, event("d", 12, claims=(EMAIL_A,))]) == [["a", "c", "d"]]
+    assert ids_per_session([*user, event("d", 12, claims=(("email", 33),))]) == [["a", "c"], ["d"]]
+
+
+def test_values_of_other_namespaces_part_nobody_and_any_namespace_may() -> None:
+    assert ids_per_session([event("a", 0, user=5), event("b", 1, claims=(EMAIL_A, PHONE_1))]) == [["a", "b"]]
+    phones = [event("a", 0, claims=(EMAIL_A, PHONE_1)), event("b", 1, claims=(EMAIL_A, PHONE_2))]
+    assert ids_per_session(phones) == [["a"], ["b"]]
+
+
+def test_an_event_with_both_e_mails_is_of_whoever_has_one_of_them() -> None:
+    events = [event("a", 0, claims=(EMAIL_A,)), event("b", 1, claims=(EMAIL_A, EMAIL_B))]
+    assert ids_per_session([*events, event("c", 2, claims=(EMAIL_B,))]) == [["a", "b", "c"]]
+
+
+def test_several_unique_namespaces_part_by_any_and_the_best_one_is_the_user() -> None:
+    def named(event_id: str, minute: float, *claims: tuple[str, int]) -> Row:
+        return event(event_id, minute, user=claims[0][1], claims=claims)
+
+    events = [named("a", 0, ("member", 21)), named("b", 1, ("customer", 11)), named("c", 2, ("member", 22))]
+    sessions = cut_all(table(events), GAP, 1, ("customer", "member"))
+    assert content(sessions) == expected(events)
+    assert [(s["user_node_id"], s["event_count"]) for s in content(sessions)] == [(11, 2), (22, 1)]
+
+
+def test_a_late_user_before_an_e_mails_run_joins_also_what_follows_it() -> None:
+    """Seen to fail where closure() takes the session after the new event and no further."""
+    store = Store()
+    store.add([event("b", 10, claims=(EMAIL_A,)), event("c", 20, user=5, claims=(EMAIL_B,))], 1)
+    assert store.sessions.num_rows == 2
+    store.add([event("a", 0, user=5)], 2)
+    assert content(store.sessions) == expected(store.events)
+    assert store.sessions.num_rows == 1
+
+
+def test_a_span_torn_off_the_spans_before_it_is_cut_from_its_events() -> None:
+    """Seen to fail where a leaning span is taken for one that stands by itself: e-mail a would stay in b's session."""
+    store = Store()
+    store.add(
+        [
+            event("a", 0, user=5, claims=(EMAIL_A,)),
+            event("c", 10, user=5, claims=(EMAIL_B,)),
+            event("d", 15, claims=(EMAIL_A,)),
+        ],
+        1,
+    )
+    assert [len(s["spans"]) for s in content(store.sessions)] == [2]
+    store.add([event("b", 5, kind="logout")], 2)
+    assert store.expanded == 1
+    assert content(store.sessions) == expected(store.events)
+    assert store.sessions.num_rows == 3
+
+
+def test_what_a_span_does_not_know_is_not_absorbed_by_it() -> None:
+    store = Store()
+    store.add([event("a", 0, claims=(EMAIL_A,)), event("c", 10, claims=(EMAIL_A,))], 1)
+    store.add([event("b", 5, claims=(EMAIL_B,))], 2)
+    assert store.expanded == 1
+    assert content(store.sessions) == expected(store.events)
+    assert store.sessions.num_rows == 3
+
+
 def test_an_event_that_a_session_holds_already_stops_the_line() -> None:
     store = Store()
     store.add([event("a", 0), event("b", 5), event("c", 9)], 1)
@@ -333,27 +451,43 @@ TOUCHES = st.sampled_from(
     ]
 )
 # Late events have to fall into spans, and spans have to be long enough for that: each example has its own pace.
+CLAIMS: list[Claims] = [
+    (),
+    (),
+    (),
+    (("email", 31),),
+    (("email", 32),),
+    (("email", 31), ("email", 32)),
+    (("phone", 41),),
+]
+CLAIMS += [(("email", 31), ("phone", 42)), (("phone", 41), ("phone", 42))]
+OF_SEVERAL = [(("customer", 11),), (("customer", 12), ("member", 21)), (("member", 21),), (("member", 22),)]
 PACES = st.sampled_from([5, 10, 30])
 USERS = st.sampled_from([(None, None, None, None, 11), (None, 11), (None, None, 11, 11, 12), (None, 11, 12)])
 KINDS = st.sampled_from(["page_view"] * 6 + ["login", "logout"])
 
 
 @st.composite
-def batched_events(draw: st.DrawFn) -> list[list[Row]]:
-    """Events in any order, cut into any batches; their ids have nothing to do with either."""
+def batched_events(draw: st.DrawFn, of_several: bool = False) -> list[list[Row]]:
+    """Events in any order, cut into any batches; their ids have nothing to do with either. `of_several`: under a policy
+    with several unique namespaces, where claims say who the user is."""
     pace, users, count = draw(PACES), draw(USERS), draw(st.integers(0, 18))
     names = draw(st.permutations([f"{chr(97 + i)}{'é' if i % 3 else ''}" for i in range(count)]))
+    strong = draw(st.sampled_from([CLAIMS[:1], CLAIMS[:5], CLAIMS]))
+    unique = [(), (), *OF_SEVERAL] if of_several else [()]
     batches: dict[int, list[Row]] = defaultdict(list)
     for name in names:
+        own = draw(st.sampled_from(unique))
         e = event(
             name,
             draw(st.integers(0, 12)) * pace,
-            user=draw(st.sampled_from(users)),
+            user=(own[0][1] if own else None) if of_several else draw(st.sampled_from(users)),
             kind=draw(KINDS),
             anchor=draw(st.sampled_from([7, 7, 7, 8])),
             platform=draw(st.sampled_from(["web", "mobile", "ai_agent", None])),
             touch=draw(TOUCHES),
             micros=draw(st.sampled_from([0, 0, 0, 1])),
+            claims=own + draw(st.sampled_from(strong)),
         )
         batches[draw(st.integers(0, 3))].append(e)
     return [batches[b] for b in sorted(batches)]
@@ -368,12 +502,23 @@ def batched_events(draw: st.DrawFn) -> list[list[Row]]:
 def test_any_order_in_any_batches_is_cut_like_one_sorted_list(
     batches: list[list[Row]], read: str, is_batch_written: bool
 ) -> None:
-    """Seen to fail where closure() leaves out the session that follows a touched one."""
-    store = Store(read)
+    """Seen to fail where closure() leaves out the session that follows a touched one, or those that follow a session
+    with claims; where a leaning span that is torn off is not expanded; where what a span does not know is absorbed."""
+    is_like_one_sorted_list(Store(read), batches, is_batch_written)
+
+
+@settings(max_examples=examples(60))
+@given(batched_events(of_several=True), st.sampled_from(["closure", "everything"]))
+def test_several_unique_namespaces_are_cut_like_one_sorted_list(batches: list[list[Row]], read: str) -> None:
+    """Seen to fail where a session's user is the largest node and not the best namespace's."""
+    is_like_one_sorted_list(Store(read, tuple(sorted(UNIQUE))), batches, False)
+
+
+def is_like_one_sorted_list(store: Store, batches: list[list[Row]], is_batch_written: bool) -> None:
     for number, batch in enumerate(batches, 1):
         store.add(batch, number, is_batch_written)
         assert content(store.sessions) == expected(store.events)
-    at_once = cut_all(table(store.events), GAP, 1)
+    at_once = cut_all(table(store.events), GAP, 1, store.unique)
     assert ids(store.sessions) == ids(at_once)
     assert content(at_once) == content(store.sessions)
     assert at_once.schema == SESSIONS.arrow

@@ -60,7 +60,8 @@ class Resolution:
     """What a batch changes. `nodes` are the rows to write and `was` the canonical ids they had (0: new), aligned;
     `cause` says why each changed owner ("" where it did not). `judged` are the nodes whose refusals were decided
     anew: refusals between them that are not in `refusals` are no longer in force. `rejoined`: nodes that stand for
-    another value than before.
+    another value than before. `resettled`: nodes that could be one person's own, and are another's than before, or
+    shared and were not, or were and are not; `freed`: the last of these.
     """
 
     nodes: Nodes
@@ -73,6 +74,8 @@ class Resolution:
     minted_count: int
     solved_node_count: int
     rejoined: np.ndarray
+    resettled: np.ndarray
+    freed: np.ndarray
 
 
 def resolve(
@@ -119,6 +122,10 @@ def resolve(
     after = _named(now, ids.canonical, of_component, batch_at)
     changed = _differs(stored, after)
     vanished = without(now.canonical[now.canonical > 0], after.canonical)
+    could_claim = (stored.canonical > 0) & np.array([n.is_personal for n in policy.namespaces])[
+        stored.namespace
+    ]
+    is_flipped = could_claim & (stored.is_shared != after.is_shared)
     return Resolution(
         nodes=after.select(changed),
         was=now.canonical[changed],
@@ -130,6 +137,8 @@ def resolve(
         minted_count=int((distinct(ids.canonical) >> ORDINAL_BITS == batch_id).sum()),
         solved_node_count=int(again.sum()),
         rejoined=wished,
+        resettled=after.id[is_flipped | (could_claim & (stored.canonical != after.canonical))],
+        freed=after.id[is_flipped & ~after.is_shared],
     )
 
 
