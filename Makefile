@@ -22,7 +22,7 @@ export PIP_NO_INPUT := 1
 help: ## Show this list
 	@echo "Stitchlake: raw events in, one profile per person out."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP) jars ## Install everything: environment, packages, jars (3 minutes the first time)
@@ -40,12 +40,16 @@ kafka: setup ## Start a Kafka broker to try things with; Ctrl-C stops it
 	@$(PY) -m pipelines.kafka.broker $(ARGS)
 
 .PHONY: test
-test: setup ## Run the test suite, all but the slow tests, a file at a time on each of two workers
-	@$(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+test: setup ## Run the test suite, all but the slow tests, a file at a time on each of two workers, quick files first
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## Run the tests that need no JVM, in seconds
 	@STITCHLAKE_QUICK_TESTS=1 $(PY) -m pytest -n auto -m "not spark and not slow and not thorough" $(ARGS)
+
+.PHONY: test-random
+test-random: setup ## Look for examples that break a property, other ones in every run; prints its seed (minutes)
+	@STITCHLAKE_RANDOM_TESTS=1 $(PY) -m pytest -n 2 -m "hypothesis and not spark and not slow" $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup ## Run the slow tests

@@ -16,6 +16,7 @@ from conf.settings import load_settings
 from pipelines.batch.process import BatchReport
 from pipelines.cli.problems import Exit, reported
 from pipelines.generator import generate
+from pipelines.process_end import run_and_end
 from pipelines.results import connect
 from pipelines.session import build_session
 from pipelines.sources import parse_source
@@ -185,4 +186,4 @@ def _cohorts(db: duckdb.DuckDBPyConnection) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

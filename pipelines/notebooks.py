@@ -22,7 +22,9 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.settings import load_settings
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.sql import as_table, report_wrong_questions_once
+from pipelines.process_end import run_and_end
 from pipelines.session import build_session
+from pipelines.spark_rows import rows_of
 
 FOLDER = Path("notebooks")
 LANGUAGES = {".py": ("#", "python"), ".sql": ("--", "sql")}
@@ -121,8 +123,8 @@ def as_text(value: Any) -> str:
     """What `display` shows of a value: of a frame its first rows as a table."""
     if not isinstance(value, DataFrame):
         return str(value)
-    rows = value.limit(SHOWN_ROWS + 1).collect()
-    table = as_table(value.columns, [tuple(row) for row in rows[:SHOWN_ROWS]])
+    rows = rows_of(value.limit(SHOWN_ROWS + 1))
+    table = as_table(value.columns, rows[:SHOWN_ROWS])
     return f"{table}\n(there are more)" if len(rows) > SHOWN_ROWS else table
 
 
@@ -184,4 +186,4 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

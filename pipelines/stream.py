@@ -31,6 +31,7 @@ from pipelines.hashing_key import fingerprint, load_key
 from pipelines.kafka import problems as kafka
 from pipelines.kafka.offsets import offsets_of_record
 from pipelines.kafka.topics import topics_of
+from pipelines.kafka.watch import TopicWatch
 from pipelines.lock import LakeLocked, lake_lock
 from pipelines.parse_ahead import ParseAhead
 from pipelines.read_files import FolderWatch
@@ -64,6 +65,7 @@ OUR_OWN = (
     IntentConflict,
     LakeChanged,
     LakeLocked,
+    kafka.OffsetsLost,
     RowsRefused,
     SchemaMismatch,
     SessionsError,
@@ -126,7 +128,12 @@ def run_stream(
         if checkpoint.trouble is not None:
             on_trouble(checkpoint.trouble)
         settle(lake, checkpoint.stream, is_continued=not checkpoint.is_new)
+        brokers = TopicWatch(spark._jvm, topics)
         totals = {"batches": 0, "received": 0}
+
+        def require_ours() -> None:
+            require_lock()
+            brokers.require_same()  # the records at hand have been read by now
 
         def count(report: BatchReport) -> None:
             totals["batches"] += 1
@@ -148,7 +155,7 @@ def run_stream(
             {name: topic.topic_id for name, topic in topics.items()},
             open_state=state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows),
             offset_entry=checkpoint.offset_entry,
-            require_lock=require_lock,
+            require_lock=require_ours,
         )
         ahead = ParseAhead(
             inputs,
@@ -181,31 +188,47 @@ def run_stream(
             return writer.start()
 
         patience = PATIENCE_ONCE_SECONDS if once else float("inf")
-        with closing(processor):
+        until_done = partial(
+            _until_done,
+            processor=processor,
+            stop=stop,
+            is_out_of_date=watch.is_out_of_date,
+            on_trouble=on_trouble,
+        )
+        with closing(brokers), closing(processor):
             with closing(ahead), own_upkeep(processor, settings, on_trouble):
-                _through_outages(start, processor, stop, patience if topics else 0, on_trouble, watch)
+                _through_outages(
+                    lambda: until_done(start()),
+                    processor,
+                    stop,
+                    patience if topics else 0,
+                    on_trouble,
+                    brokers,
+                )
             processor.compact()
         news.end()
         return StreamResult(totals["batches"], totals["received"])
 
 
 def _through_outages(
-    start: Callable[[], StreamingQuery],
+    is_done: Callable[[], bool],
     processor: BatchProcessor,
     stop: threading.Event,
     patience_seconds: float,
     on_trouble: Callable[[str], None],
-    watch: FolderWatch,
+    brokers: TopicWatch,
 ) -> None:
     """Run the query to its end, and start it again when a broker went away, or when files have changed that it takes
     for read. Its checkpoint makes that exact.
 
-    Patience begins anew with every batch that is published.
+    Patience begins anew with every batch that is published. A broker that answers, and twice in a row has no such
+    topic, is no outage.
     """
+    missing = None
     since, last = time.monotonic(), processor.last_batch_id
     while True:
         try:
-            if _until_done(start(), processor, stop, watch):
+            if is_done():
                 return
             processor.go_on()
             continue
@@ -213,20 +236,42 @@ def _through_outages(
             if processor.last_batch_id != last:
                 since, last = time.monotonic(), processor.last_batch_id
             is_patient = time.monotonic() - since < patience_seconds
-            if (
-                isinstance(processor.failure, OUR_OWN)
-                or not is_patient
-                or not kafka.is_outage(_said(processor, e))
-            ):
+            is_ours, said = isinstance(processor.failure, OUR_OWN), _said(processor, e)
+            if not is_ours and (kafka.is_outage(said) or kafka.is_loss(said)):
+                missing = _still_missing(brokers, missing)
+            if is_ours or not is_patient or not (kafka.is_outage(said) or missing):
                 raise StreamFailed(_reason(processor, e)) from None
-        on_trouble("a Kafka broker does not answer; nothing is lost, trying again until it does")
+        on_trouble(
+            "a Kafka broker does not answer; nothing is lost, trying again until it does"
+            if missing is None
+            else f"{missing}: the broker has no such topic at the moment; nothing is lost, looking once more"
+        )
         processor.failure = None
         if stop.wait(_RETRY_SECONDS):
             return
 
 
+def _still_missing(brokers: TopicWatch, before: str | None) -> str | None:
+    """The topic that is not there. StreamFailed when it was not there `before`, or is another one by now."""
+    try:
+        brokers.require_same()
+    except kafka.OffsetsLost as e:
+        raise StreamFailed(str(e)) from None
+    missing = brokers.missing()
+    if missing is not None and missing == before:
+        raise StreamFailed(
+            f"{missing}: the topic was deleted; what was published stays. Run again without this source, or when the "
+            "topic is there"
+        )
+    return missing
+
+
 def _until_done(
-    query: StreamingQuery, processor: BatchProcessor, stop: threading.Event, watch: FolderWatch
+    query: StreamingQuery,
+    processor: BatchProcessor,
+    stop: threading.Event,
+    is_out_of_date: Callable[[], bool] = lambda: False,
+    on_trouble: Callable[[str], None] = lambda line: None,
 ) -> bool:
     """Wait for the end of the query; on `stop` let the running batch finish first. False: it has to start again."""
     is_done = True
@@ -234,12 +279,12 @@ def _until_done(
         if is_asked(processor.lake.path):
             try:
                 with processor.between_batches():
-                    _run_errands(processor)
+                    _run_errands(processor, on_trouble)
             except BaseException:
                 query.stop()
                 raise
         processor.compact_if_due()
-        is_done = not watch.is_out_of_date()
+        is_done = not is_out_of_date()
     if query.isActive:
         processor.end()
         query.stop()
@@ -249,12 +294,18 @@ def _until_done(
     return is_done or stop.is_set()
 
 
-def _run_errands(processor: BatchProcessor) -> None:
+def _run_errands(processor: BatchProcessor, on_trouble: Callable[[str], None]) -> None:
     """What others have asked for. No batch follows where half of it could not be taken back."""
     try:
         read_by = processor.parser.mapping_fingerprints
         run_asked(
-            processor.lake, processor.policy, processor.settings, HANDLERS, read_by, processor.shared_state
+            processor.lake,
+            processor.policy,
+            processor.settings,
+            HANDLERS,
+            read_by,
+            processor.shared_state,
+            on_trouble,
         )
     except BaseException:
         processor.end()

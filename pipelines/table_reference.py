@@ -14,6 +14,7 @@ import duckdb
 
 from conf.table_spec import ColumnSpec, TableSpec
 from conf.tables import ALL, BESIDE, EVENTS, SESSIONS, UPSERTED
+from pipelines.process_end import run_and_end
 from pipelines.tables.lake import Lake
 from pipelines.views import ANALYST_VIEWS, register_duckdb, view_grain, view_statements
 
@@ -167,4 +168,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

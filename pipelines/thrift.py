@@ -24,6 +24,8 @@ from conf.jars import GRAPHFRAMES
 from conf.settings import load_settings
 from pipelines.cli.problems import Exit, reported
 from pipelines.jars import resolve_jars
+from pipelines.process_end import run_and_end
+from pipelines.reading_sessions import reading_sessions
 from pipelines.session import build_session
 from pipelines.stop_signals import stop_signals
 from pipelines.tables.lake import Lake, existing_lake
@@ -79,11 +81,12 @@ def served(spark: SparkSession, lake: Lake, port: int) -> Iterator[Snapshot | No
     # is not ours to ask for.
     jvm.java.security.Security.removeProvider("Simple SASL/PLAIN Server Provider")
     hive = jvm.org.apache.spark.sql.hive.thriftserver.HiveThriftServer2
-    server = hive.startWithSparkSession(spark._jsparkSession, False)
-    try:
-        yield shown
-    finally:
-        server.stop()
+    with reading_sessions(spark):
+        server = hive.startWithSparkSession(spark._jsparkSession, False)
+        try:
+            yield shown
+        finally:
+            server.stop()
 
 
 def follow(
@@ -146,4 +149,4 @@ def _port(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

@@ -29,7 +29,7 @@ ANALYST_VIEWS = (
 COHORTS = ("logged_in_and_used_mobile", "anonymous_three_times_then_logged_in")
 _QUOTE = str.maketrans({"'": "''"})
 _SPARK_TEXT = str.maketrans({"'": "\\'", "\\": "\\\\"})
-_LITERAL = _QUOTE | str.maketrans({c: f"[{c}]" for c in "*?["})  # DuckDB takes a path for a pattern
+_PATTERN = str.maketrans({c: f"[{c}]" for c in "*?["})  # DuckDB takes a path for a pattern
 
 
 class CatalogConflict(RuntimeError):
@@ -65,16 +65,39 @@ def register_duckdb(
     empty.
     """
     snapshot = at or published(lake)
+    _register_files(con, lake, snapshot)
+    return snapshot
+
+
+def reading_duckdb(lake: Lake, at: Snapshot | None = None) -> duckdb.DuckDBPyConnection:
+    """A connection of its own with the lake's tables and views, which opens the files of those and nothing else."""
+    import duckdb
+
+    con = duckdb.connect()
+    # Names mean tables of the lake, not variables of this program.
+    con.execute("SET python_enable_replacements = false")
+    paths = _register_files(con, lake, at or published(lake))
+    con.execute(f"SET allowed_paths = [{', '.join(map(_duckdb_text, paths))}]")
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+    return con
+
+
+def _register_files(con: duckdb.DuckDBPyConnection, lake: Lake, snapshot: Snapshot | None) -> list[str]:
+    """Every table and view; returns the files behind them, each as it lies and as the pattern that finds it."""
     con.execute("SET TimeZone = 'UTC'")
     tables = tuple(with_hot_parts((*ALL, *BESIDE)))
     for schema in dict.fromkeys(spec.schema for spec in tables):
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    paths: list[str] = []
     for spec in tables:
         only = f"batch_id <= {snapshot.batch_id}" if spec is BATCHES and snapshot is not None else "true"
-        _duckdb_table(con, spec, _files(lake, spec, snapshot), only)
+        files = _files(lake, spec, snapshot)
+        _duckdb_table(con, spec, files, only)
+        paths += [*files, *(path.translate(_PATTERN) for path in files)]
     for name, statement in view_statements().items():
         con.execute(f"CREATE OR REPLACE VIEW {name} AS {statement}")
-    return snapshot
+    return paths
 
 
 def register_spark(
@@ -169,6 +192,10 @@ def _files(lake: Lake, spec: TableSpec, snapshot: Snapshot | None) -> list[str]:
     ]
 
 
+def _duckdb_text(text: str) -> str:
+    return f"'{text.translate(_QUOTE)}'"
+
+
 def _duckdb_table(
     con: duckdb.DuckDBPyConnection, spec: TableSpec, paths: list[str], only: str = "true"
 ) -> None:
@@ -181,7 +208,7 @@ def _duckdb_table(
     con.unregister("__declared")
     rows = f"SELECT * FROM {declared}"
     if paths:
-        listed = ", ".join("'" + path.translate(_LITERAL) + "'" for path in paths)
+        listed = ", ".join(_duckdb_text(path.translate(_PATTERN)) for path in paths)
         # BY NAME: an older file lacks the columns that were declared after it, and they read as null.
         rows += f" UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name = true)"
     con.execute(f"CREATE OR REPLACE VIEW {spec.full_name} AS FROM ({rows}) WHERE {only}")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.engine import MASTER
-from tests.examples import IS_QUICK, examples
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -27,23 +27,39 @@ TEST_SETTINGS = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
 }
 
-# No deadline anywhere: a busy machine is not a defect. A failure prints what reproduces it.
-settings.register_profile("dev", deadline=None, print_blob=True)
+# No deadline anywhere: a busy machine is not a defect. No example database: a run does not depend on the one before.
+# Examples are the same in every run, unless `make test-random` looks for others; a failure prints what reproduces it.
+IS_RANDOM = bool(os.environ.get("STITCHLAKE_RANDOM_TESTS"))
 settings.register_profile(
-    "ci", deadline=None, print_blob=True, derandomize=False, suppress_health_check=[HealthCheck.too_slow]
+    "tests",
+    deadline=None,
+    database=None,
+    print_blob=True,
+    derandomize=not IS_RANDOM,
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("quick", deadline=None, print_blob=True, max_examples=examples(100))
-settings.load_profile("quick" if IS_QUICK else "ci" if os.environ.get("CI") else "dev")
+settings.load_profile("tests")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("hypothesis_seed", default=None) is None:
+    if IS_RANDOM and config.getoption("hypothesis_seed", default=None) is None:
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"to repeat this run's random choices: --hypothesis-seed={config.option.hypothesis_seed}"
+    seed = config.getoption("hypothesis_seed", default=None)
+    if seed is None:
+        return "examples: the same in every run; `make test-random` looks for others"
+    again = "make test-random" if IS_RANDOM else "make test"
+    return f'examples: random; these again: {again} ARGS="--hypothesis-seed={seed}"'
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # What a test draws from `random` does not depend on the tests before it.
+    random.seed(f"{item.config.getoption('hypothesis_seed', default=None)} {item.nodeid}")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -52,6 +68,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # `fixturenames` is the closure: a test that uses `spark` through another fixture is marked as well.
         if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.spark)
+    # What takes no time first: most mistakes show within a minute. Files stay whole, a worker takes one at a time.
+    late = {item.path for item in items if any(map(item.get_closest_marker, ("spark", "thorough", "slow")))}
+    items.sort(key=lambda item: item.path in late)
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 from pipelines.cli.problems import Exit, reported
+from pipelines.process_end import run_and_end
 
 COMMANDS = (
     "run",
@@ -54,5 +56,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
+def command() -> NoReturn:
+    """The program `stitchlake`: one command, and the process ends with its exit code."""
+    run_and_end(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

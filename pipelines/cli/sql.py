@@ -17,35 +17,18 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pipelines.questions import QueryRefused, duckdb_question, not_reading, require_spark_question
+from pipelines.spark_rows import rows_of
 from pipelines.tables.lake import Lake, LakeTooNew, NoLake, existing_lake
 from pipelines.tables.snapshot import NoSuchBatch, Snapshot, published_as
-from pipelines.views import CatalogConflict, register_duckdb, register_spark
+from pipelines.views import CatalogConflict, reading_duckdb, register_spark
 
 TABLE_ROWS = 50
 CELL_WIDTH = 48
-READING = (
-    "select",
-    "with",
-    "from",
-    "values",
-    "table",
-    "describe",
-    "desc",
-    "show",
-    "explain",
-    "summarize",
-    "(",
-)
-
-
 _SHOW_TABLES = """
 SELECT schema_name || '.' || view_name AS table_name, column_count FROM duckdb_views()
 WHERE NOT internal ORDER BY schema_name <> 'gold', schema_name, view_name
 """
-
-
-class QueryRefused(ValueError):
-    """A query that cannot be answered; the message is one line for whoever typed it."""
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -115,39 +98,23 @@ def _ask_duckdb(
 ) -> tuple[list[str], list[tuple]]:
     import duckdb
 
-    con = duckdb.connect()
-    con.execute(
-        "SET python_enable_replacements = false"
-    )  # names mean tables of the lake, not variables of ours
-    register_duckdb(con, lake, at)
-    folder = str(lake.path).replace("'", "''")
-    con.execute(f"SET allowed_directories = ['{folder}/']")
-    con.execute("SET enable_external_access = false")
-    con.execute("SET lock_configuration = true")
+    con = reading_duckdb(lake, at)
     if query.strip().rstrip(";").lower() == "show tables":
         query = _SHOW_TABLES  # DuckDB's own looks into one schema only
     try:
-        statements = con.extract_statements(query)
-        if len(statements) != 1:
-            raise QueryRefused(f"one statement at a time; these are {len(statements)}")
-        if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
-            raise _not_reading(str(statements[0].type).rpartition(".")[2])
-        answer = con.execute(statements[0])
+        answer = con.execute(duckdb_question(con, query))
         rows = answer.fetchall() if limit is None else answer.fetchmany(limit)
         return [column[0] for column in answer.description or ()], rows
     except duckdb.Error as error:
         raise QueryRefused(_first_line(str(error))) from None
-    except (ValueError, OverflowError) as error:  # an instant that Python has no word for
-        if isinstance(error, QueryRefused):
-            raise
-        raise QueryRefused(
-            f"the answer has a value that cannot be shown: {_first_line(str(error))}"
-        ) from None
+    except (ValueError, OverflowError) as error:
+        raise _cannot_be_shown(error) from None
 
 
 def _ask_spark(
     lake: Lake, query: str, limit: int | None, at: Snapshot | None
 ) -> tuple[list[str], list[tuple]]:
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     from pipelines.session import build_session
@@ -156,15 +123,22 @@ def _ask_spark(
     spark = build_session("stitchlake-sql")
     register_spark(spark, lake, at=at)
     try:
-        if not query.lower().lstrip().startswith(READING) and not query.lstrip().startswith("--"):
-            raise _not_reading(query.split(maxsplit=1)[0].upper() if query.strip() else "nothing")
-        if _changes_something(spark, query):
-            raise _not_reading("a change")
+        require_spark_question(spark._jsparkSession.sessionState().sqlParser().parsePlan(query))
         frame = spark.sql(query)
-        rows = frame.collect() if limit is None else frame.limit(limit).collect()
-        return frame.columns, [tuple(row) for row in rows]
+        return frame.columns, rows_of(frame if limit is None else frame.limit(limit))
     except PySparkException as error:
         raise QueryRefused(_first_line(error.getMessage() or str(error))) from None
+    except Py4JJavaError:  # a script (BEGIN … END) that the parser cannot place
+        raise not_reading("a script") from None
+    except (ValueError, OverflowError) as error:
+        raise _cannot_be_shown(error) from None
+
+
+def _cannot_be_shown(error: Exception) -> QueryRefused:
+    """For an instant that Python has no word for; what was refused stays as it is."""
+    if isinstance(error, QueryRefused):
+        return error
+    return QueryRefused(f"the answer has a value that cannot be shown: {_first_line(str(error))}")
 
 
 def report_wrong_questions_once() -> None:
@@ -172,28 +146,6 @@ def report_wrong_questions_once() -> None:
     from pyspark.logger import PySparkLogger
 
     PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
-
-
-def _changes_something(spark: Any, query: str) -> bool:
-    """A statement such as `WITH … INSERT` or `FROM … INSERT` begins like a question."""
-    jvm = spark.sparkContext._jvm
-    package = "org.apache.spark.sql.catalyst.plans.logical."
-    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
-    inserts = jvm.java.lang.Class.forName(package + "InsertIntoStatement", False, loader)
-    commands = jvm.java.lang.Class.forName(package + "Command", False, loader)
-    plans = [spark._jsparkSession.sessionState().sqlParser().parsePlan(query)]
-    is_about = query.lower().lstrip().startswith(("show", "desc", "explain"))
-    while plans:
-        plan = plans.pop()
-        if inserts.isInstance(plan) or (commands.isInstance(plan) and not is_about):
-            return True
-        children = plan.children()
-        plans += [children.apply(at) for at in range(children.size())]
-    return False
-
-
-def _not_reading(what: str) -> QueryRefused:
-    return QueryRefused(f"only questions are answered (SELECT, WITH, DESCRIBE, SHOW, EXPLAIN), not {what}")
 
 
 def _write(names: Sequence[str], rows: Sequence[tuple], shape: str) -> None:
@@ -308,8 +260,6 @@ def plain_json(value: Any) -> Any:
         )
     if isinstance(value, dict):
         return {str(plain_json(k)): plain_json(v) for k, v in value.items()}
-    if hasattr(value, "asDict"):  # a struct, from Spark
-        return {k: plain_json(v) for k, v in value.asDict().items()}
     if isinstance(value, list | tuple):
         return [plain_json(v) for v in value]
     if isinstance(value, datetime):

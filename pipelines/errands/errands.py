@@ -92,8 +92,11 @@ def run_asked(
     handlers: Mapping[str, Handler],
     read_by: Mapping[str, str] | None = None,
     open_state: OpenState | None = None,
+    on_trouble: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Run what waits, for the stream: it has the lock, and no batch of it runs. Returns how many.
+
+    A request that cannot be read is put aside, and `on_trouble` is told.
 
     read_by: the stream's mappings and their fingerprints. open_state: gives the stream's state of the lake.
     None while a batch is half-written: its retry relies on the versions that it was begun with. What a handler that
@@ -104,8 +107,11 @@ def run_asked(
     asked = sorted((lake.path / _FOLDER).glob("*.json"))
     for path in asked:
         try:
-            errand = json.loads(path.read_text(encoding="utf-8"))
+            errand = _read(path)
         except FileNotFoundError:  # whoever asked has given up
+            continue
+        except (OSError, ValueError):
+            _put_aside(path, on_trouble)
             continue
         answer = _outcome(
             lambda: holder_of(lake, policy, settings, read_by or {}, open_state), handlers, errand
@@ -116,6 +122,24 @@ def run_asked(
         _put(_answer_path(path), answer)
         path.unlink(missing_ok=True)
     return len(asked)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """The request in a file. ValueError where it is none."""
+    errand = json.loads(path.read_bytes())
+    if not isinstance(errand, dict) or not {"kind", "arguments"} <= errand.keys():
+        raise ValueError
+    return errand
+
+
+def _put_aside(path: Path, on_trouble: Callable[[str], None]) -> None:
+    """Out of the way of the other requests, with its content, and an answer to whoever may wait for one."""
+    aside = path.with_suffix(".damaged")
+    path.replace(aside)
+    _put(_answer_path(path), {"problem": f"the request was damaged and is put aside as {aside}; ask again"})
+    on_trouble(
+        f"a request to the stream cannot be read; it is put aside as {aside}, remove it when you have seen it"
+    )
 
 
 def is_between_batches(lake: Lake) -> bool:
@@ -156,6 +180,8 @@ def _taken(asked: Path | None) -> Answer | None:
         found = json.loads(_answer_path(asked).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ValueError:
+        raise ErrandFailed("the stream's answer is damaged; look what is done, and ask again") from None
     if "problem" in found:
         raise ErrandFailed(found["problem"])
     return found["answer"]

@@ -22,6 +22,7 @@ from pyspark.sql.types import ArrayType, MapType, StructType
 from conf.settings import Settings, load_settings
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.sql import report_wrong_questions_once
+from pipelines.process_end import run_and_end
 from pipelines.quality_gate import require_quality
 from pipelines.session import build_session
 from pipelines.tables.lake import Lake, existing_lake
@@ -143,4 +144,4 @@ def task() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

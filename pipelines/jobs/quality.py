@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.quality import check, declare_arguments, session_of
+from pipelines.process_end import run_and_end
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,4 +43,4 @@ def task() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from conf.settings import Settings, load_settings
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.reconcile import declare_arguments, report
+from pipelines.process_end import run_and_end
 from pipelines.session import build_session
 
 
@@ -52,4 +53,4 @@ def task() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

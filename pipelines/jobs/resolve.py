@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from conf.settings import Settings
 from pipelines.cli.problems import Exit, reported
 from pipelines.cli.resolve import declare_arguments, resolve, session_of
+from pipelines.process_end import run_and_end
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,4 +41,4 @@ def task() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

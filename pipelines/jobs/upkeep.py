@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from pipelines.cli.upkeep import declare_arguments, run
+from pipelines.process_end import run_and_end
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,4 +28,4 @@ def task() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

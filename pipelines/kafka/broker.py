@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from conf.jars import BROKER_JARS
@@ -27,7 +29,7 @@ from pipelines.kafka.gateway import kafka_gateway
 from pipelines.stop_signals import stop_signals
 
 HOST = "127.0.0.1"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 class BrokerFailed(RuntimeError):
@@ -128,9 +130,13 @@ class Broker:
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind((HOST, 0))
-        return int(s.getsockname()[1])
+    """A port that nobody listens on, from below those that the system hands out by itself: a connection that somebody
+    opens before the port is used cannot take it."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as s, suppress(OSError):
+            s.bind((HOST, port))
+            return port
 
 
 def _accepts(port: int) -> bool:

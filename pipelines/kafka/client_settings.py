@@ -13,6 +13,8 @@ from pathlib import Path
 
 from conf.settings import Settings, SettingsError
 
+# Unless a user says otherwise: what a transaction took back was never said.
+COMMITTED_ONLY = {"isolation.level": "read_committed"}
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 
 

@@ -37,46 +37,57 @@ def look_at(jvm: Any, topic: TopicAddress, client: Mapping[str, str], wait_secon
     BrokerUnavailable when nobody answers within `wait_seconds` or access is refused; TopicMissing when it is not there.
     """
     _require_somebody_listening(topic)
-    properties = jvm.java.util.Properties()
-    milliseconds = str(int(wait_seconds * 1000))
-    for key, value in {
-        **client,
-        "bootstrap.servers": topic.bootstrap,
-        "request.timeout.ms": milliseconds,
-        "default.api.timeout.ms": milliseconds,
-    }.items():
-        properties.setProperty(key, value)
-    try:
-        admin = jvm.org.apache.kafka.clients.admin.Admin.create(properties)
-    except Py4JJavaError:
-        raise BrokerUnavailable(
-            f"the Kafka client for {topic.bootstrap} does not start with the settings under `kafka:`; "
-            "check their spelling, and that files they name are there"
-        ) from None
-    with closing(_Admin(jvm, admin, wait_seconds)) as asked:
+    with closing(Asked(jvm, topic, client, wait_seconds)) as asked:
+        return asked.state(topic)
+
+
+class Asked:
+    """A connection to the cluster of a topic, for questions about it and its neighbours; close it.
+
+    BrokerUnavailable when nobody answers within `wait_seconds` or access is refused; TopicMissing for a topic that is
+    not there.
+    """
+
+    def __init__(self, jvm: Any, topic: TopicAddress, client: Mapping[str, str], wait_seconds: float) -> None:
+        self.jvm, self.wait_seconds = jvm, wait_seconds
         try:
-            return asked.state(topic.topic)
+            self.admin = jvm.org.apache.kafka.clients.admin.Admin.create(
+                properties_of(jvm, topic, client, wait_seconds)
+            )
+        except Py4JJavaError:
+            raise BrokerUnavailable(
+                f"the Kafka client for {topic.bootstrap} does not start with the settings under `kafka:`; "
+                "check their spelling, and that files they name are there"
+            ) from None
+
+    def state(self, topic: TopicAddress) -> TopicState:
+        try:
+            found = self._described(topic.topic)
+            partitions = [p.partition() for p in found.partitions()]
+            spec = self.jvm.org.apache.kafka.clients.admin.OffsetSpec
+            return TopicState(
+                self._id(found),
+                self._offsets(topic.topic, partitions, spec.earliest()),
+                self._offsets(topic.topic, partitions, spec.latest()),
+            )
         except Py4JJavaError as e:
-            raise _told(e, asked, topic, wait_seconds) from None
+            raise _told(e, self, topic) from None
 
+    def topic_id(self, topic: TopicAddress) -> str:
+        """Empty from a broker that knows none."""
+        try:
+            return self._id(self._described(topic.topic))
+        except Py4JJavaError as e:
+            raise _told(e, self, topic) from None
 
-class _Admin:
-    def __init__(self, jvm: Any, admin: Any, wait_seconds: float) -> None:
-        self.jvm, self.admin, self.milliseconds = jvm, admin, int(wait_seconds * 1000) + 1000
-
-    def state(self, topic: str) -> TopicState:
+    def _described(self, topic: str) -> Any:
         names = self.jvm.java.util.ArrayList()
         names.add(topic)
-        found = self._get(self.admin.describeTopics(names).allTopicNames())[topic]
-        partitions = [p.partition() for p in found.partitions()]
-        no_id = self.jvm.org.apache.kafka.common.Uuid.ZERO_UUID.toString()
-        topic_id = found.topicId().toString()
-        spec = self.jvm.org.apache.kafka.clients.admin.OffsetSpec
-        return TopicState(
-            "" if topic_id == no_id else topic_id,
-            self._offsets(topic, partitions, spec.earliest()),
-            self._offsets(topic, partitions, spec.latest()),
-        )
+        return self._get(self.admin.describeTopics(names).allTopicNames())[topic]
+
+    def _id(self, described: Any) -> str:
+        found = str(described.topicId().toString())
+        return "" if found == self.jvm.org.apache.kafka.common.Uuid.ZERO_UUID.toString() else found
 
     def others(self) -> list[str]:
         """Topics there are, to show to somebody who has misspelt one."""
@@ -97,7 +108,22 @@ class _Admin:
         return {at.partition(): found[at].offset() for at in found}
 
     def _get(self, future: Any) -> Any:
-        return future.get(self.milliseconds, self.jvm.java.util.concurrent.TimeUnit.MILLISECONDS)
+        milliseconds = int(self.wait_seconds * 1000) + 1000
+        return future.get(milliseconds, self.jvm.java.util.concurrent.TimeUnit.MILLISECONDS)
+
+
+def properties_of(jvm: Any, topic: TopicAddress, client: Mapping[str, str], wait_seconds: float) -> Any:
+    """Settings for a Kafka client that gives up after `wait_seconds`."""
+    properties = jvm.java.util.Properties()
+    milliseconds = str(int(wait_seconds * 1000))
+    for key, value in {
+        **client,
+        "bootstrap.servers": topic.bootstrap,
+        "request.timeout.ms": milliseconds,
+        "default.api.timeout.ms": milliseconds,
+    }.items():
+        properties.setProperty(key, value)
+    return properties
 
 
 def _require_somebody_listening(topic: TopicAddress) -> None:
@@ -119,7 +145,7 @@ def _require_somebody_listening(topic: TopicAddress) -> None:
     )
 
 
-def _told(error: Py4JJavaError, asked: _Admin, topic: TopicAddress, wait_seconds: float) -> Exception:
+def _told(error: Py4JJavaError, asked: Asked, topic: TopicAddress) -> Exception:
     """A Java exception as one of ours, by the names of its classes alone: its text may repeat a setting."""
     names: list[str] = []
     cause = error.java_exception
@@ -142,8 +168,9 @@ def _told(error: Py4JJavaError, asked: _Admin, topic: TopicAddress, wait_seconds
         )
     if last.endswith("TimeoutException"):
         return BrokerUnavailable(
-            f"{topic.bootstrap} accepts connections and does not answer as a Kafka broker within {wait_seconds:g} s; "
-            "if it wants TLS or a login, set security.protocol and the rest under `kafka:` in the settings file"
+            f"{topic.bootstrap} accepts connections and does not answer as a Kafka broker within "
+            f"{asked.wait_seconds:g} s; if it wants TLS or a login, set security.protocol and the rest under "
+            "`kafka:` in the settings file"
         )
     return BrokerUnavailable(
         f"the broker at {topic.bootstrap} does not tell about topic {topic.topic!r} ({last})"

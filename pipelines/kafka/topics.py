@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from conf.settings import Settings
 from pipelines.kafka.address import parse_address
-from pipelines.kafka.client_settings import client_settings
+from pipelines.kafka.client_settings import COMMITTED_ONLY, client_settings
 from pipelines.kafka.cluster import TopicMissing, TopicState, look_at
 from pipelines.kafka.offsets import Offsets, TopicOffsets, start_offsets
 from pipelines.kafka.problems import OffsetsLost
@@ -23,7 +23,7 @@ SILENCE_MS = 30_000
 _TIMEOUTS = ("default.api.timeout.ms", "request.timeout.ms")
 # A task asks only for records that are there. With Kafka's half second, a request that an earlier batch left at the
 # broker holds the next one up, partition by partition.
-UNLESS_TOLD = {"fetch.max.wait.ms": "10"}
+UNLESS_TOLD = {"fetch.max.wait.ms": "10", **COMMITTED_ONLY}
 # Kafka's clock is the producer's, and may say anything; the instants that a record may have.
 _FIRST_INSTANT, _LAST_INSTANT = "1990-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
 

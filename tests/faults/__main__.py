@@ -1,6 +1,7 @@
 """Run the fault suite: `make test-faults`, or a part of it with `make test-faults-quick`.
 
-One line per case; the same as JSON in tests/faults/results.jsonl. Exit 1 when a case failed.
+One line per case; the same as JSON in tests/faults/results.jsonl. Exit 1 when a case failed, 3 when none did and a
+level was skipped because this system does not allow it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.faults.delivery import Delivery, run_delivery
 from tests.faults.in_process import Verdict
 from tests.faults.workers import run_cases
 
+FAILED, INCOMPLETE = 1, 3  # exit codes; 2 is bad usage
 RESULTS = Path(__file__).with_name("results.jsonl")
 
 
@@ -58,6 +60,7 @@ class Report:
 
     def __init__(self, seed: int, path: Path) -> None:
         self.results: list[Result] = []
+        self._started = time.monotonic()
         self._file = path.open("w", encoding="utf-8")
         self._write({"seed": seed, "list": fault_list.LIST.name})
         print(f"seed {seed}; results go to {path}")
@@ -72,12 +75,19 @@ class Report:
         self._file.flush()
 
     def summary(self) -> int:
-        """Print counts; how many failed."""
+        """Print counts and the verdict of the run; its exit code."""
         counts = Counter((r.level, r.verdict) for r in self.results)
         print()
         for (level, verdict), count in sorted(counts.items()):
             print(f"{level:<10} {verdict:<8} {count:>5}")
-        return sum(r.verdict == "failed" for r in self.results)
+        failed = sum(r.verdict == "failed" for r in self.results)
+        skipped = sorted({r.level for r in self.results if r.verdict == "skipped"})
+        seconds = f"{time.monotonic() - self._started:.0f} s; "
+        if skipped:
+            print(f"{seconds}{failed} failed; NOT RUN on this system: {', '.join(skipped)} (see above)")
+        else:
+            print(f"{seconds}{failed} failed")
+        return FAILED if failed else INCOMPLETE if skipped else 0
 
 
 def result_of(case: Case, verdict: Verdict, level: str = "in process", passed: bool | None = None) -> Result:
@@ -122,7 +132,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     levels = args.level or ("in-process", "control", "delivery", "disk", "real")
     report = Report(args.seed, args.results)
-    started = time.monotonic()
     everything = fault_list.in_process(args.seed)
     with tempfile.TemporaryDirectory(prefix="stitchlake-faults-") as scratch:
         folder = Path(scratch)
@@ -165,9 +174,7 @@ def main(argv: list[str] | None = None) -> int:
             _disk(args, folder, report)
         if "real" in levels:
             _real(args, folder, report)
-    failed = report.summary()
-    print(f"{time.monotonic() - started:.0f} s; {failed} failed")
-    return 1 if failed else 0
+    return report.summary()
 
 
 def _control(everything: list[Case], args: argparse.Namespace, folder: Path, report: Report) -> None:

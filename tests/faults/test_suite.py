@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import cases as fault_list
+from tests.faults.__main__ import main
 from tests.faults.cases import Case
 from tests.faults.control import cases_of_control, must_fail, without_transaction_ids
 from tests.faults.delivery import Delivery, run_delivery
@@ -89,3 +90,20 @@ def test_without_transaction_ids_the_suite_fails_between_the_tables(
 def test_events_brought_otherwise_are_the_same_people(delivery: Delivery, tmp_path: Path) -> None:
     """Seen to fail when an event's second arrival is not looked up in the batches before (`_judge` without `known`)."""
     assert run_delivery(delivery, tmp_path, SEED).problems == []
+
+
+@pytest.mark.parametrize(
+    ("is_allowed", "code", "said"), [(False, 3, "NOT RUN on this system: disk"), (True, 0, "0 failed")]
+)
+def test_a_level_that_this_system_does_not_allow_is_no_pass(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_allowed: bool,
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr("tests.faults.disk.is_allowed", lambda: is_allowed)
+    monkeypatch.setattr("tests.faults.disk.NAMESPACE", ("true",))  # a child that has nothing to say
+    assert main(["--level", "disk", "--quick", "--results", str(tmp_path / "results.jsonl")]) == code
+    assert said in capsys.readouterr().out.splitlines()[-1]

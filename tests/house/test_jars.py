@@ -139,9 +139,9 @@ def test_processes_that_start_at_once_fetch_once_and_agree(tmp_path: Path) -> No
     processes = [context.Process(target=_resolve_slowly, args=(root, counter, found)) for _ in range(4)]
     for process in processes:
         process.start()
-    answers = [found.get(timeout=60) for _ in processes]
+    answers = [found.get(timeout=300) for _ in processes]
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=300)
     assert all(answer == answers[0] for answer in answers)
     assert counter.read_text() == "x"
 

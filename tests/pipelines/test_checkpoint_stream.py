@@ -190,7 +190,7 @@ def test_a_file_that_changes_while_a_stream_runs_is_read(
         )  # fmt: skip
 
     def until_published(count: int) -> None:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while time.monotonic() < end and running.is_alive():
             if world.lake.has(BATCHES) and published(world.lake) and len(world.rows(EVENTS)) == count:
                 return

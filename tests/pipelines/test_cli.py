@@ -166,7 +166,7 @@ def test_a_running_stream_stops_cleanly_and_leaves_complete_tables(make_lake, ev
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["received"] == 80
     os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors.decode()
     assert max(world.rows(BATCHES), key=lambda b: b["batch_id"])["kind"] == "compaction"
     assert world.lake.open(PROFILES).count() == len(world.rows(PROFILES)) > 0

@@ -51,9 +51,18 @@ def test_graphframes_and_driver_give_the_oracles_partition(spark):
 
 
 def test_auto_takes_graphframes_from_the_threshold_on(spark):
+    """The engines are told apart by their work: GraphFrames runs Spark jobs, the driver none."""
     solve = choose_components("auto", spark, graphframes_from_edges=30)
-    for graph in (CHAIN, random_graph(1, 40, 10)):
-        assert partition(solve(*graph)) == oracle(*graph)
+    for edge_count, by_graphframes in ((29, False), (30, True), (39, True)):
+        graph = (40, *(side[:edge_count] for side in CHAIN[1:]))
+        group = f"components of {edge_count}"
+        spark.sparkContext.setJobGroup(group, group)
+        try:
+            assert partition(solve(*graph)) == oracle(*graph)
+        finally:
+            spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+        jobs = spark.sparkContext.statusTracker().getJobIdsForGroup(group)
+        assert bool(jobs) == by_graphframes, edge_count
 
 
 def _nothing_stays_cached(spark, calls: int) -> None:

@@ -158,7 +158,7 @@ def test_a_running_stream_takes_a_decision_with_its_next_batch(world, capsys):
         said(capsys, "keep-apart", "user_id:ann", "cookie_id:c3", "--reason", "strangers", *lake)
     finally:
         stop.set()
-        stream.join(60)
+        stream.join(300)
     assert [d["decision"] for d in world.rows(IDENTITY_DECISIONS)] == ["keep_apart"]
 
 

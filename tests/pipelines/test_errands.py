@@ -106,3 +106,22 @@ def test_if_the_stream_ends_first_it_is_run_here(world, stream):
     asker.join()
     assert answers == [{"batch": 1}]
     assert not is_asked(world.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"kind": "tell"}', None], ids=str)
+def test_a_damaged_request_is_put_aside_and_the_others_are_done(world, content):
+    folder = world.path / "_stitchlake" / "errands"
+    folder.mkdir(parents=True)
+    damaged = folder / "00000000000000000001-a.json"
+    damaged.mkdir() if content is None else damaged.write_bytes(content)
+    good = folder / "00000000000000000002-b.json"
+    good.write_text(json.dumps({"kind": "tell", "arguments": {"n": 1}}))
+    told = []
+    with lake_lock(world.path):
+        run_asked(world.lake, world.policy, world.settings, HANDLERS, on_trouble=told.append)
+    assert json.loads(good.with_suffix(".answer").read_text()) == {"answer": {"batch": 1, "n": 1}}
+    assert "put aside" in json.loads(damaged.with_suffix(".answer").read_text())["problem"]
+    assert damaged.with_suffix(".damaged").exists()
+    assert not is_asked(world.path)
+    assert len(told) == 1
+    assert "cannot be read" in told[0]

@@ -453,7 +453,7 @@ def test_a_running_stream_replays_and_goes_on(make_lake, tmp_path):
     stream.start()
 
     def wait_for(batches: int) -> None:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while len([b for b in rows(world, BATCHES) if b["kind"] == "batch"]) < batches:
             assert time.monotonic() < until
             time.sleep(0.1)

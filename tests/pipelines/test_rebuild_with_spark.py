@@ -57,7 +57,7 @@ def test_a_running_query_is_swapped_under_and_goes_on(make_lake, tmp_path, monke
     thread.start()
     try:
         world.drop("1.jsonl", batches[1])
-        assert started.wait(120)
+        assert started.wait(300)
         # Small as it is, this lake is read again by executors.
         monkeypatch.setattr(rebuilding, "DRIVER_READS_UP_TO", 0)
         monkeypatch.setattr(read_again, "SPARK_READS_FROM", 0)
@@ -70,7 +70,7 @@ def test_a_running_query_is_swapped_under_and_goes_on(make_lake, tmp_path, monke
         )
         world.drop("3.jsonl", batches[3])
         last = published(world.lake).batch_id
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while published(world.lake).batch_id == last and time.monotonic() < until and not failed:
             time.sleep(0.1)
     finally:

@@ -16,17 +16,12 @@ import duckdb
 import pyspark
 import pytest
 
+from pipelines.kafka.broker import free_port
 from pipelines.thrift import HOST, main, served
 from pipelines.views import cohort_query, register_duckdb
 from tests.pipelines.lake_rows import drop_lake, make_lake
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
 
 
 def plain(value: Any) -> Any:
@@ -130,7 +125,7 @@ def test_a_jdbc_client_connects_to_the_server_in_the_foreground_and_a_signal_end
         (expected,) = register_and_ask(analysts_lake.lake, f"USE gold; {query}")
         assert asked.stdout.split()[-1] == ",".join(map(str, expected))
         server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0
+        assert server.wait(300) == 0
     finally:
         server.kill()
     assert list(tmp_path.iterdir()) == []  # no metastore, no log in the working folder

@@ -65,6 +65,19 @@ class TestBroker:
             producer.poll(0)
         assert producer.flush(30) == 0
 
+    def transaction(self, topic: str, *records: object, is_committed: bool = True) -> None:
+        """Records of one transaction, in partition 0."""
+        from confluent_kafka import Producer
+
+        name = {"transactional.id": f"tests-{next(self._numbers)}"}
+        producer = Producer({"bootstrap.servers": self.broker.address, "log_level": 0, **name})
+        producer.init_transactions(60)
+        producer.begin_transaction()
+        for record in records:
+            producer.produce(topic, json.dumps(record).encode(), partition=0)
+        assert producer.flush(30) == 0
+        (producer.commit_transaction if is_committed else producer.abort_transaction)(60)
+
     def source(self, topic: str, mapping: str = "native", host: str = "127.0.0.1") -> Source:
         return parse_source(f"{mapping}:kafka://{host}:{self.broker.port}/{topic}")
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from zlib import adler32
 
 import pytest
@@ -16,10 +17,13 @@ from conf.settings import load_settings
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
 from pipelines.cli.__main__ import main
 from pipelines.generator import generate
+from pipelines.kafka.offsets import offsets_of_record
 from pipelines.kafka.problems import OffsetsLost
 from pipelines.kafka.topics import topics_of
+from pipelines.kafka.watch import TopicWatch
 from pipelines.sources import Source, parse_source, read_stream
-from pipelines.stream import run_stream
+from pipelines.stream import StreamFailed, run_stream
+from pipelines.tables.snapshot import published
 from tests.pipelines.kafka.conftest import LOGIN, PASSWORD, event, key_of
 
 
@@ -195,6 +199,90 @@ def test_a_topic_made_anew_is_not_taken_for_the_old_one(make_lake, kafka, once):
     assert len({source for source, _, _ in places(world)}) == 2
 
 
+def lag_of(world, capsys) -> int | None:
+    capsys.readouterr()
+    assert main(["status", "--lake", str(world.path), "--json"]) == 0
+    (topic,) = json.loads(capsys.readouterr().out)["topics"]
+    return topic["lag_count"]
+
+
+def test_markers_of_transactions_and_what_they_took_back_are_no_records(make_lake, kafka, once, capsys):
+    """Each transaction ends in an offset without a record, and an aborted one is offsets without records."""
+    world = make_lake()
+    topic = kafka.topic(2)
+    kafka.transaction(topic, event(1), event(2))
+    kafka.transaction(topic, event(3), event(4), is_committed=False)
+    kafka.send(topic, event(5), partition=1)
+    assert once(world, kafka.source(topic)).received_count == 3
+    assert {(origin.rpartition("-")[2], ordinal) for _, origin, ordinal in places(world)} == {
+        *(("0", 0), ("0", 1), ("1", 0))
+    }
+    assert lag_of(world, capsys) == 0
+    kafka.transaction(topic, event(6), is_committed=False)
+    assert lag_of(world, capsys) == 0
+    kafka.transaction(topic, event(7))
+    assert lag_of(world, capsys) == 2  # from the record to the end, its marker included
+    shutil.rmtree(world.path / "_checkpoints")  # a new one begins at the offsets of record
+    assert once(world, kafka.source(topic)).received_count == 1
+    assert lag_of(world, capsys) == 0
+    assert_conserved(world, 4)
+
+
+def test_a_topic_that_is_made_anew_while_its_stream_runs_publishes_nothing_of_the_new_one(
+    make_lake, kafka, once
+):
+    """Between two batches: the new topic is longer than the old one was, so that the offsets fit by chance."""
+    world = make_lake()
+    topic = kafka.topic(1)
+    source = kafka.source(topic)
+    kafka.send(topic, event(1), event(2))
+    once(world, source)
+    known = offsets_of_record(world.lake, published(world.lake))
+    _, topics = topics_of(world.spark, [source], known, world.settings)
+    with closing(TopicWatch(world.spark._jvm, topics)) as watch:
+        watch.require_same()
+        assert watch.missing() is None
+        kafka.delete(topic)
+        _wait(lambda: watch.missing() == source.name)
+        _made_again(kafka, topic)
+        kafka.send(topic, *(event(n) for n in range(10, 16)))
+        with pytest.raises(OffsetsLost, match="deleted and made anew while the stream ran"):
+            watch.require_same()
+
+
+@pytest.mark.parametrize("is_made_again", [False, True], ids=["deleted", "made anew"])
+def test_a_stream_whose_topic_is_deleted_ends_and_says_so(make_lake, kafka, is_made_again, monkeypatch):
+    monkeypatch.setattr("pipelines.stream._RETRY_SECONDS", 0.5)
+    short = {"default.api.timeout.ms": "2000", "request.timeout.ms": "2000"}
+    world = make_lake(trigger_seconds=0.1, kafka=short)
+    topic = kafka.topic(1)
+    kafka.send(topic, event(1), event(2))
+    seen: list[int] = []
+
+    def on_published(report) -> None:
+        seen.append(report.received)
+        if len(seen) == 1:
+            kafka.delete(topic)
+            if is_made_again:
+                _made_again(kafka, topic)
+                kafka.send(topic, *(event(n) for n in range(10, 20)))
+
+    with pytest.raises(StreamFailed, match="made anew" if is_made_again else "the topic was deleted"):
+        run_stream(
+            world.spark, world.path, [kafka.source(topic)], world.policy, world.settings,
+            once=False, stop=threading.Event(), on_published=on_published,
+        )  # fmt: skip
+    assert sum(seen) == 2
+    assert_conserved(world, 2)
+
+
+def _wait(holds: Callable[[], object]) -> None:
+    until = time.monotonic() + 300
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def _made_again(kafka, topic: str) -> None:
     from confluent_kafka import KafkaException
 
@@ -270,7 +358,7 @@ def test_a_broker_that_is_down_or_has_no_such_topic_is_one_line_at_the_start(
     source = f"native:kafka://{place.format(address=kafka.broker.address)}"
     started = time.monotonic()
     assert main(["run", "--lake", str(tmp_path / "lake"), "--source", source]) == code
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
     error = capfd.readouterr().err.strip().splitlines()
     assert said in error[-1]
     assert [line for line in error if "streaming into" not in line] == error[-1:]
@@ -295,7 +383,7 @@ def test_a_broker_that_is_killed_and_comes_back_changes_nothing(make_lake, kafka
             failed.append(e)
 
     def wait_until(holds: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not holds() and time.monotonic() < deadline and not failed:
             time.sleep(0.1)
         assert failed == []
@@ -321,7 +409,7 @@ def test_a_broker_that_is_killed_and_comes_back_changes_nothing(make_lake, kafka
         wait_until(lambda: received() == 50)
     finally:
         stop.set()
-        running.join(120)
+        running.join(300)
     assert failed == []
     assert_conserved(world, 50)
     assert Counter(r["mapping"] for r in world.rows(BRONZE_EVENTS)) == {"native": 50}
