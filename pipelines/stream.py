@@ -48,6 +48,7 @@ from pipelines.tables.writer import RowsRefused
 from pipelines.upgrade import ready_to_write
 from pipelines.upkeep.schedule import own_upkeep
 from quality.standing import ConservationError
+from transforms.identity.canonical import TooManyPersons
 from transforms.parse import RecordParser
 from transforms.sessions import SessionsError
 
@@ -69,6 +70,7 @@ OUR_OWN = (
     RowsRefused,
     SchemaMismatch,
     SessionsError,
+    TooManyPersons,
 )
 
 

@@ -18,7 +18,7 @@ from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from transforms.claims import unique_namespaces
 from transforms.grouped import in_schema
-from transforms.identity.canonical import ORDINAL_BITS
+from transforms.identity.canonical import minted_ids
 from transforms.identity.nodes import Nodes
 from transforms.identity.resolve import Resolution
 from transforms.integers import found, is_in, places_in, union, without
@@ -175,7 +175,7 @@ def _unclaimed_nodes(
     order = anchor_rows.at(-fresh)
     order = order[np.lexsort((anchor_rows.tie[order],))]
     ids = -anchor_rows.id[order]
-    canonical = (np.int64(intent.batch_id) << ORDINAL_BITS) + minted_count + np.arange(len(ids))
+    canonical = minted_ids(intent.batch_id, minted_count, len(ids))
     zero, no = np.zeros(len(ids), np.int64), np.zeros(len(ids), bool)
     nodes = Nodes(
         id=ids,

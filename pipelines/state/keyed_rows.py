@@ -5,11 +5,14 @@ indexed column and in the order of the first of these: what is found by it lies 
 segments and marks the rows that it replaces as dead. `settle` ends it: segments of similar size are merged, so their
 number stays logarithmic. `undo` takes back what was changed since: the added segments go, and what was marked comes to
 life again. Nothing here is a source of truth: it is rebuilt from the published tables.
+
+Arrow's texts and lists have offsets of 32 bits. So a segment has no column with more than 1 GiB of them, and a large
+table has more segments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +29,8 @@ from transforms.windows import Windows
 _ROW_BITS = 40
 _ROW_MASK = (1 << _ROW_BITS) - 1
 _MERGE_FACTOR = 4
+_MOST_BYTES = 1 << 30  # of texts and lists in one column of a segment
+_MOST_ROWS = 1 << 30  # of a segment
 PACKED_FROM = (
     1 << 16
 )  # rows; packing costs more time than taking them over, and most segments are merged soon
@@ -39,6 +44,7 @@ class _Segment:
     rows: pa.Table | PackedRows
     indexes: dict[str, SortedIndex]
     alive: np.ndarray
+    nbytes: int  # of the texts and lists in the column that has the most of them, unpacked
     dead_count: int = 0
 
     def take(self, rows: np.ndarray, names: list[str]) -> pa.Table:
@@ -99,6 +105,7 @@ class KeyedRows:
     ) -> None:
         self.schema, self._known, self._then = schema, known, then
         self.indexes = tuple(indexes)
+        self._long = [f.name for f in schema if not _is_fixed(f.type)]
         self._segments: list[_Segment] = []
         self._settled_count = 0  # of the segments; those after them are of the running batch
         self._killed: list[
@@ -111,8 +118,7 @@ class KeyedRows:
     def load(self, rows: pa.Table) -> None:
         """Forget everything and hold `rows`."""
         self._segments = []
-        if rows.num_rows:
-            self._segments.append(self._segment(rows))
+        self.add(rows)
         self._settled_count, self._killed = len(self._segments), []
 
     def find(self, index: str, values: np.ndarray) -> np.ndarray:
@@ -220,24 +226,44 @@ class KeyedRows:
 
     def add(self, rows: pa.Table) -> None:
         """Add `rows`; positions stay valid."""
-        if rows.num_rows:
-            self._segments.append(self._segment(rows))
+        rows = in_schema(rows.select(self.schema.names), self.schema)
+        self._segments += [self._made(part.num_rows, part.select) for part in self._parts(rows)]
+
+    def _parts(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """`rows` in runs that a segment may hold."""
+        count = rows.num_rows
+        if count > 1 and (count > _MOST_ROWS or self._nbytes(rows) > _MOST_BYTES):
+            yield from self._parts(rows[: count // 2])
+            yield from self._parts(rows[count // 2 :])
+        elif count:
+            yield rows
+
+    def _nbytes(self, rows: pa.Table) -> int:
+        return max((rows[name].nbytes for name in self._long if name in rows.column_names), default=0)
 
     def _merge(self) -> None:
         self._segments = [s for s in self._segments if s.dead_count < len(s.alive)]
         while len(self._segments) > 1:
             last, before = self._segments[-1], self._segments[-2]
-            if len(before.alive) > _MERGE_FACTOR * len(last.alive):
-                return
+            if len(before.alive) > _MERGE_FACTOR * len(last.alive) or not self._is_room_for(before, last):
+                break
             self._segments[-2:] = [self._merged(before, last)]
+        # What is too large to be merged with others loses its dead rows by itself.
+        for at, segment in enumerate(self._segments[:-1]):
+            if 2 * segment.dead_count > len(segment.alive) and not self._is_room_for(
+                *[segment] * _MERGE_FACTOR
+            ):
+                self._segments[at] = self._merged(segment)
+
+    @staticmethod
+    def _is_room_for(*segments: _Segment) -> bool:
+        """Whether one segment can hold what these do."""
+        count, nbytes = (sum(of) for of in zip(*((len(s.alive), s.nbytes) for s in segments), strict=True))
+        return count <= _MOST_ROWS and nbytes <= _MOST_BYTES
 
     def _merged(self, *segments: _Segment) -> _Segment:
         count = sum(len(s.alive) - s.dead_count for s in segments)
         return self._made(count, lambda names: pa.concat_tables([s.live(names) for s in segments]))
-
-    def _segment(self, rows: pa.Table) -> _Segment:
-        rows = in_schema(rows.select(self.schema.names), self.schema)
-        return self._made(rows.num_rows, rows.select)
 
     def _order(self, columns: Callable[[list[str]], pa.Table]) -> pa.Array | None:
         """The rows in the order in which a segment has them; None where they are."""
@@ -252,18 +278,27 @@ class KeyedRows:
         first = self.indexes[0]
         order = self._order(columns)
 
+        nbytes = 0
+
         def in_order(names: list[str]) -> pa.Table:
+            nonlocal nbytes
             rows = columns(names)
+            nbytes = max(nbytes, self._nbytes(rows))
             return (rows if order is None else rows.take(order)).combine_chunks()
 
         alive = np.ones(count, bool)
         if count < PACKED_FROM:
             rows = in_order(self.schema.names)
             indexes = {name: SortedIndex(numpy_of(whole(rows[name]))) for name in self.indexes}
-            return _Segment(rows, indexes, alive)
+            return _Segment(rows, indexes, alive, nbytes)
         packed = packed_rows(self.schema, count, lambda n: whole(in_order([n]).column(0)), self._known, first)
         indexes = {name: SortedIndex(packed.all_numbers(name), packed.numbers(name)) for name in self.indexes}
-        return _Segment(packed, indexes, alive)
+        return _Segment(packed, indexes, alive, nbytes)
+
+
+def _is_fixed(kind: pa.DataType) -> bool:
+    """Whether every value of a type has as many bytes as any other."""
+    return not (pa.types.is_nested(kind) or pa.types.is_string(kind) or pa.types.is_binary(kind))
 
 
 def loaded(

@@ -64,6 +64,7 @@ class Codes:
         self.names: list[str] = list(names)
         self._code = {n: i for i, n in enumerate(names)}
         self._texts = pa.array(names, pa.string())
+        self._settled_count = len(names)
 
     def encode(self, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
         encoded = pc.dictionary_encode(column)
@@ -83,6 +84,17 @@ class Codes:
             self._texts = pa.array(self.names, pa.string())
         return self._texts.take(pa.array(codes))
 
+    def settle(self) -> None:
+        """The names are there to stay."""
+        self._settled_count = len(self.names)
+
+    def undo(self) -> None:
+        """Forget the names that have come since."""
+        for name in self.names[self._settled_count :]:
+            del self._code[name]
+        del self.names[self._settled_count :]
+        self._texts = pa.array(self.names, pa.string())
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -91,7 +103,7 @@ class Codes:
 
 
 class LakeState:
-    """`identity`, `sessions`, `event_keys` and `other_identifiers` of one lake under one policy."""
+    """`identity`, `sessions`, `event_keys`, `other_identifiers` and `tenants` of one lake under one policy."""
 
     def __init__(self, policy: Policy) -> None:
         self.tenants = Codes()
@@ -126,6 +138,7 @@ class LakeState:
         ):
             read(snapshot)
             give_back()
+        state.tenants.settle()
         return state
 
     def _read_sessions(self, snapshot: PublishedTables) -> None:
@@ -176,8 +189,9 @@ class LakeState:
             part.undo()
         self.is_dirty = False
 
-    def _parts(self) -> tuple[IdentityState | Rows, ...]:
-        return self.identity, self.sessions, self.anchor_facts, self.event_keys, self.other_identifiers
+    def _parts(self) -> tuple[IdentityState | Rows | Codes, ...]:
+        rows = (self.sessions, self.anchor_facts, self.event_keys, self.other_identifiers)
+        return self.identity, *rows, self.tenants
 
     # -- rows of the tables, as they are held in memory ------------------------------------------------------------
 

@@ -120,6 +120,7 @@ class TableState(LakeState):
         """`tenants`: all that have an event or a decision in the snapshot."""
         super().__init__(policy)
         self.tenants.of(sorted(tenants))
+        self.tenants.settle()
         self._look_up, self.as_of = look_up, look_up.batch_id
         self._first_unpublished_person = (look_up.batch_id + 1) << ORDINAL_BITS
         self._ties = TableRows(TIES, ("node_id",), ("node_id",), partial(self._read, IDENTIFIERS, TIES.names))

@@ -21,7 +21,13 @@ def newest_rows(spec: TableSpec, hot: pa.Table, upto_batch_id: int | None = None
     if upto_batch_id is not None:
         hot = hot.filter(pc.less_equal(hot[UPDATED], upto_batch_id))
     rows = newest_places(spec, hot)
-    return hot if len(rows) == hot.num_rows else hot.take(pa.array(rows))
+    if len(rows) == hot.num_rows:
+        return hot
+    is_newest = np.zeros(hot.num_rows, bool)
+    is_newest[rows] = True
+    return hot.filter(
+        pa.array(is_newest)
+    )  # unlike `take`, not by way of one array, which holds 2 GiB of texts
 
 
 def newest_places(spec: TableSpec, hot: pa.Table) -> np.ndarray:

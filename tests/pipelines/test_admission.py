@@ -18,6 +18,7 @@ from pipelines.quarantine.selection import Selection
 from pipelines.rebuild.backfill import rebuild
 from pipelines.rebuild.reconcile import reconcile
 from pipelines.state.lake_state import LakeState
+from pipelines.state.open_state import state_opener
 from tests.direct_lake import DirectLake
 from tests.pipelines.direct_lookup import state_in_tables
 from tests.pipelines.test_ids_of_tenants import decide
@@ -235,6 +236,32 @@ def test_tenants_beyond_the_limit_are_quarantined_and_the_others_go_on(
     assert refused == {f"e{n}": ["too_many_tenants"] for n, tenant in enumerate(tenants) if tenant in "cef"}
     told = sorted(lake.rows(BATCHES), key=lambda b: b["batch_id"])
     assert sorted(t for b in told for t in b["new_tenants"] or ()) == ["a", "b", "d"]
+
+
+def test_tenants_that_others_have_published_count_where_state_is_in_the_tables(tmp_path: Path):
+    """They are read from the nodes once, and then from what every batch says that it has brought."""
+    lake = lake_of(tmp_path / "lake", max_tenants=3)
+    lake.processor.open_state = state_opener("tables", lake.policy, None, 0)
+    lake.feed([event(0, {"device_id": "d"}, "a")])
+    lake.feed([event(1, {"device_id": "d"}, "b")])
+    other = DirectLake(lake.path, stream="other")
+    other.feed([event(2, {"device_id": "d"}, "c")], name="y.jsonl")
+    lake.processor.take_note()
+    lake.feed([event(n, {"device_id": "d"}, tenant) for n, tenant in enumerate("abcd", 3)])
+    assert standing(lake)[1] == {"e6": ["too_many_tenants"]}
+
+
+def test_the_tenants_of_a_batch_that_failed_are_new_to_its_retry(tmp_path: Path, monkeypatch):
+    lake = lake_of(tmp_path / "lake", max_tenants=2)
+    lake.feed([event(0, {"device_id": "d"}, "a")])
+    records = [event(n, {"device_id": "d"}, tenant) for n, tenant in enumerate("abc", 1)]
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            lake.feed(records, name="x.jsonl")
+    lake.feed(records, name="x.jsonl")
+    assert standing(lake) == ({"e0", "e1", "e2"}, {"e3": ["too_many_tenants"]})
+    assert sorted(t for b in lake.rows(BATCHES) for t in b["new_tenants"]) == ["a", "b"]
 
 
 def test_a_raised_limit_lets_refused_tenants_in_by_a_replay(tmp_path: Path):

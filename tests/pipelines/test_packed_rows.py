@@ -161,11 +161,12 @@ def listed(rows: pa.Table) -> list[str]:
 
 
 @settings(max_examples=examples(200))
-@given(stored, steps)
-def test_rows_are_found_and_replaced_as_if_they_were_not_packed(rows, steps):
+@given(stored, steps, st.sampled_from([1 << 30, 200]))
+def test_rows_are_found_and_replaced_as_if_they_were_not_packed(rows, steps, most_bytes):
     """Seen to fail where a merge packs the dead rows too."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(keyed_rows, "PACKED_FROM", 4)
+        patched.setattr(keyed_rows, "_MOST_BYTES", most_bytes)
         packed = loaded(SCHEMA, INDEXES, table(rows), Known(mostly={"like": "a"}))
         for (index, values), new in steps:
             dead = packed.find(index, np.array(values, np.int64))
@@ -183,6 +184,33 @@ def test_rows_are_found_and_replaced_as_if_they_were_not_packed(rows, steps):
             found = packed.rows(index, asked)
             assert found.schema == SCHEMA
             assert listed(found) == listed(plain.rows(index, asked))
+
+
+def test_no_column_of_a_segment_has_more_texts_than_arrows_offsets_reach(monkeypatch):
+    """Seen to fail: 2 GiB of texts in one column were an offset overflow, when they were loaded and when merged."""
+    most = 4000
+    monkeypatch.setattr(keyed_rows, "_MOST_BYTES", most)
+    monkeypatch.setattr(keyed_rows, "PACKED_FROM", 10)
+    schema = pa.schema([("a", pa.int64()), ("text", pa.string())])
+
+    def texts(ids: np.ndarray, word: str) -> pa.Table:
+        return pa.table([ids, [f"{word} {n:030d}" for n in ids.tolist()]], schema=schema)
+
+    held = loaded(schema, ("a",), texts(np.arange(1, 601)[::-1].copy(), "loaded"))
+    assert len(held._segments) > 5
+    expected = dict.fromkeys(range(1, 601), "loaded")
+    random = np.random.default_rng(5)
+    for turn in range(80):
+        ids = np.unique(random.integers(1, 601, 40))
+        held.replace(held.find("a", ids), texts(ids, f"turn {turn}"))
+        held.settle()
+        expected |= dict.fromkeys(ids.tolist(), f"turn {turn}")
+        assert all(segment.nbytes <= most for segment in held._segments)
+        assert sum(len(segment.alive) for segment in held._segments) < 3 * len(held)
+    found = held.rows("a", np.arange(1, 601))
+    assert dict(zip(found["a"].to_pylist(), found["text"].to_pylist(), strict=True)) == {
+        n: f"{word} {n:030d}" for n, word in expected.items()
+    }
 
 
 def test_a_packed_session_has_the_types_of_the_table():

@@ -545,6 +545,18 @@ def test_a_list_of_repetitions_is_no_crowd_and_a_thousand_values_are(parse):
     assert len(parse(ids(device_id="d1", session_id=crowd[:1000]))[0]["weak_node_ids"]) == 1000
 
 
+def test_what_led_to_an_event_is_kept_up_to_a_limit(parse):
+    """Sessions hold it in the driver's memory, and a referrer may have megabytes. Seen to fail without the limit."""
+    long = "x" * 5000
+    record = event(
+        properties={"utm_source": long, "utm_medium": f"{'y' * 255} z"}, context={"page": {"referrer": long}}
+    )
+    for (row,) in (parse(record), parse(record | {"actor": {"agent_id": "a"}})):
+        assert row["touch_source"] == "x" * 256
+        assert row["touch_medium"] == "y" * 255
+        assert row["touch_referrer"] == "x" * 1024
+
+
 def claims(record: dict, policy: Policy) -> tuple[list[tuple[str, int]], int | None]:
     parser = RecordParser({"native": load_mapping("native")}, policy, KEY)
     row = parser.parse(

@@ -15,6 +15,20 @@ from transforms.integers import distinct, distinct_counts, distinct_first, is_in
 ORDINAL_BITS = 28
 
 
+class TooManyPersons(RuntimeError):
+    """One batch makes more new persons than it has ids for."""
+
+
+def minted_ids(batch_id: int, first: int, count: int) -> np.ndarray:
+    """`count` new ids of a batch, after the `first` that it has given already."""
+    if first + count > 1 << ORDINAL_BITS:
+        raise TooManyPersons(
+            f"one batch makes more than {1 << ORDINAL_BITS:,} new persons, and has no more ids; read less at a time "
+            "(max_files_per_trigger, max_offsets_per_trigger)"
+        )
+    return (np.int64(batch_id) << ORDINAL_BITS) + first + np.arange(count)
+
+
 @dataclass(frozen=True)
 class CanonicalIds:
     """`canonical` per node. `retired` → `successor`: redirects to hold now. `reopened`: redirects to drop."""
@@ -58,7 +72,7 @@ def assign_canonical_ids(
     np.minimum.at(winner, home[reopens], known[reopens])
     fresh = np.flatnonzero(winner == np.iinfo(np.int64).max)
     fresh = fresh[np.argsort(cluster_tie[fresh], kind="stable")]
-    winner[fresh] = (np.int64(batch_id) << ORDINAL_BITS) + np.arange(len(fresh))
+    winner[fresh] = minted_ids(batch_id, 0, len(fresh))
     target = winner[home]
     was = np.zeros(len(known), np.int64)
     was[places_in(known, retired)] = successor

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms.identity.canonical import ORDINAL_BITS
+from transforms.identity.canonical import minted_ids
 
 _NOBODY = np.iinfo(np.int64).max
 
@@ -58,7 +58,7 @@ def keep_ids(
     wakes = canonical[old_home] == _NOBODY
     np.minimum.at(canonical, old_home[wakes], asleep[wakes])
     fresh = np.flatnonzero(canonical == _NOBODY)
-    canonical[fresh] = (np.int64(batch_id) << ORDINAL_BITS) + np.arange(len(fresh))
+    canonical[fresh] = minted_ids(batch_id, 0, len(fresh))
 
     retired, successor = redirects
     by = np.argsort(retired)
