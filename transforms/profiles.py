@@ -1,8 +1,4 @@
-"""Profiles: what the sessions of a person's nodes, and these nodes, say of the person.
-
-Always folded from session rows and never counted on: a merge of two persons can change "anonymous sessions before the
-first login" in ways that no sum of the two shows.
-"""
+"""Profiles: what the sessions of a person's nodes, and these nodes, say of the person."""
 
 from __future__ import annotations
 
@@ -12,151 +8,75 @@ import pyarrow.compute as pc
 
 from conf.policy import Policy
 from conf.tables.gold import PLATFORM_FLAGS, PROFILES
-from conf.tables.silver import SESSIONS
-from transforms.grouped import (
-    EARLIEST,
-    LATEST,
-    Flags,
-    Longs,
-    changes,
-    codes,
-    conformed,
-    distinct_lists,
-    distinct_pairs,
-    flags,
-    longs,
-    nullable,
-    offsets,
-    places,
-    whole,
-)  # fmt: skip
+from transforms.grouped import Longs, codes, distinct_lists, distinct_pairs, longs, offsets, whole
 from transforms.integers import distinct_first, places_in
+from transforms.person_folds import WAYS, fold_sessions
 
-_AT = SESSIONS.arrow.field("start_at").type
-SESSION_COLUMNS = (
-    "start_at", "end_at", "is_anonymous", "event_count", "login_event_count", "first_authenticated_at",
-    "last_login_event_at", "platforms", "first_touch", "last_touch",
-)  # fmt: skip
 TOUCH_PARTS = ("source", "medium", "campaign", "referrer")
+_COUNTS = ("sum", "sum_before_login")
 
 
 def fold_profiles(sessions: pa.Table, nodes: pa.Table, policy: Policy, batch_id: int) -> pa.Table:
     """One row is one person: every canonical_id of `nodes` or `sessions`, ascending.
 
-    sessions: all sessions of these persons, SESSIONS' columns and canonical_id, the person that owner_node_id belongs
-    to. nodes: all nodes of these persons, each once: canonical_id, tenant, node_id, namespace. A person may have no
-    session (an e-mail only seen in sessions of others), and no identifier (an anchor's unclaimed node).
+    sessions: all sessions of these persons, as `fold_sessions` takes them. nodes: as `profiles_of` takes them.
     """
-    person_of_session, person_of_node = longs(sessions["canonical_id"]), longs(nodes["canonical_id"])
-    both = np.concatenate((person_of_node, person_of_session))
+    return profiles_of(fold_sessions(sessions), nodes, policy, batch_id)
+
+
+def profiles_of(folds: pa.Table, nodes: pa.Table, policy: Policy, batch_id: int) -> pa.Table:
+    """One row is one person: every canonical_id of `nodes` or `folds`, ascending.
+
+    folds: PERSON_FOLDS of these persons, in any order. nodes: all nodes of these persons, each once: canonical_id,
+    tenant, node_id, namespace. A person may have no session (an e-mail only seen in sessions of others), and no
+    identifier (an anchor's unclaimed node).
+    """
+    person_of_fold, person_of_node = longs(folds["canonical_id"]), longs(nodes["canonical_id"])
+    both = np.concatenate((person_of_node, person_of_fold))
     persons, first_row = distinct_first(both)
-    tenants = pa.concat_arrays([whole(t["tenant"]).cast(pa.string()) for t in (nodes, sessions)])
+    tenants = pa.concat_arrays([whole(t["tenant"]).cast(pa.string()) for t in (nodes, folds)])
     columns = {
         "tenant": tenants.take(pa.array(first_row)),
         "canonical_id": pa.array(persons),
-        **_from_sessions(sessions, places_in(persons, person_of_session), len(persons)),
+        **_from_folds(folds, places_in(persons, person_of_fold), len(persons)),
         **_from_nodes(nodes, places_in(persons, person_of_node), len(persons), policy),
         "updated_batch_id": pa.array(np.full(len(persons), batch_id, np.int64)),
     }
     return pa.Table.from_arrays([columns[n] for n in PROFILES.names], schema=PROFILES.arrow)
 
 
-def _from_sessions(sessions: pa.Table, person: Longs, persons: int) -> dict[str, pa.Array]:
-    by_person = np.argsort(person, kind="stable")
-    person = person[by_person]
-    rows = conformed(sessions, SESSIONS.arrow, SESSION_COLUMNS)
-    fold = _Fold(person, persons)
-
-    def column(name: str, missing: int = 0) -> Longs:
-        return longs(rows[name], missing)[by_person]
-
-    is_anonymous = flags(rows["is_anonymous"])[by_person]
-    start_at, first_authenticated_at = column("start_at"), column("first_authenticated_at", LATEST)
-    first_login_at = fold.least(first_authenticated_at)
-    login_at = column("last_login_event_at", EARLIEST)
-    login_at = np.where(login_at == EARLIEST, first_authenticated_at, login_at)
-    last_login_at = fold.most(np.where(is_anonymous, EARLIEST, login_at))
-    has_login = first_login_at[person] != LATEST
-    before_login = is_anonymous & has_login & (start_at < first_login_at[person])
-    logins = column("login_event_count")
-    unwritten_login = ~is_anonymous & (logins == 0)
-    return {
-        **_platforms(whole(rows["platforms"]), person, by_person, persons),
-        "session_count": pa.array(fold.count(np.ones(len(person), np.bool_))),
-        "anonymous_session_count": pa.array(fold.count(is_anonymous)),
-        "anonymous_session_count_before_first_login": pa.array(fold.count(before_login)),
-        "authenticated_session_count": pa.array(fold.count(~is_anonymous)),
-        "login_count": pa.array(fold.total(logins + unwritten_login)),
-        "event_count": pa.array(fold.total(column("event_count"))),
-        "first_seen_at": nullable(fold.least(start_at), _AT, LATEST),
-        "last_seen_at": nullable(fold.most(column("end_at")), _AT, EARLIEST),
-        "first_login_at": nullable(first_login_at, _AT, LATEST),
-        "last_login_at": nullable(last_login_at, _AT, EARLIEST),
-        **_touch_columns("first_touch", whole(rows["first_touch"]), fold, by_person),
-        **_touch_columns("last_touch", whole(rows["last_touch"]), fold, by_person),
-    }
+def _from_folds(folds: pa.Table, person: Longs, persons: int) -> dict[str, pa.Array]:
+    """The columns that sessions give; of a person without any, counts are 0 and the others empty."""
+    row = np.full(persons, -1, np.int64)
+    row[person] = np.arange(len(person))
+    of_person = pa.array(row, mask=row < 0)
+    columns: dict[str, pa.Array] = {}
+    for name, way in WAYS.items():
+        values = whole(folds[name]).take(of_person)
+        if way in _COUNTS:
+            columns[name] = pc.fill_null(values, 0)
+        elif way == "uses":
+            columns |= _platforms(values, persons)
+        elif way in ("first_touch", "last_touch"):
+            parts = dict(zip((f.name for f in values.type), values.flatten(), strict=True))
+            columns |= {f"{name}_{part}": parts[part] for part in TOUCH_PARTS}
+        else:
+            columns[name] = values
+    return columns
 
 
-class _Fold:
-    """Sums, least and greatest values per person 0 … persons-1 of rows that are sorted by person."""
-
-    def __init__(self, person: Longs, persons: int) -> None:
-        self.starts = np.flatnonzero(changes(person))
-        self.present = person[self.starts]
-        self.persons = persons
-
-    def total(self, values: Longs) -> Longs:
-        return self._spread(np.add, values, 0)
-
-    def count(self, is_counted: Flags) -> Longs:
-        return self.total(is_counted.astype(np.int64))
-
-    def least(self, values: Longs) -> Longs:
-        return self._spread(np.minimum, values, LATEST)
-
-    def most(self, values: Longs) -> Longs:
-        return self._spread(np.maximum, values, EARLIEST)
-
-    def _spread(self, merge: np.ufunc, values: Longs, without_rows: int) -> Longs:
-        folded = np.full(self.persons, without_rows, np.int64)
-        if len(self.present):
-            folded[self.present] = merge.reduceat(values, self.starts)
-        return folded
-
-
-def _platforms(lists: pa.Array, person: Longs, by_person: Longs, persons: int) -> dict[str, pa.Array]:
-    person_of_row = np.empty(len(person), np.int64)
-    person_of_row[by_person] = person
-    person_of_use = np.repeat(person_of_row, longs(pc.list_value_length(lists)))
-    code, platforms = codes(lists.flatten())
-    is_known = code >= 0
-    person_of_use, code = person_of_use[is_known], code[is_known]
-    all_used = distinct_lists(person_of_use, code, persons, platforms, PROFILES.arrow.field("platforms").type)
+def _platforms(uses: pa.Array, persons: int) -> dict[str, pa.Array]:
+    person = np.repeat(np.arange(persons), longs(pc.fill_null(pc.list_value_length(uses), 0)))
+    code, platforms = codes(uses.flatten().field("platform"))
+    all_used = distinct_lists(person, code, persons, platforms, PROFILES.arrow.field("platforms").type)
     columns = {"platforms": all_used}
     names = platforms.to_pylist()
     for platform in PLATFORM_FLAGS:
         has_used = np.zeros(persons, np.bool_)
         if platform in names:
-            has_used[person_of_use[code == names.index(platform)]] = True
+            has_used[person[code == names.index(platform)]] = True
         columns[f"has_used_{platform}"] = pa.array(has_used)
     return columns
-
-
-def _touch_columns(name: str, touches: pa.Array, fold: _Fold, by_person: Longs) -> dict[str, pa.Array]:
-    """The parts of each person's first or last touch, by instant and event id."""
-    parts = dict(zip((f.name for f in touches.type), touches.flatten(), strict=True))
-    is_known = flags(touches.is_valid())
-    known = np.flatnonzero(is_known)
-    width = max(1, len(touches))
-    is_first = name == "first_touch"
-    missing = LATEST if is_first else EARLIEST
-    encoded = np.full(len(touches), missing, np.int64)
-    taken = pa.array(known)
-    encoded[known] = places(longs(parts["at"].take(taken)), parts["event_id"].take(taken)) * width + known
-    chosen = (fold.least if is_first else fold.most)(encoded[by_person])
-    is_missing = chosen == missing
-    rows = pa.array(np.where(is_missing, 0, chosen % width), mask=is_missing)
-    return {f"{name}_{part}": parts[part].take(rows) for part in TOUCH_PARTS}
 
 
 def _from_nodes(nodes: pa.Table, person: Longs, persons: int, policy: Policy) -> dict[str, pa.Array]:

@@ -1,4 +1,4 @@
-"""The activity of a batch: sessions of the touched anchors cut and owned, touched persons' profiles folded."""
+"""The activity of a batch: sessions of the touched anchors cut and owned."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from conf.policy import Policy
-from conf.tables import PROFILES, SESSIONS
+from conf.tables import SESSIONS
 from pipelines.batch import rows
 from pipelines.batch.intent import Intent
 from pipelines.batch.judging import Read, sessions_near, sessions_to_judge
@@ -21,17 +21,18 @@ from transforms.grouped import in_schema
 from transforms.identity.canonical import minted_ids
 from transforms.identity.nodes import Nodes
 from transforms.identity.resolve import Resolution
-from transforms.integers import found, is_in, places_in, union, without
+from transforms.integers import found, is_in, union, without
 from transforms.ownership import owned_changes
-from transforms.profiles import SESSION_COLUMNS, fold_profiles
+from transforms.person_folds import SESSION_COLUMNS
 from transforms.session_reach import apart, closure
 from transforms.sessions import CutResult, cut_fetching, session_gap_us
 from transforms.spans import EVENT_COLUMNS
 
 # (anchors, start, end) → the published events of those anchors in those windows, for a session that must be re-cut.
 FetchEvents = Callable[[pa.Table], pa.Table]
+# What a person's fold takes of her sessions.
+FOLDED = ["tenant", "owner_node_id", *SESSION_COLUMNS]
 _FAR_APART_US = 24 * 3600 * 1_000_000
-_FOLDED = ["tenant", "owner_node_id", *SESSION_COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,18 @@ class Cut:
 @dataclass(frozen=True)
 class Owned:
     """Whose the sessions are: hot rows of sessions, identity rows of unclaimed nodes, and the persons whose profiles
-    have changed or are no more."""
+    have changed or are no more. `regrouped`: persons that have got or lost a node which was there before. `taken` and
+    `put`: sessions (FOLDED) as they were before the batch and are after it; of persons whose fold is known, all that
+    differ."""
 
     sessions: pa.Table
     unclaimed: Nodes
     unclaimed_gone: np.ndarray
     persons: np.ndarray
     vanished: np.ndarray
+    regrouped: np.ndarray
+    taken: pa.Table
+    put: pa.Table
 
 
 def cut_activity(
@@ -100,6 +106,7 @@ def own_sessions(
     )
     removed = cut.result.removed
     replaced = is_in(numpy_of(before["session_id"]), union(removed, numpy_of(upserts["session_id"])))
+    taken = _taken(positions[replaced], numpy_of(before["owner_node_id"])[replaced], state)
     state.sessions.replace(positions[replaced], upserts)
 
     owners, new_owners = numpy_of(before["owner_node_id"]), numpy_of(upserts["owner_node_id"])
@@ -111,7 +118,25 @@ def own_sessions(
         unclaimed_gone=gone.id,
         persons=union(identified.touched_persons, owner_nodes.canonical),
         vanished=union(resolution.vanished, gone.canonical),
+        regrouped=_regrouped(resolution),
+        taken=taken,
+        put=upserts.select(FOLDED),
     )
+
+
+def _taken(positions: np.ndarray, owners: np.ndarray, state: LakeState) -> pa.Table:
+    """FOLDED of those sessions at `positions` whose owners (aligned) are of persons whose fold is known."""
+    if not len(state.person_folds):
+        return state.sessions.take(positions[:0], FOLDED)
+    nodes = state.identity.nodes(owners)
+    known = state.person_folds.having("canonical_id", nodes.canonical)
+    return state.sessions.take(positions[is_in(owners, nodes.id[is_in(nodes.canonical, known)])], FOLDED)
+
+
+def _regrouped(resolution: Resolution) -> np.ndarray:
+    """The persons that have got or lost a node that was there before: its sessions go with it."""
+    has_moved = (resolution.was != 0) & (resolution.was != resolution.nodes.canonical)
+    return union(resolution.was[has_moved], resolution.nodes.canonical[has_moved])
 
 
 def _claimed_anchors(resolution: Resolution, state: LakeState) -> np.ndarray:
@@ -158,12 +183,6 @@ def _persons(ids: np.ndarray, nodes: Nodes) -> np.ndarray:
     return np.where(is_there, nodes.canonical[place], 0)
 
 
-def fold_persons(owned: Owned, state: LakeState, policy: Policy, intent: Intent) -> pa.Table:
-    """Hot rows of the profiles: every changed person folded anew, and those that are no more."""
-    profiles = _fold(owned.persons, state, policy, intent)
-    return rows.hot_rows(PROFILES, profiles, {"canonical_id": owned.vanished}, intent.batch_id)
-
-
 def _unclaimed_nodes(
     anchors: np.ndarray, owners: np.ndarray, minted_count: int, state: LakeState, intent: Intent
 ) -> tuple[Nodes, Nodes]:
@@ -196,20 +215,3 @@ def _unclaimed_nodes(
     state.identity.put_nodes(nodes)
     state.identity.drop_nodes(gone.id)
     return nodes, gone
-
-
-def _fold(persons: np.ndarray, state: LakeState, policy: Policy, intent: Intent) -> pa.Table:
-    nodes = state.identity.members_of(persons)
-    sessions = state.sessions.rows("owner_node_id", nodes.id, _FOLDED)
-    by_id = np.argsort(nodes.id)
-    owner = by_id[places_in(nodes.id[by_id], numpy_of(sessions["owner_node_id"]))]
-    sessions = sessions.append_column("canonical_id", pa.array(nodes.canonical[owner]))
-    facts = pa.table(
-        {
-            "canonical_id": nodes.canonical,
-            "tenant": state.tenants.decode(nodes.tenant),
-            "node_id": nodes.id,
-            "namespace": state.namespaces.decode(nodes.namespace),
-        }
-    )
-    return fold_profiles(sessions, facts, policy, intent.batch_id)

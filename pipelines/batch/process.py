@@ -25,11 +25,12 @@ from conf.settings import Settings
 from conf.table_spec import TableSpec
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, FILES, PROFILES, QUARANTINE
 from pipelines.batch import rows
-from pipelines.batch.activity import Owned, cut_activity, fold_persons, own_sessions
+from pipelines.batch.activity import Owned, cut_activity, own_sessions
 from pipelines.batch.compacting import Compacting
 from pipelines.batch.contract import Attempt
 from pipelines.batch.derived import linked_rows, owned_rows
 from pipelines.batch.earlier import PublishedEvents, kinds_after, last_published_of
+from pipelines.batch.folding import fold_persons
 from pipelines.batch.intent import INTENT, Intent, own_transactions, pending_intent, record_intent
 from pipelines.batch.judged import by_origin, decisions_of, judged
 from pipelines.batch.publish import (
@@ -230,7 +231,7 @@ class BatchProcessor:
             owned = own_sessions(valid, cut(), identified, state, self.policy, intent)
             owners = owned_rows(identified, owned, state, intent)
             attempt.start(owners)
-            profiles = {PROFILES.hot: fold_persons(owned, state, self.policy, intent)}
+            profiles = {PROFILES.hot: fold_persons(owned, state, self.policy, intent.batch_id)}
         with steps("write"):
             attempt.start(profiles)
             attempt.finish()

@@ -55,6 +55,9 @@ class Members:
     namespace: np.ndarray
     canonical: np.ndarray
 
+    def select(self, mask_or_rows: np.ndarray) -> Members:
+        return Members(*(getattr(self, f.name)[mask_or_rows] for f in fields(self)))
+
 
 class IdentityState:
     """Implements `IdentityLookup`; `apply` takes in what a batch changes, for good at `settle` or until `undo`."""

@@ -35,6 +35,7 @@ from transforms.identity.evidence import KINDS, Evidence
 from transforms.identity.nodes import Nodes
 from transforms.integers import is_in, places_in, without
 from transforms.ownership import ANCHOR_FACTS
+from transforms.person_folds import PERSON_FOLDS
 
 UNCLAIMED = "unclaimed"
 # `event_key_low`: 0 of events that were published without.
@@ -115,6 +116,8 @@ class LakeState:
         self.sessions: Rows = KeyedRows(SESSIONS.arrow, SESSION_INDEXES, then="start_at")
         # Of anchors with so many sessions that a batch reads those alone that are near its events.
         self.anchor_facts: Rows = KeyedRows(ANCHOR_FACTS, ("anchor_node_id",))
+        # Of persons with so many sessions that a batch reads those alone that it takes away and adds.
+        self.person_folds: Rows = KeyedRows(PERSON_FOLDS, ("canonical_id",))
         self.event_keys: Rows = KeyedRows(EVENT_KEYS, ("event_key",))
         self.other_identifiers: Rows = KeyedRows(OTHER_IDENTIFIERS, ("id",))
         self.is_dirty = False
@@ -190,7 +193,13 @@ class LakeState:
         self.is_dirty = False
 
     def _parts(self) -> tuple[IdentityState | Rows | Codes, ...]:
-        rows = (self.sessions, self.anchor_facts, self.event_keys, self.other_identifiers)
+        rows = (
+            self.sessions,
+            self.anchor_facts,
+            self.person_folds,
+            self.event_keys,
+            self.other_identifiers,
+        )
         return self.identity, *rows, self.tenants
 
     # -- rows of the tables, as they are held in memory ------------------------------------------------------------

@@ -14,7 +14,8 @@ from conf.policy import Policy
 from conf.source_mapping import load_mapping
 from conf.tables import EVENTS, SESSIONS
 from pipelines.batch import rows
-from pipelines.batch.activity import cut_activity, fold_persons, own_sessions
+from pipelines.batch.activity import cut_activity, own_sessions
+from pipelines.batch.folding import fold_persons
 from pipelines.batch.intent import Intent
 from pipelines.batch.judged import judge
 from pipelines.batch.named import named_in
@@ -52,7 +53,7 @@ class World:
         # More events than are asked for do no harm.
         cut = cut_activity(valid, self.state, self.policy, intent, lambda _: self.events)
         owned = own_sessions(valid, cut, identified, self.state, self.policy, intent)
-        profiles = fold_persons(owned, self.state, self.policy, intent)
+        profiles = fold_persons(owned, self.state, self.policy, intent.batch_id)
         self.state.event_keys.replace(np.empty(0, np.int64), valid.select(EVENT_KEYS.names))
         self.state.settle()
         self.events = pa.concat_tables([self.events, rows.event_rows(valid, self.batch_id)])
