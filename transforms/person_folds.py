@@ -251,7 +251,7 @@ def _uses_after(known: pa.Array, removed: pa.Array, added: pa.Array, way: Way) -
     totals = np.zeros(persons * width, np.int64)
     np.add.at(totals, person * width + code, change)
     used = np.flatnonzero(totals > 0)
-    is_sure: Flags = (totals.reshape(persons, width) >= 0).all(axis=1)
+    is_sure = np.logical_and.reduce(totals.reshape(persons, width) >= 0, axis=1)
     return _use_lists(used // width, used % width, totals[used], platforms, persons), is_sure
 
 

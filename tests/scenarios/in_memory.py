@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import duckdb
@@ -24,6 +24,7 @@ from pipelines.state.lake_state import EVENT_KEYS, LakeState
 from pipelines.views import view_statements
 from tests.scenarios.outcome import Outcome, outcomes_of
 from transforms.identity.components import driver_components
+from transforms.identity.decisions import Decision
 from transforms.parse import RecordParser
 from transforms.parsed_schema import Records
 
@@ -41,7 +42,15 @@ class World:
         self.refused: list[dict[str, Any]] = []
         self.profiles: dict[int, dict[str, Any]] = {}
 
-    def feed(self, records: Sequence[dict[str, Any]]) -> None:
+    def feed(
+        self,
+        records: Sequence[dict[str, Any]],
+        decided: Callable[[pa.Table], list[Decision]] = lambda valid: [],
+        *,
+        fails: bool = False,
+    ) -> None:
+        """`decided`: what somebody decides in this batch about identifiers that its events name. `fails`: the batch is
+        undone before it is published."""
         self.batch_id += 1
         received = pa.Table.from_batches([self.parser.parse(_records(records, self.batch_id))])
         named = named_in(received).once()
@@ -49,12 +58,17 @@ class World:
         valid = received.filter(pa.array(standing.valid))
         self.refused += received.filter(pa.array(standing.refused)).to_pylist()
         intent = Intent("s", self.batch_id, self.batch_id, self.batch_id, {}, "", "", "", "")
-        identified = identify(named, valid, [], self.state, self.policy, driver_components, intent)
+        identified = identify(
+            named, valid, decided(valid), self.state, self.policy, driver_components, intent
+        )
         # More events than are asked for do no harm.
         cut = cut_activity(valid, self.state, self.policy, intent, lambda _: self.events)
         owned = own_sessions(valid, cut, identified, self.state, self.policy, intent)
         profiles = fold_persons(owned, self.state, self.policy, intent.batch_id)
         self.state.event_keys.replace(np.empty(0, np.int64), valid.select(EVENT_KEYS.names))
+        if fails:
+            self.state.undo()
+            return
         self.state.settle()
         self.events = pa.concat_tables([self.events, rows.event_rows(valid, self.batch_id)])
         self.identifiers.append(identified.identifiers)

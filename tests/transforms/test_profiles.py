@@ -14,7 +14,8 @@ from conf.policy import load_policy
 from conf.tables.gold import PLATFORM_FLAGS, PROFILES
 from conf.tables.silver import SESSIONS
 from tests.examples import examples
-from transforms.profiles import fold_profiles
+from transforms.person_folds import WAYS, fold_sessions, folds_after
+from transforms.profiles import TOUCH_PARTS, fold_profiles, profiles_of
 
 POLICY = load_policy()
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -256,3 +257,65 @@ def test_the_fold_says_what_plain_python_says_and_persons_do_not_touch_each_othe
         person = row["canonical_id"]
         mine = [[r for r in part if r["canonical_id"] == person] for part in (sessions[::-1], nodes[::-1])]
         assert fold(*mine) == [row]
+
+
+def known(sessions: list[Row]) -> pa.Table:
+    return pa.Table.from_pylist(sessions, schema=SESSION_SCHEMA)
+
+
+@settings(max_examples=examples(300))
+@given(st.data(), some_sessions(), some_sessions())
+def test_a_fold_brought_up_to_date_is_sure_only_where_it_is_the_fold_of_all(
+    data: st.DataObject, there: list[Row], added: list[Row]
+) -> None:
+    """Seen to fail for each way of `WAYS` where its values are always said to be sure, and where what is taken away is
+    not looked at."""
+    added = [s | {"first_touch": None, "last_touch": None} if data.draw(st.booleans()) else s for s in added]
+    gone = data.draw(st.lists(st.integers(0, max(0, len(there) - 1)), unique=True)) if there else []
+    stays = [s for i, s in enumerate(there) if i not in gone]
+    before = fold_sessions(known(there))
+    persons = before["canonical_id"].to_pylist()
+    added = [s for s in added if s["canonical_id"] in persons]
+    after, is_sure = folds_after(before, known([there[i] for i in gone]), known(added))
+    after.validate(full=True)
+    wanted = {row["canonical_id"]: row for row in fold_sessions(known(stays + added)).to_pylist()}
+    for row, sure in zip(after.to_pylist(), is_sure, strict=True):
+        if sure:
+            assert row == wanted.get(row["canonical_id"], nothing_of(row["canonical_id"]))
+
+
+def nothing_of(person: int) -> Row:
+    counts = {name: 0 for name, way in WAYS.items() if way in ("sum", "sum_before_login")}
+    return dict.fromkeys(WAYS) | counts | {"platforms": [], "tenant": "acme", "canonical_id": person}
+
+
+def test_what_goes_on_leaves_or_comes_between_is_brought_up_to_date_without_another_look() -> None:
+    """The last session goes on; one in the middle leaves, or comes late. Not so where the first or the last one leaves,
+    or the first login is another one."""
+    sessions = [session(1, 0, 5, platforms=("web",)), session(1, 60, signed_in=61), session(1, 100, 110)]
+
+    def is_sure(removed: list[Row], added: list[Row]) -> bool:
+        return bool(folds_after(fold_sessions(known(sessions)), known(removed), known(added))[1].all())
+
+    assert is_sure([sessions[2]], [session(1, 100, 120)])
+    assert is_sure([sessions[0]], [session(1, 0, 7)])  # its platform too: how often it was used is known
+    assert is_sure([], [session(1, 30)])
+    assert is_sure([], [session(1, 130, signed_in=140, last_login=150, logins=1)])
+    assert not is_sure([sessions[0]], [])
+    assert not is_sure([sessions[2]], [session(1, 100, 105)])
+    assert not is_sure([], [session(1, 20, signed_in=21)])
+    assert not is_sure([sessions[1]], [session(1, 60, signed_in=62)])
+
+
+def test_every_column_of_a_profile_is_said_to_follow_from_sessions_in_some_way_or_from_nodes() -> None:
+    """A new column has to say how: see `WAYS`."""
+    from_sessions = set(WAYS) - {"first_touch", "last_touch"}
+    from_sessions |= {f"has_used_{p}" for p in PLATFORM_FLAGS}
+    from_sessions |= {f"{touch}_{part}" for touch in ("first_touch", "last_touch") for part in TOUCH_PARTS}
+    from_nodes = {"is_identified", "device_count", "cookie_count", "identifier_counts"}
+    assert from_sessions | from_nodes == set(PROFILES.names) - {"tenant", "canonical_id", "updated_batch_id"}
+    one = known(
+        [session(1, 0, signed_in=1, logins=1, platforms=("web",), first=touch(0, "a"), last=touch(0, "a"))]
+    )
+    nobody_else = profiles_of(fold_sessions(one), pa.Table.from_pylist([], NODE_SCHEMA), POLICY, 0)
+    assert set(nobody_else.column_names) == set(PROFILES.names)
