@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from conf.policy import Policy
 from conf.tables.gold import PLATFORM_FLAGS, PROFILES
 from transforms.grouped import Longs, codes, distinct_lists, distinct_pairs, longs, offsets, whole
-from transforms.integers import distinct_first, places_in
+from transforms.integers import distinct_first, is_ascending, places_in
 from transforms.person_folds import WAYS, fold_sessions
 
 TOUCH_PARTS = ("source", "medium", "campaign", "referrer")
@@ -49,10 +49,11 @@ def _from_folds(folds: pa.Table, person: Longs, persons: int) -> dict[str, pa.Ar
     """The columns that sessions give; of a person without any, counts are 0 and the others empty."""
     row = np.full(persons, -1, np.int64)
     row[person] = np.arange(len(person))
-    of_person = pa.array(row, mask=row < 0)
+    is_as_it_is = len(person) == persons and is_ascending(person)
+    folds = folds if is_as_it_is else folds.take(pa.array(row, mask=row < 0))
     columns: dict[str, pa.Array] = {}
     for name, way in WAYS.items():
-        values = whole(folds[name]).take(of_person)
+        values = whole(folds[name])
         if way in _COUNTS:
             columns[name] = pc.fill_null(values, 0)
         elif way == "uses":
