@@ -297,11 +297,16 @@ def test_what_goes_on_leaves_or_comes_between_is_brought_up_to_date_without_anot
     sessions = [session(1, 0, 5, platforms=("web",)), session(1, 60, signed_in=61), session(1, 100, 110)]
 
     def is_sure(removed: list[Row], added: list[Row]) -> bool:
-        return bool(folds_after(fold_sessions(known(sessions)), known(removed), known(added))[1].all())
+        after, sure = folds_after(fold_sessions(known(sessions)), known(removed), known(added))
+        there = [s for s in sessions if s not in removed] + added
+        assert not sure.all() or after.equals(fold_sessions(known(there)))
+        return bool(sure.all())
 
     assert is_sure([sessions[2]], [session(1, 100, 120)])
-    assert is_sure([sessions[0]], [session(1, 0, 7)])  # its platform too: how often it was used is known
-    assert is_sure([], [session(1, 30)])
+    assert is_sure([sessions[0]], [session(1, 0, 7)])  # its platform leaves with it
+    assert is_sure([], [session(1, 30, platforms=("web", "mobile"))])
+    sessions.append(session(1, 30, 31, platforms=("web", "mobile"), logins=2, events=9))
+    assert is_sure([sessions[3]], [])  # one before the first login
     assert is_sure([], [session(1, 130, signed_in=140, last_login=150, logins=1)])
     seen = session(1, 200, first=touch(200, "a", "ad"), last=touch(201, "b", "ad"))
     longer = session(1, 200, 205, first=touch(200, "a", "ad"), last=touch(202, "c", "mail"))
