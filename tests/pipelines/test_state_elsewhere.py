@@ -75,6 +75,8 @@ def test_a_replay_that_fails_in_a_running_stream_leaves_the_streams_state_as_it_
     assert asked.with_suffix(".answer").exists()
     monkeypatch.setattr(stream, "open_state", not_loaded)
     assert contents(stream.ready_state()) == before
+    lake.feed([event(801, device_id="d")])  # nothing is in its way
+    assert len(lake.rows(EVENTS)) == sum(map(len, BATCHES_OF_EVENTS)) + 1
 
 
 def decide(lake: DirectLake) -> None:
