@@ -75,7 +75,7 @@ def _refuse_other_rules(side: SideLake, holder: Holder) -> None:
         ours, theirs = getattr(declared, setting), getattr(holder.settings, setting)
         if ours != theirs:
             raise RebuildRefused(
-                f"{setting} is {theirs:,} for the stream and {ours:,} for this rebuild, so that they would refuse other "
+                f"{setting} is {theirs:,} for the stream and {ours:,} for this rebuild, so they would refuse other "
                 "records; give both the same --env"
             )
     mappings = declared.mapping_fingerprints

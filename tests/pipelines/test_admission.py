@@ -249,7 +249,8 @@ def test_tenants_that_others_have_published_count_where_state_is_in_the_tables(t
         other = DirectLake(lake.path, stream=f"other {n}")
         other.feed([event(20 + n, {"device_id": "d"}, others)], name=f"{n}.jsonl")
         lake.processor.take_note()
-    lake.feed([event(n, {"device_id": "d"}, tenant) for n, tenant in enumerate("eabcd", 30)])
+    lake.feed([event(30, {"device_id": "d"}, "e")])  # by itself: the nodes of others would tell their tenants
+    lake.feed([event(n, {"device_id": "d"}, tenant) for n, tenant in enumerate("abcd", 31)])
     assert standing(lake)[1] == {"e30": ["too_many_tenants"]}
 
 

@@ -39,7 +39,12 @@ def other_rules(lake: DirectLake, patched: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("is_streaming", [False, True], ids=["alone", "beside a stream"])
 @pytest.mark.parametrize(
     ("spoil", "said"),
-    [(wrong_key, "not the one"), (no_key, "is missing"), (other_policy, "--policy"), (other_rules, "rebuild")],
+    [
+        (wrong_key, "not the one"),
+        (no_key, "is missing"),
+        (other_policy, "--policy"),
+        (other_rules, "rebuild"),
+    ],
 )
 def test_what_is_refused_does_not_wait_in_the_inbox(
     tmp_path: Path, monkeypatch, capsys, spoil, said: str, is_streaming: bool

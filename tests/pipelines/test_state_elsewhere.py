@@ -63,7 +63,7 @@ def test_a_replay_in_a_running_stream_uses_the_streams_state_and_leaves_it_usabl
 
 
 def test_a_replay_that_fails_in_a_running_stream_leaves_the_streams_state_as_it_was(tmp_path, monkeypatch):
-    """Its rows were written, and are taken back. Seen to fail where the stream goes on from the versions before that."""
+    """Its rows were written, and are taken back. Seen to fail where what it has changed in the state is not undone."""
     lake = lake_with_a_refusal(tmp_path / "lake")
     stream = lake.processor
     before = contents(stream.ready_state())
