@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from pipelines.backup.take import back_up
 from pipelines.batch import publish
 from pipelines.contained import LeadsOutside, contained
 from pipelines.tables.snapshot import published
-from tests.pipelines.driver_lake import DriverLake
+from tests.pipelines.driver_lake import DriverLake, copy_of
 from tests.pipelines.old_lake import part
 
 pytestmark = pytest.mark.thorough  # whole lakes; left to the whole run
@@ -27,10 +26,7 @@ pytestmark = pytest.mark.thorough  # whole lakes; left to the whole run
 
 @pytest.fixture
 def world(filled: Path, tmp_path: Path) -> DriverLake:
-    shutil.copytree(filled, tmp_path / "world" / "lake")
-    world = DriverLake(tmp_path / "world")
-    world.batches = 2
-    return world
+    return copy_of(filled, tmp_path / "world")
 
 
 def set_clock(patch: pytest.MonkeyPatch, year: int) -> None:
