@@ -111,7 +111,7 @@ def corrected(lake: Path, payload: dict) -> str:
     """The record whose time cannot be read, as `quarantine show --json` prints it, with another payload."""
     with duckdb.connect() as con:
         register_duckdb(con, Lake(lake))
-        place = "SELECT source, origin, origin_ordinal FROM silver.quarantine_live WHERE 'no_timestamp' IN reasons"
+        place = "SELECT source, origin, origin_ordinal FROM silver.quarantine WHERE 'no_timestamp' IN reasons"
         ((source, origin, ordinal),) = con.execute(place).fetchall()
     return json.dumps(
         {"source": source, "origin": origin, "origin_ordinal": ordinal, "payload": json.dumps(payload)}
