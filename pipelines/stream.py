@@ -61,6 +61,7 @@ PATIENCE_ONCE_SECONDS = 300.0
 _RETRY_SECONDS = 5.0
 
 GRAPH_CHECKPOINTS = "_stitchlake/graph-checkpoints"
+# Their messages are for whoever runs a command, and quote no value.
 OUR_OWN = (
     ConservationError,
     IntentConflict,

@@ -69,7 +69,7 @@ BRONZE_CORRECTIONS = TableSpec(
             personal=True,
             identifies=True,
         ),
-        ColumnSpec("author", "string", "who corrected it", "provenance"),
+        ColumnSpec("author", "string", "who corrected it", "provenance", personal=True),
         ColumnSpec("corrected_at", "timestamp", "when it was corrected", "provenance"),
         c.BATCH_ID,
     ),

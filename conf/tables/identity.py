@@ -6,7 +6,7 @@ from conf.tables import columns as c
 IDENTIFIERS = TableSpec(
     "silver",
     "identifiers",
-    "one node: namespace and normalised value; the only place in silver and gold with raw values",
+    "one node: namespace and normalised value; with refused records the only place in silver and gold with raw values",
     (
         c.TENANT,
         c.NODE_ID,

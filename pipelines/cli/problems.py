@@ -12,7 +12,6 @@ from conf.policy import PolicyError
 from conf.settings import SettingsError
 from conf.source_mapping import MappingError
 from pipelines.backup.manifest import BackupProblem
-from pipelines.batch.intent import IntentConflict
 from pipelines.contained import LeadsOutside
 from pipelines.decisions.inbox import DecisionProblem
 from pipelines.decisions.records import Refused
@@ -20,8 +19,7 @@ from pipelines.errands.errands import ErrandFailed
 from pipelines.errands.holder import NotReady
 from pipelines.hashing_key import KeyProblem
 from pipelines.java import JavaMissing
-from pipelines.kafka.problems import BrokerUnavailable, OffsetsLost
-from pipelines.lock import LakeLocked
+from pipelines.kafka.problems import BrokerUnavailable
 from pipelines.person import BadId, NoSuchPerson
 from pipelines.private_files import keep_files_private
 from pipelines.quality_gate import QualityBroken
@@ -30,9 +28,8 @@ from pipelines.quarantine.corrections import BadCorrections
 from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.session import SessionUnusable
 from pipelines.sources import SourceError
-from pipelines.stream import PolicyChanged, StreamFailed
-from pipelines.tables.fence import LakeChanged
-from pipelines.tables.lake import LakeTooNew, NoLake, SchemaMismatch, TableDamaged
+from pipelines.stream import OUR_OWN, PolicyChanged, StreamFailed
+from pipelines.tables.lake import LakeTooNew, NoLake, TableDamaged
 from pipelines.tables.snapshot import NoSuchBatch
 from pipelines.views import CatalogConflict
 from quality.docs_folder import DocsFolderTaken
@@ -53,29 +50,25 @@ USAGE = (
     SourceError,
 )
 FAILURES = (
+    *OUR_OWN,
     BackupProblem,
     BrokerUnavailable,
     CatalogConflict,
     DecisionProblem,
     ErrandFailed,
-    IntentConflict,
     JavaMissing,
     KeyProblem,
-    LakeChanged,
-    LakeLocked,
     LakeTooNew,
     LeadsOutside,
     NoLake,
     NoSuchBatch,
     NoSuchPerson,
     NotReady,
-    OffsetsLost,
     PolicyChanged,
     QualityBroken,
     QualityProblem,
     RebuildRefused,
     Refused,
-    SchemaMismatch,
     SessionUnusable,
     StreamFailed,
     TableDamaged,

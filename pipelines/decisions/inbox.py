@@ -29,7 +29,7 @@ from pipelines.state.open_state import state_opener
 from pipelines.tables.engines import make_writer
 from pipelines.tables.files_of_record import names_read
 from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
+from pipelines.tables.snapshot import Snapshot, published
 from pipelines.upgrade import ready_to_write
 from transforms.control import CONTROL
 from transforms.identity.components import driver_components
@@ -77,8 +77,10 @@ def apply(
 ) -> str:
     """Put a decision on record and wait until it is published, by the running stream or by a batch of our own.
 
-    Returns the decision's id. DecisionProblem when it is still waiting after `patience_seconds`.
+    Returns the decision's id. DecisionProblem when it is still waiting after `patience_seconds`; that or KeyProblem,
+    with nothing put on record, where no batch of this lake could take it.
     """
+    _key_of(lake, published(Lake(lake)), policy)
     decision_id = put(lake, record)
     until = time.monotonic() + patience_seconds
     said = False
@@ -105,20 +107,11 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
     """
     with lake_lock(lake_path):
         lake = Lake(lake_path)
-        snapshot = ready_to_write(lake).snapshot
-        if snapshot is None:
-            raise DecisionProblem(
-                f"the lake {lake_path} has no published batch yet; there is nobody to decide about"
-            )
-        if not same_policy(snapshot, policy):
-            raise DecisionProblem("this lake's persons were made under another policy; give it with --policy")
-        if other := other_identifier_rules(snapshot, policy):
-            raise DecisionProblem(other)
+        key = _key_of(lake_path, ready_to_write(lake).snapshot, policy)
         if not settle(lake, None):
             raise DecisionProblem(
                 "the stream's last batch is half-written; run the stream once, it takes the decision along"
             )
-        key = load_key(lake_path, True, snapshot.row["key_fingerprint"])
         parser = RecordParser({}, policy, key, settings.max_record_bytes)
         waiting = _waiting(control_source(lake_path), decided_origins(lake))
         if not waiting.num_rows:
@@ -138,6 +131,19 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
         processor.process(lambda: rows, 0)
         processor.compact()
         return rows.num_rows
+
+
+def _key_of(lake_path: Path, snapshot: Snapshot | None, policy: Policy) -> bytes:
+    """The key that decisions about this lake are read with. DecisionProblem or KeyProblem where nobody may decide."""
+    if snapshot is None:
+        raise DecisionProblem(
+            f"the lake {lake_path} has no published batch yet; there is nobody to decide about"
+        )
+    if not same_policy(snapshot, policy):
+        raise DecisionProblem("this lake's persons were made under another policy; give it with --policy")
+    if other := other_identifier_rules(snapshot, policy):
+        raise DecisionProblem(other)
+    return load_key(lake_path, True, snapshot.row["key_fingerprint"])
 
 
 def settle(lake: Lake, stream: str | None, is_continued: bool = True) -> bool:

@@ -70,6 +70,7 @@ class Declared:
     code_fingerprint: str
     mapping_fingerprints: dict[str, str]
     max_record_bytes: int
+    max_tenants: int
     since: str | None
     until: str | None
     is_range: bool
@@ -214,6 +215,7 @@ def side_lake(snapshot: Snapshot, rules: Rules, dates: Dates | None = None) -> I
         code_fingerprint(),
         {},
         rules.settings.max_record_bytes,
+        rules.settings.max_tenants,
         dates.since.isoformat() if dates and dates.since else None,
         dates.until.isoformat() if dates and dates.until else None,
         dates is not None,

@@ -19,6 +19,7 @@ from pipelines.rebuild.attempt import RebuildRefused
 from pipelines.rebuild.rebuild import Plan, plan_of, publish_rebuild, published_as
 from pipelines.rebuild.side import Rules, SideLake, open_side
 from pipelines.tables.snapshot import Snapshot
+from transforms.identity.canonical import TooManyPersons
 
 SWAP = "swap"
 
@@ -42,7 +43,7 @@ def swap(holder: Holder, arguments: Mapping[str, Any]) -> Answer:
             _refuse_long_pause(arguments["compare_seconds"], holder)
         rules = Rules(holder.policy, holder.key, holder.settings, SparkSession.getActiveSession())
         plan, batch_id = swap_in(holder.snapshot, side, rules)
-    except RebuildRefused as e:
+    except (RebuildRefused, TooManyPersons) as e:
         raise ErrandFailed(str(e)) from None
     return {
         "batch_id": batch_id,
@@ -70,12 +71,13 @@ def _refuse_other_rules(side: SideLake, holder: Holder) -> None:
             "the stream runs another version of the program than the one that has rebuilt the lake; start the stream "
             "anew, then rebuild"
         )
-    limit = holder.settings.max_record_bytes
-    if declared.max_record_bytes != limit:
-        raise RebuildRefused(
-            f"the stream reads records of up to {limit:,} bytes (max_record_bytes), and this rebuild of up to "
-            f"{declared.max_record_bytes:,}; give both the same --env"
-        )
+    for setting in ("max_record_bytes", "max_tenants"):
+        ours, theirs = getattr(declared, setting), getattr(holder.settings, setting)
+        if ours != theirs:
+            raise RebuildRefused(
+                f"{setting} is {theirs:,} for the stream and {ours:,} for this rebuild, so they would refuse other "
+                "records; give both the same --env"
+            )
     mappings = declared.mapping_fingerprints
     other = [name for name, of in (holder.read_by or {}).items() if mappings.get(name, of) != of]
     if other:

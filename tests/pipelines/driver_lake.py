@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,6 +31,14 @@ class DriverLake(DirectLake):
     def land(self, name: str, records: bytes) -> None:
         """Publish a landed file as the stream's next batch."""
         self.feed(records, name=name)
+
+
+def copy_of(filled: Path, folder: Path) -> DriverLake:
+    """A copy of the lake `filled`: two published batches, the first one folded into the bases."""
+    shutil.copytree(filled, folder / "lake")
+    world = DriverLake(folder)
+    world.batches = 2
+    return world
 
 
 def state_of(lake: Lake) -> State:

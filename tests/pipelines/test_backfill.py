@@ -380,15 +380,28 @@ def test_a_stream_that_reads_by_the_old_mapping_or_is_an_older_program_is_not_sw
         with pytest.raises(ErrandFailed, match="older version of the mapping"):
             rebuild(world.path, world.policy, world.settings, spark=no_spark)
         world.file.write_text(BROKEN)
-        larger = replace(world.settings, max_record_bytes=2**25)
-        with pytest.raises(ErrandFailed, match="max_record_bytes"):
-            rebuild(world.path, world.policy, larger, spark=no_spark)
+        for limit in ("max_record_bytes", "max_tenants"):
+            larger = replace(world.settings, **{limit: 2**25})
+            with pytest.raises(ErrandFailed, match=f"{limit} is .* the same --env"):
+                rebuild(world.path, world.policy, larger, spark=no_spark)
         monkeypatch.setattr("pipelines.rebuild.swap.code_fingerprint", lambda: "older")
         with pytest.raises(ErrandFailed, match="another version of the program"):
             rebuild(world.path, world.policy, world.settings, spark=no_spark)
     finally:
         stream.end()
     assert "rebuild" not in [b["kind"] for b in world.rows(BATCHES)]
+
+
+def test_a_rebuild_that_has_no_more_ids_is_one_line(tmp_path, monkeypatch, capsys):
+    """The ids that one batch can give are fewer than the persons."""
+    world = DirectLake(tmp_path / "lake")
+    event = {"timestamp": "2026-03-01T10:00:00Z"}
+    world.feed([event | {"event_id": str(n), "identifiers": {"user_id": f"u{n}"}} for n in range(5)])
+    monkeypatch.setattr("transforms.identity.canonical.ORDINAL_BITS", 1)
+    assert main(["rebuild", "--yes", "--lake", str(world.path)]) == 1
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("stitchlake rebuild: one batch makes more than 2 new persons")
+    assert "Traceback" not in line
 
 
 def test_another_policy_waits_until_the_stream_has_been_stopped(tmp_path):

@@ -28,7 +28,7 @@ from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import Snapshot, published
 from pipelines.tables.writer import Txn
 from pipelines.upgrade import ready_to_write
-from tests.pipelines.driver_lake import KEY, DriverLake, State, differences, state_of
+from tests.pipelines.driver_lake import KEY, DriverLake, State, copy_of, differences, state_of
 from tests.pipelines.old_lake import but_claims_and_parts, part, tree
 
 pytestmark = pytest.mark.thorough  # whole lakes; left to the whole run
@@ -41,11 +41,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def world(filled: Path, tmp_path: Path) -> DriverLake:
-    """Two published batches, the first one folded into the bases."""
-    shutil.copytree(filled, tmp_path / "world" / "lake")
-    world = DriverLake(tmp_path / "world")
-    world.batches = 2
-    return world
+    return copy_of(filled, tmp_path / "world")
 
 
 def rows_in(snapshot: Snapshot) -> dict[str, list[str]]:

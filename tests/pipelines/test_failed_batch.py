@@ -108,7 +108,7 @@ def contents(state: LakeState) -> dict[str, object]:
             ("source", state.mappings),
             ("namespace", state.namespaces),
         ):
-            if column in table.column_names and pa.types.is_int16(table.schema.field(column).type):
+            if column in table.column_names and pa.types.is_integer(table.schema.field(column).type):
                 at = table.column_names.index(column)
                 table = table.set_column(at, column, codes.decode(table[column].to_numpy()))
         found[name] = rows(table)

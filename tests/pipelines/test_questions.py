@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from conf.tables import PROFILES
@@ -32,38 +34,59 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{log}'",
-        "EXPLAIN (ANALYZE, FORMAT JSON) COPY (SELECT 1) TO '{log}'",
-        "EXPLAIN ANALYZE COPY (SELECT 1 a) TO '{data}' (FORMAT parquet, USE_TMP_FILE false)",
-        "/* ö */ EXPLAIN -- ANALYZE\n ANALYZE /* SELECT */ COPY (SELECT 1) TO '{log}'",
-        "EXPLAIN ANALYZE CREATE TABLE main.t AS SELECT 1",
-        "EXPLAIN ANALYZE DROP VIEW gold.profiles",
-        "EXPLAIN COPY (SELECT 1) TO '{log}'",
-        "EXPLAIN SET threads = 1",
-        "WITH a AS (SELECT 1) INSERT INTO gold.__profiles_columns FROM a",
-        "PREPARE p AS SELECT 1",
-        "PRAGMA threads = 1",
-        "ATTACH '{log}.db'",
-        "INSTALL httpfs",
-        "LOAD httpfs",
-        "EXPORT DATABASE '{log}.d'",
-        "SELECT 1; COPY (SELECT 1) TO '{log}'",
-        "CALL enable_logging()",
-    ],
-)
+# Statements that do more than read. What the engine lets this connection do, it would really do.
+STOPPED_BY_THE_ENGINE_TOO = [
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{log}'",
+    "EXPLAIN (ANALYZE, FORMAT JSON) COPY (SELECT 1) TO '{log}'",
+    "/* ö */ EXPLAIN -- ANALYZE\n ANALYZE /* SELECT */ COPY (SELECT 1) TO '{log}'",
+    "EXPLAIN COPY (SELECT 1) TO '{log}'",
+    "PRAGMA threads = 1",
+    "ATTACH '{log}.db'",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "EXPORT DATABASE '{log}.d'",
+    "SELECT 1; COPY (SELECT 1) TO '{log}'",
+    "CALL enable_logging()",
+]
+STOPPED_BY_THE_JUDGE_ALONE = [
+    "EXPLAIN ANALYZE COPY (SELECT 1 a) TO '{data}' (FORMAT parquet, USE_TMP_FILE false)",
+    "EXPLAIN ANALYZE CREATE TABLE main.t AS SELECT 1",
+    "EXPLAIN ANALYZE DROP VIEW gold.profiles",
+    "EXPLAIN SET threads = 1",
+    "WITH a AS (SELECT 1) INSERT INTO gold.__profiles_columns (canonical_id) FROM a",
+    "PREPARE p AS SELECT 1",
+]
+
+
+def about(lake: Lake, query: str) -> str:
+    """`query` with a published file, and the next commit of a table's log, in their places."""
+    data = next(lake.path.rglob("gold/*/*.parquet"))
+    log = lake.path / "bronze" / "events" / "_delta_log" / "00000000000000000001.json"
+    return query.format(**{n: str(p).replace("'", "''") for n, p in (("log", log), ("data", data))})
+
+
+@pytest.mark.parametrize("query", STOPPED_BY_THE_ENGINE_TOO + STOPPED_BY_THE_JUDGE_ALONE)
 def test_duckdb_writes_nothing_whatever_is_asked(lake: Lake, query: str) -> None:
     before = contents(lake.path)
-    data = next(name for name in before if name.endswith(".parquet"))
-    log = lake.path / "bronze" / "events" / "_delta_log" / "00000000000000000001.json"
-    text = query.format(
-        **{n: str(p).replace("'", "''") for n, p in (("log", log), ("data", lake.path / data))}
-    )
     with pytest.raises(QueryRefused):
-        duckdb_question(reading_duckdb(lake), text)
+        duckdb_question(reading_duckdb(lake), about(lake, query))
     assert contents(lake.path) == before
+
+
+def test_without_the_judge_no_log_can_be_written_and_the_other_statements_would_run(
+    lake: Lake, tmp_path: Path
+) -> None:
+    """So none is refused above for another reason than what it does."""
+    copy = Lake(shutil.copytree(lake.path, tmp_path / "lake"))
+    before = contents(copy.path)
+    for query in STOPPED_BY_THE_ENGINE_TOO:
+        with pytest.raises((duckdb.PermissionException, duckdb.InvalidInputException)) as refused:
+            reading_duckdb(copy).execute(about(copy, query))
+        assert re.search("Cannot access|is disabled|Cannot change configuration", str(refused.value)), query
+    assert contents(copy.path) == before
+    for query in STOPPED_BY_THE_JUDGE_ALONE[::-1]:  # the one that overwrites a file at the end
+        reading_duckdb(copy).execute(about(copy, query))
+    assert contents(copy.path) != before
 
 
 @pytest.mark.parametrize(
@@ -95,8 +118,6 @@ def test_duckdb_answers_every_question_and_explains_it(lake: Lake, query: str) -
     ],
 )
 def test_duckdb_opens_the_published_files_and_no_other(lake: Lake, source: str) -> None:
-    import duckdb
-
     if "stray" in source:  # as a batch leaves one that was never published
         shutil.copy(next((lake.path / "gold").rglob("*.parquet")), lake.path / "stray.parquet")
     con = reading_duckdb(lake)

@@ -6,30 +6,22 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
-from conf.policy import Policy, load_policy
-from conf.table_spec import TableSpec
-from conf.tables import BATCHES, EVENTS, IDENTIFIERS, IDENTITY_DECISIONS, SESSIONS
+from conf.policy import load_policy
+from conf.tables import BATCHES, EVENTS, IDENTIFIERS, SESSIONS
 from pipelines.batch.process import BatchProcessor
 from pipelines.cli.__main__ import main
 from pipelines.rebuild.backfill import rebuild
-from pipelines.state.decision_rows import rows_to_decisions
-from pipelines.state.identity_state import pair_key
-from pipelines.state.keyed_rows import numpy_of
-from pipelines.state.table_state import PAIR, NothingPublished, TableState
-from pipelines.tables.snapshot import Snapshot
 from pipelines.views import register_duckdb
 from tests.direct_lake import DirectLake
+from tests.pipelines.direct_lookup import state_in_tables
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "kiosk"
 NOBODY = "nobody"
@@ -38,51 +30,13 @@ SEVEN = {f"v{n}": f"email:visitor{n}@example.org" for n in range(1, 8)}
 CASES = {"own_identifier": OWN, "seven_visitors": SEVEN}
 
 
-class InProcess:
-    """The look-up of one snapshot, by reading its tables."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot, self.batch_id = snapshot, snapshot.batch_id
-
-    def rows(
-        self,
-        spec: TableSpec,
-        columns: list[str],
-        asked: Mapping[str, np.ndarray],
-        between: tuple[str, datetime, datetime] | None = None,
-    ) -> pa.Table:
-        rows = self._snapshot.arrow(spec)
-        parts = [pc.is_in(_asked_of(rows, n), pa.array(v)) for n, v in asked.items()]
-        wanted = parts[0]
-        for part in parts[1:]:
-            wanted = pc.or_(wanted, part)
-        if between is not None:
-            name, first, last = between
-            wanted = pc.and_(
-                wanted, pc.and_(pc.greater_equal(rows[name], first), pc.less_equal(rows[name], last))
-            )
-        return rows.filter(wanted).select(columns)
-
-
-def _asked_of(rows: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
-    if name != PAIR:
-        return rows[name]
-    return pa.array(pair_key(*(numpy_of(rows[f"{end}_node_id"]) for end in ("left", "right"))))
-
-
 class LookingUp(DirectLake):
     """A lake whose driver holds nothing of it."""
 
     def new_processor(self) -> BatchProcessor:
         processor = super().new_processor()
-        processor.open_state = partial(_table_state, policy=self.policy)
+        processor.open_state = partial(state_in_tables, policy=self.policy)
         return processor
-
-
-def _table_state(snapshot: Snapshot | None, policy: Policy) -> TableState:
-    if snapshot is None:
-        return TableState(policy, NothingPublished())
-    return TableState(policy, InProcess(snapshot), rows_to_decisions(snapshot.arrow(IDENTITY_DECISIONS)))
 
 
 def records(name: str) -> list[dict]:

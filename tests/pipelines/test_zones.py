@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -77,11 +80,13 @@ def test_every_reader_says_the_same_in_every_zone(tmp_path: Path, zones, capsys)
     assert f"{STARTS},{ENDS}" in said["UTC"][0]
 
 
-def test_the_generator_writes_the_same_bytes_in_every_zone(tmp_path: Path, zones, capsys) -> None:
-    written = {}
-    for zone in zones:
+def test_the_generator_writes_the_same_bytes_in_every_zone(tmp_path: Path) -> None:
+    """In processes of their own: much of it is made when it is imported."""
+    written = []
+    for zone in ZONES[:2]:
         folder = tmp_path / zone.replace("/", "-")
-        words = ("--persons", "5", "--events", "60", "--seed", "3")
-        assert main(["generate", *words, "--out", str(folder)]) == 0
-        written[zone] = [(p.name, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()]
-    assert [zone for zone in written if written[zone] != written["UTC"]] == []
+        words = ("--persons", "5", "--events", "60", "--seed", "3", "--out", str(folder))
+        command = [sys.executable, "-m", "pipelines.cli", "generate", *words]
+        subprocess.run(command, env={**os.environ, "TZ": zone}, check=True, capture_output=True)
+        written.append([(p.name, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()])
+    assert written[0] == written[1] != []

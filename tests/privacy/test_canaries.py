@@ -13,14 +13,21 @@ import sys
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 import yaml
 
-from conf.tables import ALL, BESIDE
+from conf.tables import ALL, BESIDE, QUARANTINE
 from pipelines.decisions.inbox import INBOX
+from pipelines.errands import errands
+from pipelines.quarantine.corrections import Corrections
+from pipelines.quarantine.selection import Selection
 from pipelines.tables.lake import Lake
 from pipelines.views import register_duckdb, view_statements
+from tests.direct_lake import DirectLake
 from tests.privacy.canaries import LOG, places
+from transforms.parsed_schema import CARRIED, PARSED_SCHEMA
+from transforms.records import parsed_here
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = [(spec.full_name, column) for spec in (*ALL, *BESIDE) for column in spec.columns]
@@ -45,6 +52,8 @@ NAMES = [
     f"cnry-{kind}" for kind in ("eventid", "tenant", "name", "type", "platform", "campaign", "medium", "utm")
 ]
 DECIDED = ["cnry-reason", "cnry-author"]
+CORRECTED, CORRECTOR = "cnry-corrected", "cnry-corrector"  # an identifier in a correction, and who gave that
+WAITING = ["cnry-asker", "cnry-origin"]  # in a request that no stream has taken
 
 
 def native(event_id: str, minute: int, identifiers: object, **fields: object) -> dict:
@@ -98,6 +107,26 @@ def run(world: Path, *command: str) -> None:
     assert done.returncode == 0, done.stderr.decode()[-2000:]
 
 
+def corrected(lake: Path, payload: dict) -> str:
+    """The record whose time cannot be read, as `quarantine show --json` prints it, with another payload."""
+    with duckdb.connect() as con:
+        register_duckdb(con, Lake(lake))
+        place = "SELECT source, origin, origin_ordinal FROM silver.quarantine WHERE 'no_timestamp' IN reasons"
+        ((source, origin, ordinal),) = con.execute(place).fetchall()
+    return json.dumps(
+        {"source": source, "origin": origin, "origin_ordinal": ordinal, "payload": json.dumps(payload)}
+    )
+
+
+def waiting() -> dict:
+    """The arguments of a replay, as the command asks a stream for it."""
+    corrections = Corrections(WAITING[0], {("native:native", WAITING[1], 0): b"{}"})
+    selection = Selection(origins=(WAITING[1],))
+    return {
+        "selection": selection.as_json(), "max_record_bytes": 2**20, "corrections": corrections.as_json(),
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the program has written: lake, backups, logs, and what it has printed."""
@@ -134,6 +163,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     two = ["user_id:cnry-user", "user_id:cnry-late", "--tenant", "cnry-tenant"]
     run(world, "merge", *two, "--reason", "cnry-reason", "--author", "cnry-author", "--force", *lake)
     run(world, "rebuild", "--yes", *lake)
+    (given / "corrected.jsonl").write_text(corrected(world / "lake", native("e4", 3, {"user_id": CORRECTED})))
+    payloads = ["--payloads", str(given / "corrected.jsonl"), "--author", CORRECTOR]
+    run(world, "quarantine", "replay", *payloads, *lake)
+    errands._ask(world / "lake", "replay", waiting())
     run(world, "backup", str(world / "backup"), *lake[:2])
     run(world, "backup", str(world / "backup-with-key"), "--with-key", *lake[:2])
     return world
@@ -162,6 +195,48 @@ def test_raw_values_are_only_where_the_table_reference_says(world):
     kept = {c for c in (*IDENTIFIERS, PHONE, LONG_ID) if "silver.identifiers.value" in found[c]}
     not_kept = {"ignored", "blocked", "oversized", "deep", "wrongactor", "badmail"}
     assert kept == {*IDENTIFIERS, PHONE, LONG_ID} - {f"cnry-{kind}" for kind in not_kept}
+
+
+@pytest.mark.spark
+def test_a_correction_is_where_payloads_are_and_a_request_nowhere_but_in_its_file(world):
+    found = places(world, world / "lake", [CORRECTED, CORRECTOR, *WAITING])
+    assert found[CORRECTED] == {"bronze.corrections.payload", "silver.identifiers.value"}
+    assert found[CORRECTOR] == {"bronze.corrections.author"} <= PERSONAL
+    (request,) = found[WAITING[0]]
+    assert found[WAITING[1]] == {request}
+    assert request.startswith(f"lake/{errands._FOLDER}/")
+
+
+def test_keys_and_headers_of_a_topics_record_are_in_bronze_alone(tmp_path):
+    """What a broker has beside the payload, through the batch itself; there is no broker here."""
+    lake = DirectLake(tmp_path / "lake")
+    values = [json.dumps(native("k1", 0, {"user_id": "cnry-user"})).encode(), b'{"broken', None]
+    columns = dict.fromkeys(("source", "path"), "native:topic") | {"mapping": "native", "feed": "events"}
+    records = [
+        columns | {
+            "content": value, "transport_at": 1_700_000_000_000_000, "offset": at, "record_key": b"cnry-recordkey",
+            "headers": [{"key": "cnry-headername", "value": b"cnry-header"}],
+        }
+        for at, value in enumerate(values)
+    ]  # fmt: skip
+    names = ("source", "mapping", "feed", "path")
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in names),
+            ("content", pa.binary()),
+            ("transport_at", pa.timestamp("us", tz="UTC")),
+            ("offset", pa.int64()),
+            *(PARSED_SCHEMA.field(name) for name in CARRIED),
+        ]
+    )
+    rows = parsed_here(pa.Table.from_pylist(records, schema=schema).to_batches(), lake.parser)
+    lake.processor.process(lambda: rows, 0)
+    lake.processor.compact()
+    assert len(lake.rows(QUARANTINE)) == 2
+    found = places(tmp_path, lake.path, ["cnry-recordkey", "cnry-headername", "cnry-header", "cnry-user"])
+    assert found["cnry-recordkey"] == {"bronze.events.record_key"} <= IDENTIFYING
+    assert found["cnry-headername"] == found["cnry-header"] == {"bronze.events.headers"} <= IDENTIFYING
+    assert found["cnry-user"] == {"bronze.events.payload", "silver.identifiers.value"}
 
 
 @pytest.mark.spark

@@ -52,7 +52,7 @@ def test_pairs_folded_in_portions_are_the_evidence_of_all_of_them(found, at_once
 
 def test_a_batch_of_records_full_of_identifiers_takes_the_memory_of_the_pairs_that_differ(monkeypatch):
     """2,000 records of 50 identifiers: 2.45 million pairs, 1,225 different ones. Seen to fail where all were held at
-    once: 400 MB."""
+    once: 236 MiB."""
     count = 2_000
     lists = pa.array([list(range(1, 51))] * count, pa.list_(pa.int64()))
     codes, at = np.zeros(count, np.int16), np.arange(count)

@@ -24,7 +24,7 @@ def minted_ids(batch_id: int, first: int, count: int) -> np.ndarray:
     if first + count > 1 << ORDINAL_BITS:
         raise TooManyPersons(
             f"one batch makes more than {1 << ORDINAL_BITS:,} new persons, and has no more ids; read less at a time "
-            "(max_files_per_trigger, max_offsets_per_trigger)"
+            "(a stream's max_files_per_trigger or max_offsets_per_trigger, a rebuild's --since and --until)"
         )
     return (np.int64(batch_id) << ORDINAL_BITS) + first + np.arange(count)
 
