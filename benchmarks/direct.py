@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.copies import Record
 from pipelines.batch.process import BatchReport
 from tests.direct_lake import KEY, DirectLake
+
+NEVER = 10**12  # seconds until a compaction, and rows: the largest that the settings take
 
 
 class Batches(DirectLake):
@@ -18,8 +19,7 @@ class Batches(DirectLake):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, mappings=("native",), key=KEY)
-        never: dict[str, Any] = {"compact_every_seconds": float("inf"), "compact_from_hot_rows": 2**62}
-        self.settings = replace(self.settings, **never)
+        self.settings = replace(self.settings, compact_every_seconds=NEVER, compact_from_hot_rows=NEVER)
         self.reports: list[BatchReport] = []
         self.restart()
         self.processor.on_published = self.reports.append

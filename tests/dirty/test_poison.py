@@ -33,6 +33,13 @@ def mixed(mapping: str, seed: int) -> tuple[list[Poison], list[tuple[bytes, Pois
     return entries, lines
 
 
+def begin_with_good_lines(lines: list, starts: list[int]) -> None:
+    """Several objects in a file's first line are as many records; this is about lines that are one record each."""
+    for start in starts:
+        good = next(at for at in range(start, len(lines)) if lines[at][1] is None)
+        lines[start], lines[good] = lines[good], lines[start]
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("mapping", SHAPES)
 def test_among_poison_every_good_event_arrives_and_everything_is_accounted_for(
@@ -43,6 +50,7 @@ def test_among_poison_every_good_event_arrives_and_everything_is_accounted_for(
     lake = DirectLake(tmp_path / "lake")
     entries, lines = mixed(mapping, SEED)
     cuts = [0, len(lines) // 3, len(lines) // 2, len(lines)]
+    begin_with_good_lines(lines, cuts[:-1])
     for n, (start, end) in enumerate(pairwise(cuts)):
         lake.land([(mapping, f"{n}.jsonl", b"\n".join(payload for payload, _ in lines[start:end]))])
     landed = [f for f in files() if f.mapping == mapping]

@@ -115,7 +115,7 @@ batches = st.lists(st.lists(happenings, min_size=1, max_size=3), min_size=1, max
 
 
 @pytest.mark.parametrize("rule", ANONYMOUS_ON_SHARED_DEVICE)
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 @given(past=pasts, batches=batches)
 def test_sessions_read_in_part_come_out_as_if_all_had_been_read(rule, past, batches):
     """Late events, users who come earlier than the first, logouts and equal instants, a few events a batch.

@@ -42,7 +42,7 @@ from pipelines.tables.writer import Txn
 from pipelines.upgrade import ready_to_write
 from tests.pipelines.driver_lake import DriverLake, State, differences, state_of
 from tests.pipelines.lake_rows import rows_of
-from tests.pipelines.old_lake import part, tree
+from tests.pipelines.old_lake import but_claims_and_parts, part, tree
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -66,18 +66,6 @@ def recorded(lake: Lake) -> list[tuple[int | None, int, str]]:
 
 def no_spark() -> SparkSession:
     raise AssertionError("so few records are read by this process")
-
-
-def but_claims_and_parts(state: State) -> State:
-    """Without what an older program kept otherwise, or not; it comes with the rebuild that the stream asks for."""
-    return {spec: _without(_without(rows, "claims"), "spans") for spec, rows in state.items()}
-
-
-def _without(rows: pa.Table, name: str) -> pa.Table:
-    if name not in rows.column_names:
-        return rows
-    place = rows.column_names.index(name)
-    return rows.set_column(place, name, pa.nulls(rows.num_rows, rows.schema.field(place).type))
 
 
 def ids(lake: Lake, spec: TableSpec, column: str) -> set[int]:
