@@ -13,13 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, FILES, PROFILES
+from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, FILES, PROFILES, QUARANTINE
 from pipelines.batch.intent import INTENT, IntentConflict, pending_intent
 from pipelines.batch.portions import Cut
 from pipelines.batch.read_before import Landed, readings
 from pipelines.checkpoint import of_record
 from pipelines.decisions.inbox import settle
 from pipelines.rebuild.attempt import RebuildRefused, refuse_half_written_batch
+from pipelines.rebuild.side import Rules, open_side, side_lake
+from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.files_of_record import FilesOfRecord
 from pipelines.tables.snapshot import published
 from tests.direct_lake import DirectLake
@@ -299,3 +301,33 @@ def test_a_batch_is_cut_where_its_bounds_are_reached_and_a_record_stays_whole():
     assert ends(one_each, sizes, max_pairs=1) == [1, 2, 3, 4, 5, 6]
     assert ends([0, 1, 2, 0, 0, 1], sizes, max_pairs=1) == [3, 4, 6]
     assert ends(one_each, sizes, max_bytes=2_500) == [2, 4, 6]
+
+
+def test_a_rebuild_that_dies_between_portions_takes_the_batch_again(tmp_path, monkeypatch):
+    lake = lake_with(tmp_path / "lake")
+    publish(lake)
+    snapshot = published(lake.lake)
+    settings = replace(lake.settings, max_batch_pairs=2)
+    rules = Rules(lake.policy, lake.key, settings)
+    with side_lake(snapshot, rules) as side:
+        bronze = Counter()
+        append = DeltaRsWriter.append
+
+        def failing(writer, table, data, txn):
+            bronze[table.full_name] += 1
+            if bronze[BRONZE_EVENTS.full_name] == 3 and table is PROFILES.hot:
+                raise Broken
+            return append(writer, table, data, txn)
+
+        monkeypatch.setattr(DeltaRsWriter, "append", failing)
+        with pytest.raises(Broken):
+            side.catch_up(snapshot, rules)
+        monkeypatch.undo()
+        assert published(side.lake).batch_id > 1
+        again = open_side(lake.lake, side.declared.id)
+        assert again.upto == 0
+        again.catch_up(snapshot, rules)
+        counts = again.counts()
+        assert counts == {name: lake.rows(BATCHES)[0][name] for name in counts}
+        for spec in (EVENTS, QUARANTINE):
+            assert again.table(spec, snapshot).num_rows == len(lake.rows(spec))
