@@ -10,13 +10,19 @@ as half-written.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
+from pipelines.state.keyed_rows import numpy_of
 from pipelines.tables.fence import WAY_OUT
 from pipelines.tables.writer import Txn
+from transforms.files_read import FileRead
 
 INTENT = "_stitchlake/intent.json"  # inside the lake
 
@@ -67,6 +73,14 @@ class Intent:
         if self.is_portion:
             return Txn(f"{self.stream}:portion", self.batch_id)
         return Txn(self.stream, self.stream_batch_id)
+
+
+def digest_of(received: pa.Table, files: Sequence[FileRead]) -> str:
+    """What tells a batch that reads something else."""
+    digest = hashlib.blake2b("".join(f"{f}\n" for f in sorted(files)).encode(), digest_size=16)
+    for column in ("event_key", "content_digest", "origin_ordinal", "record_position"):
+        digest.update(numpy_of(received[column]).tobytes())
+    return digest.hexdigest()
 
 
 def record_intent(path: Path, intent: Intent) -> Intent:

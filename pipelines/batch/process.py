@@ -6,7 +6,6 @@ half-written one completes it.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from pipelines.batch.compacting import Compacting
 from pipelines.batch.contract import Attempt
 from pipelines.batch.derived import linked_rows, owned_rows
 from pipelines.batch.earlier import PublishedEvents
-from pipelines.batch.intent import INTENT, Intent, pending_intent, record_intent
+from pipelines.batch.intent import INTENT, Intent, digest_of, pending_intent, record_intent
 from pipelines.batch.judged import by_origin, decisions_of, judged
 from pipelines.batch.last_published import LastPublished
 from pipelines.batch.portions import Cut, Portion
@@ -47,7 +46,6 @@ from pipelines.batch.resolution import Identified, identify
 from pipelines.batch.steps import Steps
 from pipelines.fingerprint import code_fingerprint
 from pipelines.kafka.offsets import Offsets, advanced, to_json
-from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.open_state import OpenState
 from pipelines.state.table_state import TableState
 from pipelines.tables.fence import require_as_left
@@ -195,7 +193,7 @@ class BatchProcessor(LastPublished):
             return
         with steps("judge"):
             received = self.in_order(received)
-            digest = _digest_of(received, files)
+            digest = digest_of(received, files)
             cut = self.cut(received, files)
         first, until, after = 0, None, self._last_batch_id
         if self._begun is not None and self._begun.stream_batch_id == stream_batch_id:
@@ -295,7 +293,7 @@ class BatchProcessor(LastPublished):
     ) -> None:
         """A batch without a record is published like any other: what a checkpoint has counted and the lake has not
         would look like a batch that was lost."""
-        digest = _digest_of(received, files)
+        digest = digest_of(received, files)
         intent, attempt = self._begin(self._intent(digest, stream_batch_id, 0, 0, 0, self._last_batch_id))
         for wave in ({FILES: file_rows(files, intent.batch_id)}, {}, {}, {}):
             attempt.start(wave)
@@ -477,14 +475,6 @@ class BatchProcessor(LastPublished):
         if isinstance(self.state, TableState):
             return self.state.events_in(windows)
         return self._earlier.inside(windows, self._published_versions.get(EVENTS.full_name))
-
-
-def _digest_of(received: pa.Table, files: Sequence[FileRead]) -> str:
-    """What tells a batch that reads something else."""
-    digest = hashlib.blake2b("".join(f"{f}\n" for f in sorted(files)).encode(), digest_size=16)
-    for column in ("event_key", "content_digest", "origin_ordinal", "record_position"):
-        digest.update(numpy_of(received[column]).tobytes())
-    return digest.hexdigest()
 
 
 def _but_batches(versions: Mapping[str, int]) -> dict[str, int]:
