@@ -130,7 +130,7 @@ def run_stream(
         if checkpoint.trouble is not None:
             on_trouble(checkpoint.trouble)
         settle(lake, checkpoint.stream, is_continued=not checkpoint.is_new)
-        brokers = TopicWatch(spark._jvm, topics)
+        brokers = TopicWatch(spark, topics)
         totals = {"batches": 0, "received": 0}
 
         def require_ours() -> None:

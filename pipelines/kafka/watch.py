@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from pyspark.sql import SparkSession
 
 from pipelines.kafka.address import parse_address
 from pipelines.kafka.cluster import Asked, TopicMissing
@@ -16,8 +17,8 @@ _WAIT_SECONDS = 3.0
 class TopicWatch:
     """Asks the brokers of `topics` (by source name) over connections that stay open; close it."""
 
-    def __init__(self, jvm: Any, topics: Mapping[str, Topic]) -> None:
-        self._jvm, self._topics = jvm, topics
+    def __init__(self, spark: SparkSession, topics: Mapping[str, Topic]) -> None:
+        self._spark, self._topics = spark, topics
         self._asked: dict[str, Asked] = {}
 
     def require_same(self) -> None:
@@ -53,5 +54,5 @@ class TopicWatch:
     def _id(self, topic: Topic) -> str:
         address = parse_address(topic.source.location)
         if address.bootstrap not in self._asked:
-            self._asked[address.bootstrap] = Asked(self._jvm, address, topic.client, _WAIT_SECONDS)
+            self._asked[address.bootstrap] = Asked(self._spark._jvm, address, topic.client, _WAIT_SECONDS)
         return self._asked[address.bootstrap].topic_id(address)

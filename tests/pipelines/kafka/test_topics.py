@@ -239,7 +239,7 @@ def test_a_topic_that_is_made_anew_while_its_stream_runs_publishes_nothing_of_th
     once(world, source)
     known = offsets_of_record(world.lake, published(world.lake))
     _, topics = topics_of(world.spark, [source], known, world.settings)
-    with closing(TopicWatch(world.spark._jvm, topics)) as watch:
+    with closing(TopicWatch(world.spark, topics)) as watch:
         watch.require_same()
         assert watch.missing() is None
         kafka.delete(topic)
