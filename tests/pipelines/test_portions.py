@@ -19,6 +19,7 @@ from pipelines.batch.portions import Cut
 from pipelines.batch.read_before import Landed, readings
 from pipelines.checkpoint import of_record
 from pipelines.decisions.inbox import settle
+from pipelines.kafka.offsets import from_json
 from pipelines.rebuild.attempt import RebuildRefused, refuse_half_written_batch
 from pipelines.rebuild.side import Rules, open_side, side_lake
 from pipelines.tables.delta_rs_writer import DeltaRsWriter
@@ -331,3 +332,23 @@ def test_a_rebuild_that_dies_between_portions_takes_the_batch_again(tmp_path, mo
         assert counts == {name: lake.rows(BATCHES)[0][name] for name in counts}
         for spec in (EVENTS, QUARANTINE):
             assert again.table(spec, snapshot).num_rows == len(lake.rows(spec))
+
+
+def test_the_offsets_of_record_advance_with_every_portion(tmp_path):
+    """So a new checkpoint begins where the last published portion has ended."""
+    lake = lake_with(tmp_path / "lake", max_batch_pairs=2)
+    source = "native:kafka://host:9092/t"
+    rows = lake.parsed(EVENTS_SENT, "native", "t.jsonl")
+    texts = {"source": source, "origin": "t-0"}
+    for name, text in texts.items():
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(at), pa.array([text] * rows.num_rows))
+    rows = rows.replace_schema_metadata(None)
+    lake.processor.process(lambda: rows, 0)
+    taken = 0
+    batches = sorted(lake.rows(BATCHES), key=itemgetter("batch_id"))
+    assert len(batches) > 3
+    for row in batches:
+        taken += row["record_count"]
+        assert from_json(row["offsets"])[source].next == {0: taken}
+    assert taken == len(EVENTS_SENT)
