@@ -41,6 +41,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "history_batches": (1, _COUNT),  # the last published batch always stays
     "max_record_bytes": (1, 2**31 - 1),
     "max_tenants": (1, _COUNT),
+    "max_batch_pairs": (1, _COUNT),  # one record is always taken
+    "max_batch_bytes": (1, _COUNT),
     "write_threads": (1, 256),
     "swap_up_to_events": (0, _COUNT),
     "swap_up_to_seconds": (0, _SECONDS),
@@ -83,6 +85,10 @@ class Settings:
     history_batches: int = 50_000  # … unless there are more of them; a batch keeps about 24 files on disk
     max_record_bytes: int = 16 * 2**20
     max_tenants: int = 100_000  # of one lake; events of a further tenant are quarantined
+    # A stream's batch with more than that is published in portions, each a batch of its own: pairs of identifiers that
+    # its records show, at 150 bytes of memory for each that differs, and bytes of its records as they are parsed.
+    max_batch_pairs: int = 8_000_000
+    max_batch_bytes: int = 2**30
     write_threads: int = 4
     swap_up_to_events: int = 50_000  # a rebuild may derive that many while a running stream waits for it
     swap_up_to_seconds: float = 300.0  # and comparing with the published tables may keep it waiting that long

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from conf.tables import ALL, BATCHES, BESIDE, FORMAT, MIGRATIONS
 from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import INTENT, IntentConflict, read_intent
+from pipelines.batch.intent import INTENT, IntentConflict, pending_intent
 from pipelines.batch.publish import ALL_TENANTS, Publication, migration_row
 from pipelines.checkpoint import has_checkpoint
 from pipelines.fingerprint import code_fingerprint, program_version
@@ -57,8 +57,8 @@ def ready_to_write(lake: Lake, say: Callable[[str], None] = on_stderr) -> Ready:
     is_taken_back = take_back_unfinished(lake, snapshot)
     pending = () if is_new else tuple(m for m in IN_ORDER if m.to_format > lake.format())
     last = snapshot.batch_id if snapshot else 0
-    intent = read_intent(lake.path / INTENT)
-    if intent and intent.batch_id > last and (pending or lake.lacks_columns(ALL)):
+    begun = pending_intent(lake.path / INTENT, last)
+    if begun is not None and (pending or lake.lacks_columns(ALL)):
         _settle_half_written(lake, last)
     lake.create_missing((*ALL, *BESIDE))
     if is_new:
@@ -81,7 +81,7 @@ def _settle_half_written(lake: Lake, last: int) -> None:
                 "version once, then this one, or remove the lake's folder _checkpoints to take the batch back and read "
                 "anew what is not published"
             )
-        discard_unpublished(lake, last, begun.stream)
+        discard_unpublished(lake, last, begun.txn.app_id)
     (lake.path / INTENT).unlink(
         missing_ok=True
     )  # nothing of it is there, and its number may go to a migration

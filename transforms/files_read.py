@@ -19,6 +19,7 @@ READ, CHANGED, KNOWN = "read", "changed", "known"
 MOVING = (
     "moving"  # it changed between two looks at it: nothing is taken, and it is read once it has come to rest
 )
+PART = "part"  # some of its records, in order: a portion of a batch ended within it, and the next one goes on
 _FACTS = b"files"
 _BLOCK = 2**20
 
@@ -43,7 +44,7 @@ class FileRead(NamedTuple):
     path: str
     origin: str
     outcome: str
-    size: int | None  # None, as the digest: of a batch that an older program published
+    size: int | None  # None, as the digest: of a part, or of a batch that an older program published
     digest: str | None
     first: int | None
     last: int | None

@@ -14,13 +14,14 @@ BATCHES = TableSpec(
         ColumnSpec(
             "stream_batch_id",
             "long",
-            "the batch's number in its checkpoint; null for what has no records",
+            "the batch's number in its checkpoint; null for what has no records, and for a `portion`",
             "provenance",
         ),
         ColumnSpec(
             "kind",
             "string",
-            "`batch`; without records: `empty`, `compaction` of hot parts, `upkeep` of files, `rebuild` of everything "
+            "`batch`; `portion`, after which more of the same batch of the stream comes; without records: `empty`, "
+            "`compaction` of hot parts, `upkeep` of files, `rebuild` of everything "
             "derived, `migration` to a newer format, and `replay` of what was in quarantine, whose counts are what "
             "changes: an event that is valid now is one valid more and one quarantined less",
             "provenance",
@@ -124,14 +125,15 @@ FILES = TableSpec(
             "outcome",
             "string",
             "`read`; `changed`: other content under a name that had been read, of which the records that were not "
-            "known are taken; `known`: this name with this content had been read, and nothing of it is taken",
+            "known are taken; `known`: this name with this content had been read, and nothing of it is taken; `part`: "
+            "a file that was read in part, because the batch was too large: the rest is in the next ones",
             "provenance",
-            accepted=("read", "changed", "known"),
+            accepted=("read", "changed", "known", "part"),
         ),
         ColumnSpec(
             "byte_count",
             "long",
-            "the file's size; null where the batch was published by a program before format 4",
+            "the file's size; null of a `part`, and where the batch was published by a program before format 4",
             "provenance",
         ),
         ColumnSpec("content_digest", "string", "SHA-256 of the file's bytes; null likewise", "provenance"),

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.batch.named import Named, named_in
+from pipelines.batch.named import NODE_LISTS, Named
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from transforms.control import nodes_decided
@@ -25,18 +25,16 @@ from transforms.integers import is_in, places_in, union, without
 COLLISION = "identifier_collision"
 TOO_MANY_TENANTS = "too_many_tenants"
 
-_NODES = ("node_ids", "weak_node_ids", "actor_node_ids")
 _BITS = (1 << 64) - 1
 Ties = dict[int, int]  # node id → tie hash: an identifier
 Key = tuple[int, int]
 
 
-def admitted(received: pa.Table, state: LakeState, max_tenants: int) -> tuple[pa.Table, Named]:
+def admitted(received: pa.Table, told: Named, state: LakeState, max_tenants: int) -> tuple[pa.Table, Named]:
     """(`received` with the reasons of those who come too late, the identifiers that the others name, sorted by id).
 
-    `received`: events in PARSED_SCHEMA, in the order in which they count.
+    `received`: events in PARSED_SCHEMA, in the order in which they count; `told`: the identifiers that they name.
     """
-    told = named_in(received)
     named, doubled = told.once(), told.doubled()
     ids, ties = _published(named.id, state)
     colliding = union(doubled, ids[named.tie[places_in(named.id, ids)] != ties])
@@ -125,7 +123,7 @@ def _in_question(
     """Events of strangers, those that name one of `colliding`, and every other one with the id of one of these."""
     acceptable = numpy_of(pc.list_value_length(received["reasons"])) == 0
     asked = numpy_of(pc.is_in(received["tenant"], pa.array(sorted(strangers), pa.string()))).copy()
-    for name in _NODES:
+    for name in NODE_LISTS:
         lists = whole(received[name])
         asked[numpy_of(pc.list_parent_indices(lists))[is_in(numpy_of(pc.list_flatten(lists)), colliding)]] = (
             True
@@ -135,14 +133,16 @@ def _in_question(
     rows = np.flatnonzero(acceptable & is_in(key, key[asked & acceptable]))
     known = state.event_keys.rows("event_key", key[rows])
     published = set(zip(*(numpy_of(known[n]).tolist() for n in ("event_key", "event_key_low")), strict=True))
-    columns = received.select(["tenant", *_NODES, "decision", "node_sum"]).take(pa.array(rows)).to_pylist()
+    columns = (
+        received.select(["tenant", *NODE_LISTS, "decision", "node_sum"]).take(pa.array(rows)).to_pylist()
+    )
     ties: dict[int, set[int]] = {}
     for node_id, tie in zip(told.id.tolist(), told.tie.tolist(), strict=True):
         ties.setdefault(node_id, set()).add(tie)
     for at, row in zip(rows.tolist(), columns, strict=True):
         of = (int(key[at]), int(low[at]))
         ids = (
-            [i for name in _NODES for i in row[name]]
+            [i for name in NODE_LISTS for i in row[name]]
             if row["decision"] is None
             else nodes_decided(row["decision"])
         )

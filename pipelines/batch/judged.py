@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from conf.tables import EVENTS
 from pipelines.batch.admission import admitted
-from pipelines.batch.named import Named
+from pipelines.batch.named import Named, named_by
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import EVENT_KEYS, LakeState
 from quality.standing import Keyed, Standing, judge_duplicates, require_conservation
@@ -40,9 +40,9 @@ class Judged:
     keys: pa.Table
 
 
-def judged(received: pa.Table, state: LakeState, max_tenants: int) -> Judged:
-    """`received`: events in the order in which they count."""
-    received, named = admitted(received, state, max_tenants)
+def judged(received: pa.Table, together: pa.Table, state: LakeState, max_tenants: int) -> Judged:
+    """`received`: events in the order in which they count, all or a part of those that were parsed `together`."""
+    received, named = admitted(received, named_by(received, together), state, max_tenants)
     standing = judge(received, state)
     accepted = received.select(_OF_EVENTS).filter(pa.array(standing.valid))
     decision = accepted["decision"]

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.state.keyed_rows import numpy_of
+from transforms.control import nodes_decided
 from transforms.grouped import Flags, Longs, changes, whole
-from transforms.integers import distinct_first
+from transforms.integers import distinct, distinct_first, is_in
 
+NODE_LISTS = ("node_ids", "weak_node_ids", "actor_node_ids")
 _FIELDS = ("node_id", "namespace", "value", "tie_hash")
 
 
@@ -46,6 +48,21 @@ class Named:
         is_other = ~changes(ids)
         is_other[1:] &= ties[1:] != ties[:-1]
         return ids[is_other]
+
+
+def named_by(received: pa.Table, together: pa.Table) -> Named:
+    """What all rows that were parsed `together` tell of the identifiers that `received`, a part of them, names: one row
+    alone tells of each, wherever it is."""
+    if received is together:
+        return named_in(received)
+    decided = (n for d in received["decision"].drop_null().to_pylist() for n in nodes_decided(d))
+    lists = (numpy_of(pc.list_flatten(whole(received[name]))) for name in NODE_LISTS)
+    used = distinct(np.concatenate([*lists, np.fromiter(decided, np.int64)]))
+    told = whole(together["identifiers"])
+    is_used = is_in(numpy_of(pc.struct_field(pc.list_flatten(told), "node_id")), used)
+    rows = np.unique(numpy_of(pc.list_parent_indices(told))[is_used])
+    found = named_in(together.select(["tenant", "identifiers"]).take(pa.array(rows)))
+    return found.select(is_in(found.id, used))
 
 
 def named_in(received: pa.Table) -> Named:

@@ -6,7 +6,6 @@ half-written one completes it.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,12 +28,14 @@ from pipelines.batch.activity import Owned, cut_activity, own_sessions
 from pipelines.batch.compacting import Compacting
 from pipelines.batch.contract import Attempt
 from pipelines.batch.derived import linked_rows, owned_rows
-from pipelines.batch.earlier import PublishedEvents, kinds_after, last_published_of
+from pipelines.batch.earlier import PublishedEvents
 from pipelines.batch.folding import fold_persons
-from pipelines.batch.intent import INTENT, Intent, own_transactions, pending_intent, record_intent
+from pipelines.batch.intent import INTENT, Intent, digest_of, pending_intent, record_intent
 from pipelines.batch.judged import by_origin, decisions_of, judged
+from pipelines.batch.last_published import LastPublished
+from pipelines.batch.portions import Cut, Portion
 from pipelines.batch.publish import (
-    SAME_ROWS_KINDS,
+    PORTION,
     Publication,
     batch_row,
     compaction_row,
@@ -45,15 +46,12 @@ from pipelines.batch.read_before import Landed, readings
 from pipelines.batch.resolution import Identified, identify
 from pipelines.batch.steps import Steps
 from pipelines.fingerprint import code_fingerprint
-from pipelines.kafka.offsets import Offsets, advanced, offsets_of_record, to_json
-from pipelines.state.keyed_rows import numpy_of
-from pipelines.state.lake_state import LakeState
+from pipelines.kafka.offsets import Offsets, advanced, to_json
 from pipelines.state.open_state import OpenState
 from pipelines.state.table_state import TableState
 from pipelines.tables.fence import require_as_left
-from pipelines.tables.files_of_record import FilesOfRecord, counts_of, file_rows
+from pipelines.tables.files_of_record import counts_of, file_rows
 from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import Snapshot, published
 from pipelines.tables.writer import TableWriter, Txn
 from quality.standing import Standing
 from transforms.files_read import FileRead, Readings, facts_of
@@ -82,7 +80,7 @@ class StreamEnded(RuntimeError):
     """A batch has come after its stream was told to end. Nothing of it was done."""
 
 
-class BatchProcessor:
+class BatchProcessor(LastPublished):
     """Processes the micro-batches of one stream into one lake. One instance per stream; not for several threads."""
 
     def __init__(
@@ -105,28 +103,18 @@ class BatchProcessor:
         # A stream that is behind has some of a batch's rows before the batch comes, and puts its own way here.
         self.rows_of: Callable[[DataFrame, int], pa.Table] = lambda frame, stream_batch_id: self.parse(frame)
         self.offset_entry, self.require_lock = offset_entry, require_lock
-        self.open_state = open_state
-        self.lake, self.writer, self.parser, self.policy = lake, writer, parser, policy
-        self.components, self.settings, self.stream = components, settings, stream
+        super().__init__(lake, stream, open_state)
+        self.writer, self.parser, self.policy = writer, parser, policy
+        self.components, self.settings = components, settings
         self.key_fingerprint, self.on_published = key_fingerprint, on_published
         self.topic_ids = topic_ids or {}
-        self.state: LakeState | None = None
         self.failure: Exception | None = None
         self._one_at_a_time, self._has_ended = threading.RLock(), False
         self._compacting = Compacting(lake, writer, settings)
         self._attempt: Attempt | None = None
         self._aside: list[Future[Any]] = []  # what a batch works out beside its other steps
-        self._is_in_doubt = (
-            False  # whether a batch was broken off, so that only the lake can say what is published
-        )
-        self._last_batch_id = 0
-        self._done_stream_batch_id = -1
         self._earlier = PublishedEvents(lake)
-        self._versions: dict[str, int] = {}
-        self._published_versions: dict[str, int] = {}
-        self._offsets: Offsets = {}
         self.on_files: Callable[[Sequence[FileRead]], None] = lambda files: None
-        self._files: FilesOfRecord | None = None
         self._pool = ThreadPoolExecutor(settings.write_threads, thread_name_prefix="write")
 
     # -- one batch -------------------------------------------------------------------------------------------------
@@ -161,11 +149,6 @@ class BatchProcessor:
                     self.state.undo()
                 raise
 
-    @property
-    def last_batch_id(self) -> int:
-        """The last published batch that this processor knows of."""
-        return self._last_batch_id
-
     @contextmanager
     def between_batches(self) -> Iterator[None]:
         """No batch runs meanwhile, and no compaction."""
@@ -198,11 +181,10 @@ class BatchProcessor:
         return self._has_ended
 
     def _process(self, parsed: Callable[[], pa.Table], stream_batch_id: int) -> None:
-        started = time.perf_counter()
-        state = self.ready_state()
+        started, steps = time.perf_counter(), Steps()
+        self.ready_state()
         if stream_batch_id <= self._done_stream_batch_id:
             return
-        steps = Steps()
         with steps("parse"):
             received = parsed()
         files = facts_of(received)
@@ -210,17 +192,38 @@ class BatchProcessor:
         if not received.num_rows:
             self._publish_nothing(received, files, stream_batch_id, steps)
             return
-        with steps("look_up"):
-            state.prefetch(received)
         with steps("judge"):
             received = self.in_order(received)
-            found = judged(received, state, self.settings.max_tenants)
+            digest = digest_of(received, files)
+            cut = self.cut(received, files)
+        first, until, after = 0, None, self._last_batch_id
+        if self._begun is not None and self._begun.stream_batch_id == stream_batch_id:
+            first, until = self._begun.goes_on(self._last_batch_id)
+            after = self._begun.after
+        while True:
+            portion = cut.portion(first, until)
+            intent = self._intent(digest, stream_batch_id, portion.first, portion.until, portion.total, after)
+            self._publish(portion, intent, steps, started)
+            if portion.is_last:
+                break
+            first, until = portion.until, None
+            started, steps = time.perf_counter(), Steps()
+        self._have_met(files)
+
+    def _publish(self, portion: Portion, proposed: Intent, steps: Steps, started: float) -> None:
+        """Publish one portion, nearly always the whole of the stream's batch."""
+        state = self.ready_state()
+        stream_batch_id = proposed.stream_batch_id if portion.is_last else None
+        with steps("look_up"):
+            state.prefetch(portion.received)
+        with steps("judge"):
+            found = judged(portion.received, portion.together, state, self.settings.max_tenants)
             received, standing, valid = found.received, found.standing, found.valid
-        intent, attempt = self._begin(received, files, stream_batch_id)
+        intent, attempt = self._begin(proposed)
         state.is_dirty = True
         with steps("bronze"):
             landed = self.landing(received, standing, valid, intent.batch_id)
-            attempt.start({**landed, FILES: file_rows(files, intent.batch_id)})
+            attempt.start({**landed, FILES: file_rows(portion.files, intent.batch_id)})
         cut = self._beside(lambda: cut_activity(valid, state, self.policy, intent, self._fetch_events))
         with steps("identity"):
             decided = decisions_of(found.control, intent.batch_id)
@@ -241,14 +244,19 @@ class BatchProcessor:
         offsets = self.offsets_after(received, self._offsets)
         with steps("publish"):
             publication = self._publication(
-                self.kind, intent.batch_id, intent.batch_at, steps, offsets, stream_batch_id
+                self.kind if portion.is_last else PORTION,
+                intent.batch_id,
+                intent.batch_at,
+                steps,
+                offsets,
+                stream_batch_id,
             )
             row = self.row(publication, stream_batch_id, received, standing, identified, owned)
-            row = with_metrics(row, counts_of(files))
+            row = with_metrics(row, counts_of(portion.files))
             self.require_lock()
             attempt.publish(row)
         state.settle()
-        self._went_out(publication, offsets, stream_batch_id, files)
+        self._went_out(publication, offsets, stream_batch_id)
         self.on_published(
             BatchReport(
                 intent.batch_id,
@@ -270,16 +278,13 @@ class BatchProcessor:
         self._aside = [running]
         return running.result
 
-    def _begin(
-        self, received: pa.Table, files: Sequence[FileRead], stream_batch_id: int
-    ) -> tuple[Intent, Attempt]:
+    def _begin(self, proposed: Intent) -> tuple[Intent, Attempt]:
         """Put the batch on record, or take up the attempt that is."""
         self.require_lock()
-        proposed = self._intent(received, files, stream_batch_id)
         intent = record_intent(self.lake.path / INTENT, proposed)
-        txn, is_repeated = Txn(self.stream, stream_batch_id), intent is not proposed
+        is_repeated = intent is not proposed
         attempt = self.attempt(
-            self.lake, self.writer, txn, self._versions, self._pool, is_repeated=is_repeated
+            self.lake, self.writer, intent.txn, self._versions, self._pool, is_repeated=is_repeated
         )
         self._attempt = attempt
         return intent, attempt
@@ -289,7 +294,8 @@ class BatchProcessor:
     ) -> None:
         """A batch without a record is published like any other: what a checkpoint has counted and the lake has not
         would look like a batch that was lost."""
-        intent, attempt = self._begin(received, files, stream_batch_id)
+        digest = digest_of(received, files)
+        intent, attempt = self._begin(self._intent(digest, stream_batch_id, 0, 0, 0, self._last_batch_id))
         for wave in ({FILES: file_rows(files, intent.batch_id)}, {}, {}, {}):
             attempt.start(wave)
         attempt.finish()
@@ -297,79 +303,21 @@ class BatchProcessor:
             "empty", intent.batch_id, intent.batch_at, steps, self._offsets, stream_batch_id
         )
         attempt.publish(with_metrics(empty_row(publication, stream_batch_id), counts_of(files)))
-        self._went_out(publication, self._offsets, stream_batch_id, files)
+        self._went_out(publication, self._offsets, stream_batch_id)
+        self._have_met(files)
 
-    def _went_out(
-        self, publication: Publication, offsets: Offsets, stream_batch_id: int, files: Sequence[FileRead]
-    ) -> None:
+    def _went_out(self, publication: Publication, offsets: Offsets, stream_batch_id: int | None) -> None:
         self._stands_at(publication.batch_id)
-        self._done_stream_batch_id = stream_batch_id
-        if self._files is not None:
-            self._files.learn(files, publication.batch_id)
-        self.on_files(files)
+        if stream_batch_id is not None:
+            self._done_stream_batch_id = stream_batch_id
         self._published_versions, self._offsets = dict(publication.table_versions), offsets
 
-    def ready_state(self) -> LakeState:
-        """The state as of the last published batch. It is reloaded if it is dirty, and if a batch that seemed to fail
-        is published after all: what that one changed has been undone.
-
-        LakeChanged when somebody else has written the lake.
-        """
-        if self.state is None or self.state.is_dirty or self._is_in_doubt:
-            snapshot = published(self.lake)
-            batch_id = snapshot.batch_id if snapshot else 0
-            if self.state is not None and (self.state.is_dirty or not self._knows(batch_id)):
-                self.state = None  # before the next one is made, so that memory need not hold both
-            self._published_versions = dict(snapshot.table_versions) if snapshot else {}
-            pending = pending_intent(self.lake.path / INTENT, batch_id)
-            self._versions = require_as_left(self.lake, self._published_versions, own_transactions(pending))
-            if self.state is None:
-                self.state = self.open_state(snapshot)
-            self._stands_at(batch_id)
-            self._is_in_doubt = False
-            self._files = FilesOfRecord(self.lake, self._last_batch_id)
-            self._offsets = offsets_of_record(self.lake, snapshot)
-            self._done_stream_batch_id = last_published_of(self.lake, self.stream)
-        return self.state
-
-    def take_note(self) -> None:
-        """Somebody else has published: read the state anew before the next batch, unless only files have changed."""
-        if self.state is None or self.state.is_dirty or self._is_in_doubt:
-            return
-        snapshot = published(self.lake)
-        if snapshot is None or snapshot.batch_id == self._last_batch_id:
-            return
-        if self._knows(snapshot.batch_id):
-            self._published_versions = dict(snapshot.table_versions)
-            self._versions = require_as_left(self.lake, self._published_versions)
-            self._stands_at(snapshot.batch_id)
-        else:
-            self.state.is_dirty = True
-
-    def _knows(self, batch_id: int) -> bool:
-        """Whether the state has everything that is published up to this batch, the last one: only files have changed
-        since its own. One that reads tables reads the files of its own snapshot."""
-        assert self.state is not None
-        since = self.state.as_of
-        if since >= batch_id or isinstance(self.state, TableState):
-            return since == batch_id
-        return set(kinds_after(self.lake, since)) <= SAME_ROWS_KINDS
-
-    def _stands_at(self, batch_id: int) -> None:
-        """What this processor knows is what that batch has published, the last one."""
-        self._last_batch_id = batch_id
-        if self.state is not None:
-            self.state.as_of = batch_id
-
-    def shared_state(self, snapshot: Snapshot | None) -> LakeState:
-        """The state as of the last published batch, for whoever publishes batches while this processor waits. It is
-        changed by them as by this processor's own, so that neither has to read the lake again."""
-        batch_id = snapshot.batch_id if snapshot else 0
-        if self.state is None or self.state.is_dirty or not self._knows(batch_id):
-            self.state = None  # before the next one is made, so that memory need not hold both
-            self.state = self.open_state(snapshot)
-        self._is_in_doubt = True
-        return self.state
+    def _have_met(self, files: Sequence[FileRead]) -> None:
+        """The stream's batch is published, with these files."""
+        self._begun = None
+        if self._files is not None:
+            self._files.learn(files, self._last_batch_id)
+        self.on_files(files)
 
     # -- upkeep between batches ------------------------------------------------------------------------------------
 
@@ -448,6 +396,10 @@ class BatchProcessor:
         """Events in the order in which they count."""
         return by_origin(received)
 
+    def cut(self, received: pa.Table, files: Sequence[FileRead]) -> Cut:
+        """The portions in which the batch is published."""
+        return Cut(received, files, self.settings.max_batch_pairs, self.settings.max_batch_bytes)
+
     def landing(
         self, received: pa.Table, standing: Standing, valid: pa.Table, batch_id: int
     ) -> dict[TableSpec, pa.Table]:
@@ -465,7 +417,7 @@ class BatchProcessor:
     def row(
         self,
         publication: Publication,
-        stream_batch_id: int,
+        stream_batch_id: int | None,
         received: pa.Table,
         standing: Standing,
         identified: Identified,
@@ -476,10 +428,9 @@ class BatchProcessor:
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
-    def _intent(self, received: pa.Table, files: Sequence[FileRead], stream_batch_id: int) -> Intent:
-        digest = hashlib.blake2b("".join(f"{f}\n" for f in sorted(files)).encode(), digest_size=16)
-        for column in ("event_key", "content_digest", "origin_ordinal", "record_position"):
-            digest.update(numpy_of(received[column]).tobytes())
+    def _intent(
+        self, input_digest: str, stream_batch_id: int, first: int, until: int, total: int, after: int
+    ) -> Intent:
         return Intent(
             stream=self.stream,
             stream_batch_id=stream_batch_id,
@@ -489,7 +440,11 @@ class BatchProcessor:
             policy_fingerprint=self.policy.fingerprint,
             code_fingerprint=code_fingerprint(),
             key_fingerprint=self.key_fingerprint,
-            input_digest=digest.hexdigest(),
+            input_digest=input_digest,
+            first=first,
+            until=until,
+            total=total,
+            after=after,
         )
 
     def _publication(

@@ -21,6 +21,7 @@ from quality.punctuality import punctuality
 from quality.standing import Standing
 
 ALL_TENANTS = "*"
+PORTION = "portion"  # the kind of a batch after which more of the same batch of the stream comes
 SAME_ROWS_KINDS = frozenset(
     {"compaction", UPKEEP}
 )  # of batches after which every derived table has the rows it had
@@ -74,14 +75,15 @@ def migration_row(publication: Publication) -> pa.Table:
 
 def batch_row(
     publication: Publication,
-    stream_batch_id: int,
+    stream_batch_id: int | None,
     received: pa.Table,
     standing: Standing,
     identified: Identified,
     owned: Owned,
 ) -> pa.Table:
+    """`stream_batch_id`: None for a portion after which others come."""
     columns: rows.Columns = {
-        "stream_batch_id": np.array([stream_batch_id]),
+        "stream_batch_id": pa.array([stream_batch_id], pa.int64()),
         "record_count": np.array([rows.records_of(received.select(["record_position"])).num_rows]),
         "received_count": np.array([received.num_rows]),
         "valid_count": np.array([standing.valid.sum()]),
@@ -95,7 +97,7 @@ def batch_row(
 
 def replay_row(
     publication: Publication,
-    stream_batch_id: int,
+    stream_batch_id: int | None,
     received: pa.Table,
     standing: Standing,
     identified: Identified,
@@ -109,7 +111,7 @@ def replay_row(
     acceptable is one quarantined less and one valid more, and nothing is received again. Records are corrections.
     """
     columns: rows.Columns = {
-        "stream_batch_id": np.array([stream_batch_id]),
+        "stream_batch_id": pa.array([stream_batch_id], pa.int64()),
         "record_count": np.array([corrected_count]),
         "received_count": np.array([received.num_rows - replaced_count]),
         "valid_count": np.array([standing.valid.sum()]),

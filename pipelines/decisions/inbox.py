@@ -18,7 +18,7 @@ from conf.policy import Policy
 from conf.settings import Settings
 from conf.tables import IDENTITY_DECISIONS
 from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import INTENT, read_intent
+from pipelines.batch.intent import INTENT, pending_intent
 from pipelines.batch.process import BatchProcessor
 from pipelines.checkpoint import DIRECT
 from pipelines.hashing_key import fingerprint, load_key
@@ -152,12 +152,13 @@ def settle(lake: Lake, stream: str | None, is_continued: bool = True) -> bool:
 
     False when the half-written attempt is of another stream than `stream`: that one has to complete it.
     """
-    snapshot, intent = published(lake), read_intent(lake.path / INTENT)
+    snapshot = published(lake)
     last = snapshot.batch_id if snapshot else 0
-    if intent is None or intent.batch_id <= last or intent.stream == stream:
+    intent = pending_intent(lake.path / INTENT, last)
+    if intent is None or intent.stream == stream:
         return True
     if intent.stream.startswith(DIRECT) or not is_continued:
-        discard_unpublished(lake, last, intent.stream)
+        discard_unpublished(lake, last, intent.txn.app_id)
         (lake.path / INTENT).unlink()  # nothing of it is left, so nothing waits for its retry
         return True
     return False

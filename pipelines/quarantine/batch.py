@@ -6,6 +6,8 @@ the counts are what changes; the offsets of record stay where they are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -14,6 +16,7 @@ from conf.tables import BRONZE_CORRECTIONS, EVENTS, QUARANTINE
 from pipelines.batch import rows
 from pipelines.batch.activity import Owned
 from pipelines.batch.contract import Attempt
+from pipelines.batch.portions import Cut
 from pipelines.batch.process import BatchProcessor
 from pipelines.batch.publish import Publication, replay_row
 from pipelines.batch.resolution import Identified
@@ -24,6 +27,7 @@ from pipelines.tables.delta_rs_writer import DeltaRsWriter
 from pipelines.tables.replacement import replace_keyed_rows
 from pipelines.tables.writer import Txn
 from quality.standing import ConservationError, Standing
+from transforms.files_read import FileRead
 from transforms.replayed import BROUGHT_BY
 
 
@@ -66,6 +70,9 @@ class ReplayBatch(BatchProcessor):
     def in_order(self, received: pa.Table) -> pa.Table:
         return received.combine_chunks()  # as they arrived, in whichever batch
 
+    def cut(self, received: pa.Table, files: Sequence[FileRead]) -> Cut:
+        return Cut(received, files)  # it is one portion of a replay already
+
     def landing(
         self, received: pa.Table, standing: Standing, valid: pa.Table, batch_id: int
     ) -> dict[TableSpec, pa.Table]:
@@ -90,7 +97,7 @@ class ReplayBatch(BatchProcessor):
     def row(
         self,
         publication: Publication,
-        stream_batch_id: int,
+        stream_batch_id: int | None,
         received: pa.Table,
         standing: Standing,
         identified: Identified,

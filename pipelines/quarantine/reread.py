@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from conf.tables import BRONZE_EVENTS, EVENTS
 from pipelines.batch.admission import admitted
 from pipelines.batch.judged import judge
+from pipelines.batch.named import named_in
 from pipelines.batch.rows import ELEMENT
 from pipelines.quarantine.corrections import RECORD, Corrections, Place, correction_rows, corrections_of
 from pipelines.quarantine.selection import PLACE, record_starts
@@ -113,7 +114,8 @@ def read_again(
     left[CUT_OTHERWISE] += sum(len(r.refused) - count for r, count in zip(records, found, strict=True))
     candidates = np.flatnonzero(wanted)
     kept, numbers = rows.take(pa.array(candidates)).combine_chunks(), of_record[candidates]
-    received, _ = admitted(_with_identifiers_of(kept, rows), state, max_tenants)
+    received = _with_identifiers_of(kept, rows)
+    received, _ = admitted(received, named_in(received), state, max_tenants)
     standing = judge(received, state)
     was_rows = [records[n].refused.get(p) for n, p in zip(numbers, position[candidates], strict=True)]
     changes = _changes(received, standing, was_rows) | takes_all[numbers]

@@ -17,7 +17,7 @@ from deltalake import CommitProperties
 
 from conf.tables import ALL, BATCHES
 from pipelines.batch.discard import discard_unpublished
-from pipelines.batch.intent import INTENT, Intent, own_transactions, pending_intent, read_intent
+from pipelines.batch.intent import INTENT, Intent, own_transactions, pending_intent
 from pipelines.tables.fence import OWN_COMMIT, require_as_left
 from pipelines.tables.lake import Lake, with_hot_parts
 from pipelines.tables.snapshot import Snapshot
@@ -111,10 +111,11 @@ def refuse_half_written_batch(lake: Lake, snapshot: Snapshot) -> None:
 
 
 def half_written(lake: Lake, last_published: int) -> Intent | None:
-    """The batch after `last_published` that was begun and has left rows in some table."""
-    begun = read_intent(lake.path / INTENT)
-    if begun is None or begun.batch_id <= last_published:
-        return None
+    """The batch after `last_published` that was begun and has left rows in some table, or of which a portion is
+    published."""
+    begun = pending_intent(lake.path / INTENT, last_published)
+    if begun is None or begun.first or begun.batch_id <= last_published:
+        return begun
     for spec in (s for s in with_hot_parts(ALL) if lake.has(s)):
         column = "updated_batch_id" if "updated_batch_id" in spec.names else "batch_id"
         rows = lake.open(spec).to_pyarrow_dataset()

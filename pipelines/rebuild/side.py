@@ -33,7 +33,7 @@ from conf.tables import ALL, BATCHES, BRONZE_EVENTS, QUARANTINE
 from pipelines.batch.discard import discard_unpublished
 from pipelines.batch.intent import INTENT, pending_intent
 from pipelines.batch.process import BatchProcessor
-from pipelines.batch.publish import SAME_ROWS_KINDS
+from pipelines.batch.publish import PORTION, SAME_ROWS_KINDS
 from pipelines.components_graphframes import choose_components
 from pipelines.contained import contained
 from pipelines.fingerprint import code_fingerprint
@@ -52,7 +52,7 @@ from transforms.replayed import BROUGHT_BY
 
 SIDE = "_stitchlake/side"
 # What a side lake can follow. Anything else changes what was published before.
-FOLLOWED = frozenset({"batch", "empty"}) | SAME_ROWS_KINDS
+FOLLOWED = frozenset({"batch", PORTION, "empty"}) | SAME_ROWS_KINDS
 _DECLARED = "side.json"
 _COUNTS = ("received", "valid", "quarantined", "duplicate")
 
@@ -201,7 +201,10 @@ class SideLake:
         """Take back the portion that a dead process has begun: this time it may end with another batch."""
         last = self._there.batch_id if self._there else 0
         if (begun := pending_intent(self.lake.path / INTENT, last)) is not None:
-            discard_unpublished(self.lake, last, begun.stream)
+            # The events of a side lake's batch are taken again as a whole, whatever portions of it there are.
+            discard_unpublished(self.lake, begun.after if begun.is_portion else last, begun.txn.app_id)
+            (self.lake.path / INTENT).unlink()
+            self._there = published(self.lake)
 
 
 @contextmanager

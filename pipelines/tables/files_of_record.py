@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 from conf.tables import BRONZE_EVENTS, FILES
 from pipelines.tables.lake import Lake
 from transforms.control import CONTROL
-from transforms.files_read import CHANGED, KNOWN, MOVING, READ, FileRead, origin_key, record_digest
+from transforms.files_read import CHANGED, KNOWN, MOVING, PART, READ, FileRead, origin_key, record_digest
 
 ALL_TENANTS = "*"
 Origin = tuple[str, str]  # source, and the name that its records have
@@ -31,7 +31,7 @@ _FIELDS = dict(
         strict=True,
     )
 )
-_TAKEN = pc.field("outcome").isin([READ, CHANGED])
+_TAKEN = pc.field("outcome").isin([READ, CHANGED, PART])
 _RECORDS_AT_ONCE = 20_000
 _MOST_RECENT = 10_000  # names
 
