@@ -64,6 +64,7 @@ class Extractor:
         ]
         self._has_renames = bool(mapping.defaults or mapping.values)
         self._alone, self._inside = (EventPaths(mapping, identifiers, is_alone) for is_alone in (True, False))
+        self._last_folder: tuple[str, dict[str, str]] = "", {}
         self._normalizer, self._namespaces = Normalizer(policy), policy.by_name
         self.is_utc = mapping.is_utc
         self.plain_names = self._plain_names()
@@ -86,7 +87,11 @@ class Extractor:
 
     def in_folder(self, record: dict[str, Any], origin: str) -> dict[str, Any]:
         """The record with the columns that the names of its file's folders have and it has not."""
-        if not (named := self.folder_columns_in(origin)):
+        known, named = self._last_folder
+        if origin != known:  # a file has many records
+            named = self.folder_columns_in(origin)
+            self._last_folder = origin, named
+        if not named:
             return record
         missing = {column: value for column, value in named.items() if record.get(column) is None}
         return {**record, **missing}
@@ -101,11 +106,16 @@ class Extractor:
 
     def events(self, record: dict[str, Any], loads: Loads) -> list[Found | str]:
         """One tuple per event. `loads` reads objects that come as JSON text, as they do in columns."""
-        elements = self.elements(record, loads)
-        if isinstance(elements, str):
-            return [elements]
+        return self.events_in(record, self.elements(record, loads), loads)
+
+    def events_in(
+        self, record: dict[str, Any], elements: list[Any] | str | None, loads: Loads
+    ) -> list[Found | str]:
+        """The same where `elements` have been found already."""
         if elements is None:
             return [self._event(record, record, loads)]
+        if isinstance(elements, str):
+            return [elements]
         return [self._event(e, record, loads) if isinstance(e, dict) else NOT_AN_OBJECT for e in elements]
 
     def around(self, record: dict[str, Any]) -> dict[str, Any]:
