@@ -7,10 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 from conf.policy import Policy
-from conf.source_mapping import ANY_OTHER, FIELDS, Bag, Keys, Rule, SourceMapping
+from conf.source_mapping import ANY_OTHER, FIELDS, Bag, Keys, SourceMapping
+from transforms.event_paths import BagPaths, EventPaths
 from transforms.folder_columns import columns_of
 from transforms.instants import instant
 from transforms.normalize import Normalizer
+from transforms.paths import Walk, pruned, walk, without
 from transforms.payload import NOT_AN_OBJECT
 from transforms.subject import MAX_VALUES
 
@@ -37,10 +39,6 @@ class Extractor:
     def __init__(self, mapping: SourceMapping, policy: Policy) -> None:
         self._mapping = mapping
         self._paths = [mapping.fields.get(name, ()) for name in FIELDS]
-        # A top-level name, for the fields that have but one: no walk is needed there.
-        self._simple = [
-            str(p[0][0]) if len(p) == 1 and len(p[0]) == 1 and p[0][0] != "$" else None for p in self._paths
-        ]
         identifiers = mapping.identifiers
         if identifiers.policy_namespaces:
             named = {name for name, _ in identifiers.fields}
@@ -57,17 +55,17 @@ class Extractor:
         outer = {str(p[1]) for p in _all_paths(mapping) if p[0] == "$" and len(p) > 1}
         # What a folder's name may tell: fields of the record, which of an envelope are those around its events.
         self.folder_columns = frozenset(outer if mapping.explode is not None else outer | self._known)
-        self._has_renames = bool(mapping.defaults or mapping.values)
         self._renames = [mapping.values.get(name, {}) for name in FIELDS]
-        self._deep = [
-            (at, paths[0])
-            for at, (name, paths) in enumerate(zip(self._simple, self._paths, strict=True))
-            if name is None and len(paths) == 1
+        self._renamed = [
+            (at, renames) for at, renames in enumerate(self._renames) if renames and len(self._paths[at]) == 1
         ]
-        self._several = [(at, paths) for at, paths in enumerate(self._paths) if len(paths) > 1]
+        self._defaults = [
+            (at, mapping.defaults[name]) for at, name in enumerate(FIELDS) if name in mapping.defaults
+        ]
+        self._has_renames = bool(mapping.defaults or mapping.values)
+        self._alone, self._inside = (EventPaths(mapping, identifiers, is_alone) for is_alone in (True, False))
+        self._last_folder: tuple[str, dict[str, str]] = "", {}
         self._normalizer, self._namespaces = Normalizer(policy), policy.by_name
-        self._nested = _nested(mapping.identifiers, mapping.actor)
-        self._nested_of = {id(r): _nested(r.identifiers, r.actor) for r in mapping.rules}
         self.is_utc = mapping.is_utc
         self.plain_names = self._plain_names()
 
@@ -78,7 +76,7 @@ class Extractor:
             b.objects[0][0] if not b.fields and len(b.objects) == 1 == len(b.objects[0]) else None
             for b in self._bags
         ]
-        names = [name for name in (*self._simple, *bags) if isinstance(name, str) and name != "$"]
+        names = [name for name in (*self._alone.simple, *bags) if isinstance(name, str) and name != "$"]
         is_plain = (
             len(names) == len(FIELDS) + len(bags)
             and not self._has_renames
@@ -89,7 +87,11 @@ class Extractor:
 
     def in_folder(self, record: dict[str, Any], origin: str) -> dict[str, Any]:
         """The record with the columns that the names of its file's folders have and it has not."""
-        if not (named := self.folder_columns_in(origin)):
+        known, named = self._last_folder
+        if origin != known:  # a file has many records
+            named = self.folder_columns_in(origin)
+            self._last_folder = origin, named
+        if not named:
             return record
         missing = {column: value for column, value in named.items() if record.get(column) is None}
         return {**record, **missing}
@@ -104,23 +106,28 @@ class Extractor:
 
     def events(self, record: dict[str, Any], loads: Loads) -> list[Found | str]:
         """One tuple per event. `loads` reads objects that come as JSON text, as they do in columns."""
-        elements = self.elements(record, loads)
-        if isinstance(elements, str):
-            return [elements]
+        return self.events_in(record, self.elements(record, loads), loads)
+
+    def events_in(
+        self, record: dict[str, Any], elements: list[Any] | str | None, loads: Loads
+    ) -> list[Found | str]:
+        """The same where `elements` have been found already."""
         if elements is None:
             return [self._event(record, record, loads)]
+        if isinstance(elements, str):
+            return [elements]
         return [self._event(e, record, loads) if isinstance(e, dict) else NOT_AN_OBJECT for e in elements]
 
     def around(self, record: dict[str, Any]) -> dict[str, Any]:
         """An envelope without its events: what each of them may take something from."""
-        return record if self._mapping.explode is None else _without(record, self._mapping.explode)
+        return record if self._mapping.explode is None else without(record, self._mapping.explode)
 
     def elements(self, record: dict[str, Any], loads: Loads) -> list[Any] | str | None:
         """The list that the mapping explodes; None for a record that is one event itself, and the reason for one
         that should have several and has none that can be read."""
         if self._mapping.explode is None:
             return None
-        inner = _object(_walk(record, record, self._mapping.explode), loads)
+        inner = _object(walk(record, record, self._mapping.explode), loads)
         if inner is None:
             return None
         if not isinstance(inner, list) or not inner:
@@ -128,43 +135,36 @@ class Extractor:
         return inner if len(inner) <= MAX_EVENTS else TOO_MANY_EVENTS
 
     def _event(self, record: dict[str, Any], envelope: dict[str, Any], loads: Loads) -> Found:
-        found = [None if name is None else record.get(name) for name in self._simple]
-        for at, path in self._deep:
-            found[at] = _walk(record, envelope, path)
-        for at, paths in self._several:
-            found[at] = self._first_usable(at, record, envelope, paths)
+        paths = self._alone if record is envelope else self._inside
+        found = [None if name is None else record.get(name) for name in paths.simple]
+        for at, walk_to in paths.deep:
+            found[at] = walk_to(record, envelope)
+        for at, walks in paths.several:
+            found[at] = self._first_usable(at, record, envelope, walks)
         if self._has_renames:
             self._rename(found)
-        bags, nested = self._bags, self._nested
-        if self._mapping.rules:
-            for rule in self._mapping.rules:
-                if _holds(rule, record, envelope):
-                    bags = tuple(map(_joined, bags, rule.bags))  # type: ignore[assignment]
-                    nested = nested + self._nested_of[id(rule)]
-                    for name, constant in rule.constants.items():
-                        found[FIELDS.index(name)] = constant
-        identifiers, actor, properties, context = bags
-        subject = self._identifiers(record, envelope, identifiers, loads)
-        acting = self._identifiers(record, envelope, actor, loads)
-        if nested:
-            pruned, envelope = _pruned(record, envelope, nested)
-        else:
-            pruned = record
-        free = _bag(pruned, envelope, properties, "properties", loads)
+        taken = paths.taken(record, envelope)
+        for at, constant in taken.constants:
+            found[at] = constant
+        subject = self._identifiers(record, envelope, taken.identifiers, loads)
+        acting = self._identifiers(record, envelope, taken.actor, loads)
+        rest = pruned(record, taken.nested) if taken.nested else record
+        around = pruned(envelope, taken.nested_outside) if record is not envelope else rest
+        free = _bag(rest, around, taken.properties, "properties", loads)
         if not record.keys() <= self._known:
             # Fields that nothing takes are free properties; what is there already wins.
-            free = {k: v for k, v in pruned.items() if k not in self._known and v is not None} | free
+            free = {k: v for k, v in rest.items() if k not in self._known and v is not None} | free
         # A copy: what one event does to its context must not reach the others of its envelope.
-        return (*found, subject, acting, free, dict(_bag(pruned, envelope, context, "context", loads)))
+        return (*found, subject, acting, free, dict(_bag(rest, around, taken.context, "context", loads)))
 
     def _first_usable(
-        self, at: int, record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]
+        self, at: int, record: dict[str, Any], envelope: dict[str, Any], walks: tuple[Walk, ...]
     ) -> Any:
         """Of the values at the paths of a field the first one that says something: renamed, a text or number that is
         not blank; of a time the first one that can be read, a `Time`. Where there is none, the first that is there."""
         renames, is_time, first = self._renames[at], at in _TIMES, None
-        for path in paths:
-            value = _walk(record, envelope, path)
+        for walk_to in walks:
+            value = walk_to(record, envelope)
             if value is None or value == "":
                 continue
             if renames and isinstance(value, str):
@@ -184,18 +184,23 @@ class Extractor:
         return first
 
     def _rename(self, found: list[Any]) -> None:
-        for at, name in enumerate(FIELDS):
-            renames = self._renames[at]
-            if renames and len(self._paths[at]) == 1 and isinstance(found[at], str) and found[at]:
-                found[at] = renames.get(found[at].strip().lower(), renames.get(ANY_OTHER, found[at]))
-            if found[at] is None or found[at] == "":
-                found[at] = self._mapping.defaults.get(name)
+        for at, renames in self._renamed:
+            value = found[at]
+            if isinstance(value, str) and value:
+                found[at] = renames.get(value.strip().lower(), renames.get(ANY_OTHER, value))
+        while "" in found:
+            found[found.index("")] = None
+        for at, default in self._defaults:
+            if found[at] is None:
+                found[at] = default
 
-    def _identifiers(self, record: dict[str, Any], envelope: dict[str, Any], bag: Bag, loads: Loads) -> Any:
+    def _identifiers(
+        self, record: dict[str, Any], envelope: dict[str, Any], bag: BagPaths, loads: Loads
+    ) -> Any:
         """namespace → value or list of values; one that is no object is handed on as it is, to be flagged."""
         result: Any = None
-        for path in bag.objects:
-            value = _walk(record, envelope, path)
+        for walk_to in bag.objects:
+            value = walk_to(record, envelope)
             if value is None:
                 continue
             if type(value) is not dict:
@@ -206,22 +211,33 @@ class Extractor:
             if not value:
                 continue
             result = _both(result, value) if isinstance(result, dict) else value
-        for name, paths in bag.fields:
-            value = record.get(name) if paths == ((name,),) else self._one(name, record, envelope, paths)
-            if value is not None and value != "":
-                result = _both(result, {name: value}) if isinstance(result, dict) else {name: value}
+        is_copy = False
+        for name, key, walks in bag.fields:
+            value = record.get(key) if key is not None else self._one(name, record, envelope, walks)
+            if value is None or value == "":
+                continue
+            if type(result) is not dict:
+                result, is_copy = {name: value}, True
+            elif name in result:
+                result, is_copy = _both(result, {name: value}), True
+            else:
+                if not is_copy:
+                    result, is_copy = dict(result), True
+                result[name] = value
         return result
 
     def _one(
-        self, namespace: str, record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]
+        self, namespace: str, record: dict[str, Any], envelope: dict[str, Any], walks: tuple[Walk, ...]
     ) -> Any:
         """The first value of an identifier that counts, with those before it, which do not and are to be flagged."""
-        if len(paths) == 1 or namespace not in self._namespaces:
-            return _first(record, envelope, paths)
+        if len(walks) == 1:
+            return walks[0](record, envelope)
+        if namespace not in self._namespaces:
+            return _first(record, envelope, walks)
         usable = self._normalizer.usable
         passed: list[Any] = []
-        for path in paths:
-            value = _walk(record, envelope, path)
+        for walk_to in walks:
+            value = walk_to(record, envelope)
             if value is None or value == "":
                 continue
             if not passed and type(value) is str and usable(value, namespace)[0] is not None:
@@ -233,82 +249,13 @@ class Extractor:
         return passed or None
 
 
-def _holds(rule: Rule, record: dict[str, Any], envelope: dict[str, Any]) -> bool:
-    for path, wanted in rule.match:
-        value = _walk(record, envelope, path)
-        if isinstance(value, bool):
-            value = "true" if value else "false"
-        if not isinstance(value, str | int) or str(value).strip().lower() not in wanted:
-            return False
-    if rule.unless_same is None:
-        return True
-    left, right = (_walk(record, envelope, path) for path in rule.unless_same)
-    return left is None or left != right
-
-
-def _joined(bag: Bag, more: Bag) -> Bag:
-    return Bag(bag.objects + more.objects, bag.fields + more.fields) if more.paths else bag
-
-
-def _nested(*bags: Bag) -> tuple[Keys, ...]:
-    """Paths of identifiers that are inside of something; those at the top are in nothing else."""
-    paths = (p for bag in bags for p in bag.paths)
-    return tuple(p for p in paths if len(p) > (2 if p[0] == "$" else 1))
-
-
-def _pruned(
-    record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Record and envelope without what is at `paths`; only what has to change is copied."""
-    if record is envelope:
-        for path in paths:
-            record = _without(record, path[1:] if path[0] == "$" else path)
-        return record, record
-    for path in paths:
-        if path[0] == "$":
-            envelope = _without(envelope, path[1:])
-        else:
-            record = _without(record, path)
-    return record, envelope
-
-
-def _without(value: Any, path: Keys) -> Any:
-    key, rest = path[0], path[1:]
-    if isinstance(value, list):
-        if not isinstance(key, int) or key >= len(value):
-            return value
-        inner = _without(value[key], rest) if rest else None
-        return value if inner is value[key] else [*value[:key], inner, *value[key + 1 :]]
-    if not isinstance(value, dict) or str(key) not in value:
-        return value
-    if not rest:
-        return {k: v for k, v in value.items() if k != str(key)}
-    inner = _without(value[str(key)], rest)
-    return value if inner is value[str(key)] else {**value, str(key): inner}
-
-
-def _first(record: dict[str, Any], envelope: dict[str, Any], paths: tuple[Keys, ...]) -> Any:
+def _first(record: dict[str, Any], envelope: dict[str, Any], walks: tuple[Walk, ...]) -> Any:
     """The first value that is there; an empty text is not."""
-    for path in paths:
-        value = _walk(record, envelope, path)
+    for walk_to in walks:
+        value = walk_to(record, envelope)
         if value is not None and value != "":
             return value
     return None
-
-
-def _walk(record: dict[str, Any], envelope: dict[str, Any], path: Keys) -> Any:
-    value: Any = record
-    for key in path:
-        if type(value) is dict:
-            if type(key) is str:
-                value = envelope if key == "$" and value is record else value.get(key)
-            else:
-                value = value.get(str(key))
-        elif type(value) is list and type(key) is int:
-            value = value[key] if key < len(value) else None
-        else:
-            return None
-    return value
 
 
 def _object(value: Any, loads: Loads) -> Any:
@@ -340,13 +287,13 @@ def _both(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bag(
-    record: dict[str, Any], envelope: dict[str, Any], bag: Bag, name: str, loads: Loads
+    record: dict[str, Any], envelope: dict[str, Any], bag: BagPaths, name: str, loads: Loads
 ) -> dict[str, Any]:
     """The objects as one, first come first served, and the single fields. A value that is no object keeps
     its name."""
     result: dict[str, Any] | None = None
-    for path in bag.objects:
-        value = _walk(record, envelope, path)
+    for walk_to in bag.objects:
+        value = walk_to(record, envelope)
         if value is None:
             continue
         if type(value) is not dict:
@@ -358,8 +305,8 @@ def _bag(
         result = value if result is None else value | result
     if bag.fields:
         result = {} if result is None else dict(result)
-        for target, paths in bag.fields:
-            found = _first(record, envelope, paths)
+        for target, _, walks in bag.fields:
+            found = _first(record, envelope, walks)
             if found is not None:
                 _put(result, target.split("."), found)
     return {} if result is None else result

@@ -77,24 +77,27 @@ def tie_hash(tenant: str, namespace: str, value: str) -> int:
 
 def event_key(tenant: str, event_id: str) -> tuple[int, int]:
     """(tenant, event_id) as 128 bits, for look-ups: the upper and the lower half. The lower one is never 0."""
-    return _key(_event(tenant, event_id))
+    upper, lower = _READ_PAIR(_halves(_event(tenant, event_id)))
+    return upper, lower or 1
 
 
 def event_keys(tenants: Iterable[str], event_ids: Iterable[str]) -> tuple[Longs, Longs]:
     """The `event_key` of each: the upper halves, and the lower ones."""
-    found = b"".join(map(_halves, map(_event, tenants, event_ids)))
-    upper, lower = np.frombuffer(found, ">i8").reshape(-1, 2).T.astype(np.int64)
+    found = []
+    for tenant, event_id in zip(tenants, event_ids, strict=True):  # `_halves`, spelled out
+        started = _EMPTY.copy()
+        started.update(f"{len(tenant)}:{tenant}{len(event_id)}:{event_id}".encode("utf-8", "surrogatepass"))
+        found.append(started.digest())
+        started.update(_LOWER)
+        found.append(started.digest())
+    upper, lower = np.frombuffer(b"".join(found), ">i8").reshape(-1, 2).T.astype(np.int64)
     lower[lower == 0] = 1
     return upper, lower
 
 
 def decision_key(tenant: str, decision_id: str) -> tuple[int, int]:
     """As `event_key`, of a manual decision: no event has the same one, whatever its id."""
-    return _key(encode("decision", tenant, decision_id))
-
-
-def _key(content: bytes) -> tuple[int, int]:
-    upper, lower = _READ_PAIR(_halves(content))
+    upper, lower = _READ_PAIR(_halves(encode("decision", tenant, decision_id)))
     return upper, lower or 1
 
 

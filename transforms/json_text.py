@@ -31,6 +31,8 @@ _SURROGATE = re.compile(
 )
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|-?Infinity|NaN|-?[0-9][0-9.eE+\-]*+', re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+# Without one of these nothing is left to be read that orjson refuses: nearly all that it refuses is cut or no JSON.
+_ODD = re.compile(r"\\u[dD]|NaN|Infinity|(?:^|[:,\[\s])-?[0-9][0-9.]*+(?:[eE]|(?<=[0-9.]{290}))")
 _LONGEST_PLAIN = 300  # a number of fewer characters and no exponent is none that orjson calls infinite
 
 
@@ -54,7 +56,10 @@ def read_json(text: str | bytes) -> Read:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return _leniently(text.decode() if isinstance(text, bytes) else text)
+        whole = text.decode() if isinstance(text, bytes) else text
+        if not _ODD.search(whole):
+            raise
+        return _leniently(whole)
     return (_exactly(text) if has_long_number(text) else value), False, False
 
 

@@ -214,7 +214,7 @@ class RecordParser:
         if has_no_number and (siblings is None or holds_no_number(around)):
             raise Refused(MALFORMED_JSON)
         rows = []
-        for sub, found in enumerate(extractor.events(record, loads)):
+        for sub, found in enumerate(extractor.events_in(record, elements, loads)):
             if isinstance(found, str):
                 rows.append(_refusal([found], transport_at))
                 continue

@@ -4,6 +4,8 @@ to."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from operator import ne
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +97,9 @@ MADE = (
 
 
 _IDENTIFIERS = MADE.index("identifiers")
-_NODE_ID, _TIE = (Node._fields.index(name) for name in ("node_id", "tie_hash"))  # by place is twice as fast
+_LISTS = frozenset(("reasons", "node_ids", "weak_node_ids", "actor_node_ids", "claims", "flags"))
+# By place is twice as fast.
+_NAMESPACE, _NODE_ID, _TIE = (Node._fields.index(name) for name in ("namespace", "node_id", "tie_hash"))
 
 
 class Places(NamedTuple):
@@ -139,8 +143,9 @@ def first_told(parts: Sequence[Told], count: int, seen: dict[int, int]) -> pa.Ar
     nodes = [node for part in parts for node in part.nodes]
     in_order = np.argsort(record, kind="stable")
     different, first = _first_of_each(ids[in_order], ties[in_order])
-    found = zip(different.tolist(), ties[in_order[first]].tolist(), strict=True)
-    is_new = np.array([seen.get(node_id) != tie for node_id, tie in found], bool)
+    is_new = np.fromiter(
+        map(ne, map(seen.get, different.tolist()), ties[in_order[first]].tolist()), bool, len(first)
+    )
     chosen = in_order[np.sort(first[is_new])]
     seen.update(zip(ids[chosen].tolist(), ties[chosen].tolist(), strict=True))
     return _identifier_lists([nodes[at] for at in chosen.tolist()], offsets(record[chosen], count))
@@ -164,9 +169,28 @@ def made_of(rows: Sequence[tuple[Any, ...]], told: Told) -> Made:
     columns = zip(*rows, strict=True) if rows else ((),) * len(MADE)
     made = dict(zip(MADE, columns, strict=True))
     columns_of = {
-        name: pa.array(values, kind_of(name)) for name, values in made.items() if name != "identifiers"
+        name: _lists(name, values) if name in _LISTS else pa.array(values, kind_of(name))
+        for name, values in made.items()
+        if name != "identifiers"
     }
     return columns_of | {"node_sum": told.sums(len(rows))}
+
+
+def _lists(name: str, rows: Sequence[Any]) -> pa.Array:
+    """Lists as a column, built flat as `_identifier_lists` does it. `claims` are lists of nodes, or None."""
+    kind = kind_of(name)
+    told = [row or () for row in rows] if name == "claims" else rows
+    items = list(chain.from_iterable(told))
+    counts = np.fromiter(map(len, told), np.int32, len(rows))
+    where = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    if name != "claims":
+        return pa.ListArray.from_arrays(where, pa.array(items, kind.value_type), type=kind)
+    claimed = [
+        pa.array([node[at] for node in items], field.type)
+        for at, field in zip((_NAMESPACE, _NODE_ID), kind.value_type, strict=True)
+    ]
+    values = pa.StructArray.from_arrays(claimed, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(where, values, type=kind, mask=pa.array(counts == 0))
 
 
 def to_batch(records: Records, made: Made, places: Places | None) -> pa.RecordBatch:
