@@ -17,7 +17,7 @@ from tests.direct_lake import DirectLake
 from tests.pipelines.direct_lookup import state_in_tables
 from tests.pipelines.driver_lake import DriverLake
 from tests.pipelines.old_lake import old, part, unpacked  # noqa: F401
-from transforms import hashing
+from transforms import hashing, plain_events
 
 STATES = pytest.mark.parametrize("open_state", [LakeState.load, state_in_tables], ids=["driver", "tables"])
 
@@ -30,13 +30,18 @@ def event(n: int, device: str = "d", tenant: str = "t") -> dict:
 @pytest.fixture
 def narrow_upper_halves(monkeypatch):
     """Upper halves are 1 or 2."""
-    halves = hashing._halves
+    halves, together = hashing._halves, plain_events.event_keys
 
     def narrow(content: bytes) -> bytes:
         whole = halves(content)
         return bytes(7) + bytes([1 + (whole[0] & 1)]) + whole[8:]
 
+    def narrow_together(tenants: list[str], event_ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        upper, lower = together(tenants, event_ids)
+        return 1 + (upper >> 56 & 1), lower
+
     monkeypatch.setattr(hashing, "_halves", narrow)
+    monkeypatch.setattr(plain_events, "event_keys", narrow_together)
 
 
 @STATES
