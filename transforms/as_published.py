@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from transforms.grouped import longs, offsets, whole
 from transforms.hashing import event_keys
 from transforms.integers import Longs, is_in
-from transforms.parsed_schema import PARSED_SCHEMA, Told
+from transforms.parsed_schema import PARSED_SCHEMA, sums_of
 from transforms.replayed import BROUGHT_BY, REPLAYED_SCHEMA
 
 _NODES = ("node_ids", "weak_node_ids", "actor_node_ids")
@@ -67,7 +67,7 @@ def _nodes(events: pa.Table, identifiers: pa.Table) -> dict[str, pa.Array]:
     order = np.argsort(known, kind="stable")
     place = order[np.searchsorted(known[order], node)]
     by = np.argsort(owner, kind="stable")
-    told = Told(owner[by], node[by], longs(identifiers["tie_hash"])[place][by], [])
+    sums = sums_of(owner[by], longs(identifiers["tie_hash"])[place][by], events.num_rows)
 
     by = np.lexsort((owner, node))
     node, at = np.unique(node[by], return_index=True)
@@ -77,7 +77,7 @@ def _nodes(events: pa.Table, identifiers: pa.Table) -> dict[str, pa.Array]:
     children = [whole(rows[field.name]).cast(field.type) for field in _IDENTIFIERS.value_type]
     structs = pa.StructArray.from_arrays(children, fields=list(_IDENTIFIERS.value_type))
     lists = pa.ListArray.from_arrays(offsets(teller[by], events.num_rows), structs, type=_IDENTIFIERS)
-    return {"identifiers": lists, "node_sum": told.sums(events.num_rows)}
+    return {"identifiers": lists, "node_sum": sums}
 
 
 def _low_keys(events: pa.Table) -> Longs:

@@ -25,8 +25,6 @@ UNKNOWN = "unknown_namespace"
 
 Usable = tuple[str | None, str | None]
 
-_CACHE_SIZE = 100_000
-_CACHED_LENGTH = 1024  # the cache is bounded in answers, so answers have to be bounded too
 _REPLACED = "\ufffd"  # where something was that somebody could not read: two values may be one by now
 # No mark of an address list, a link or a quotation is part of an address.
 _EMAIL = re.compile(r"[^@\s<>()\[\],;:\"\\]++@[^@\s<>()\[\],;:\"'\\/?.]++(?:\.[^@\s<>()\[\],;:\"'\\/?.]++)++")
@@ -42,11 +40,10 @@ _BECH32 = re.compile(r"[a-z]{1,10}1[02-9ac-hj-np-z]{6,}")
 
 
 class Normalizer:
-    """The policy's reading of raw values, with the last hundred thousand answers at hand."""
+    """The policy's reading of raw values. It remembers none: its caller keeps the nodes that they become."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._answers: dict[tuple[str, Any], Usable] = {}
         self._blocked = {n.name: blocklist((*policy.blocked, *n.blocked), n.name) for n in policy.namespaces}
         # One by one and not joined: a pattern may carry flags or references of its own.
         self._patterns = {
@@ -63,15 +60,7 @@ class Normalizer:
             return None, WRONG_TYPE
         if namespace not in self._blocked:
             return None, UNKNOWN
-        if kind is str and len(value) > _CACHED_LENGTH:
-            return self._judge(value, namespace)
-        # Equal numbers have equal texts, whatever their type; booleans, which equal 1 and 0, never come here.
-        answer = self._answers.get((namespace, value))
-        if answer is None:
-            if len(self._answers) >= _CACHE_SIZE:
-                self._answers.clear()
-            answer = self._answers[(namespace, value)] = self._judge(value, namespace)
-        return answer
+        return self._judge(value, namespace)
 
     def _judge(self, value: str | int | float | Decimal, name: str) -> Usable:
         namespace = self.policy.by_name[name]

@@ -112,17 +112,13 @@ class Places(NamedTuple):
 
 
 class Told(NamedTuple):
-    """Nodes that records tell: the record of each, ascending; its id; its tie hash; and itself."""
+    """Nodes that records tell: the record of each, ascending; its id; its tie hash; and its place among `nodes`."""
 
     record: Longs
     node_id: Longs
     tie: Longs
+    place: Longs
     nodes: list[Node]
-
-    def sums(self, count: int) -> pa.Array:
-        """`node_sum` of records 0 … count-1."""
-        before = np.concatenate([[0], np.cumsum(self.tie)])
-        return pa.array(np.diff(before[np.searchsorted(self.record, np.arange(count + 1))]))
 
 
 def told_by(rows: Sequence[tuple[Any, ...]]) -> Told:
@@ -130,7 +126,13 @@ def told_by(rows: Sequence[tuple[Any, ...]]) -> Told:
     nodes = [node for row in rows for node in row[_IDENTIFIERS]]
     counts = [len(row[_IDENTIFIERS]) for row in rows]
     ids, ties = (np.array([node[at] for node in nodes], np.int64) for at in (_NODE_ID, _TIE))
-    return Told(np.repeat(np.arange(len(rows)), counts), ids, ties, nodes)
+    return Told(np.repeat(np.arange(len(rows)), counts), ids, ties, np.arange(len(nodes)), nodes)
+
+
+def sums_of(record: Longs, tie: Longs, count: int) -> pa.Array:
+    """`node_sum` of records 0 … count-1. `record`: of each node, ascending; `tie`: its tie hash."""
+    before = np.concatenate([[0], np.cumsum(tie)])
+    return pa.array(np.diff(before[np.searchsorted(record, np.arange(count + 1))]))
 
 
 def first_told(parts: Sequence[Told], count: int, seen: dict[int, int]) -> pa.Array:
@@ -139,8 +141,8 @@ def first_told(parts: Sequence[Told], count: int, seen: dict[int, int]) -> pa.Ar
     Nodes in `seen` (id → tie hash) are not told again; it learns the new ones. Of two identifiers that share a node id
     both are told.
     """
-    record, ids, ties = (np.concatenate(columns) for columns in list(zip(*parts, strict=True))[:3])
-    nodes = [node for part in parts for node in part.nodes]
+    record, ids, ties, place = (np.concatenate(columns) for columns in list(zip(*parts, strict=True))[:4])
+    part_of = np.repeat(np.arange(len(parts)), [len(part.record) for part in parts])
     in_order = np.argsort(record, kind="stable")
     different, first = _first_of_each(ids[in_order], ties[in_order])
     is_new = np.fromiter(
@@ -148,7 +150,8 @@ def first_told(parts: Sequence[Told], count: int, seen: dict[int, int]) -> pa.Ar
     )
     chosen = in_order[np.sort(first[is_new])]
     seen.update(zip(ids[chosen].tolist(), ties[chosen].tolist(), strict=True))
-    return _identifier_lists([nodes[at] for at in chosen.tolist()], offsets(record[chosen], count))
+    told = zip(part_of[chosen].tolist(), place[chosen].tolist(), strict=True)
+    return _identifier_lists([parts[part].nodes[at] for part, at in told], offsets(record[chosen], count))
 
 
 def _first_of_each(ids: Longs, ties: Longs) -> tuple[Longs, Longs]:
@@ -173,7 +176,7 @@ def made_of(rows: Sequence[tuple[Any, ...]], told: Told) -> Made:
         for name, values in made.items()
         if name != "identifiers"
     }
-    return columns_of | {"node_sum": told.sums(len(rows))}
+    return columns_of | {"node_sum": sums_of(told.record, told.tie, len(rows))}
 
 
 def _lists(name: str, rows: Sequence[Any]) -> pa.Array:

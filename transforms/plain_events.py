@@ -27,7 +27,7 @@ from transforms.hashing import digests, event_keys
 from transforms.instants import instants
 from transforms.integers import Flags, Longs
 from transforms.known_nodes import DEVICE, STRONG, UNIQUE, WEAK, Entries, KnownNodes
-from transforms.parsed_schema import Made, Told, kind_of, no_lists
+from transforms.parsed_schema import Made, Told, kind_of, no_lists, sums_of
 from transforms.subject import IdentifierReader
 from transforms.touch import NO_TOUCH, touch
 
@@ -67,7 +67,7 @@ class PlainEvents:
         """
         places, records = self._read(payloads, most_bytes)
         if not records:
-            return NO_NUMBERS, NO_NUMBERS, {}, Told(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, [])
+            return NO_NUMBERS, NO_NUMBERS, {}, Told(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, [])
         count, texts = len(places), pa.string()
         ids, tenants, types, names, at, received, platforms, *rest = zip(
             *map(msgspec.structs.astuple, records), strict=True
@@ -216,15 +216,14 @@ class _Subjects:
         return ids, is_there
 
     def sums(self) -> pa.Array:
-        return Told(self._entries.row, self._ids, self._ties, []).sums(self._count)
+        return sums_of(self._entries.row, self._ties, self._count)
 
     def told(self, place: Longs, is_plain: Flags) -> Told:
         """The nodes of plain records, by the places of these."""
         chosen = is_plain[self._entries.row]
-        nodes = self._known.nodes
-        numbers = self._entries.number[chosen].tolist()
         record = place[self._entries.row[chosen]]
-        return Told(record, self._ids[chosen], self._ties[chosen], [nodes[n] for n in numbers])
+        number = self._entries.number[chosen]
+        return Told(record, self._ids[chosen], self._ties[chosen], number, self._known.nodes)
 
 
 def _decoder(names: tuple[str, ...]) -> Callable[[bytes], Any]:
