@@ -29,15 +29,15 @@ setup: $(STAMP) jars ## Install everything: environment, packages, jars (3 minut
 
 .PHONY: jars
 jars: $(STAMP) ## Fetch Spark's jars, once
-	@$(PY) -m pipelines.jars
+	@$(PY) -m pipelines.runtime.jars
 
 .PHONY: run
 run: setup ## Run the whole pipeline on generated events and show what it found
-	@$(PY) -m pipelines.demo $(ARGS)
+	@$(PY) -m pipelines.apps.demo $(ARGS)
 
 .PHONY: kafka
 kafka: setup ## Start a Kafka broker to try things with; Ctrl-C stops it
-	@$(PY) -m pipelines.kafka.broker $(ARGS)
+	@$(PY) -m pipelines.stream.kafka.broker $(ARGS)
 
 .PHONY: test
 test: setup ## Run the test suite, all but the slow tests, a file at a time on each of two workers, quick files first
@@ -115,15 +115,15 @@ wheel: $(STAMP) ## Build dist/stitchlake-*.whl: code, SQL and YAML, for spark-su
 
 .PHONY: thrift
 thrift: setup ## Serve a lake's tables to BI tools: make thrift LAKE=lake PORT=10000
-	@$(PY) -m pipelines.thrift --lake $(LAKE) --port $(PORT) $(ARGS)
+	@$(PY) -m pipelines.apps.thrift --lake $(LAKE) --port $(PORT) $(ARGS)
 
 .PHONY: notebooks
 notebooks: setup ## Run the notebooks on a lake: make notebooks LAKE=lake
-	@$(PY) -m pipelines.notebooks --lake $(LAKE) $(ARGS)
+	@$(PY) -m pipelines.apps.notebooks --lake $(LAKE) $(ARGS)
 
 .PHONY: table-reference
 table-reference: $(STAMP) ## Write docs/tables.md anew from the declarations in conf/tables
-	@$(PY) -m pipelines.table_reference > docs/tables.md
+	@$(PY) -m pipelines.apps.table_reference > docs/tables.md
 
 .PHONY: lint
 lint: $(STAMP) ## Check style, format, types and the direction of imports
@@ -183,7 +183,7 @@ endef
 
 $(STAMP): requirements.lock pyproject.toml
 	@set -e; $(find-python); \
-	"$$python" -m pipelines.java; \
+	"$$python" -m pipelines.runtime.java; \
 	if ! $(PY) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' >/dev/null 2>&1; then \
 	  rm -rf $(VENV); \
 	  "$$python" -m venv $(VENV) || { \

@@ -28,10 +28,11 @@ from benchmarks.live.world import World, arrive, byte_count, event_time, first_c
 from benchmarks.measured import SEED, Measured, Scale, repeated
 from conf.settings import load_settings
 from conf.tables import BATCHES
-from pipelines.session import build_session
-from pipelines.sources import Source, read_stream
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import Snapshot, published
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import Snapshot, published
+from pipelines.runtime.session import build_session
+from pipelines.stream.source import Source
+from pipelines.stream.sources import read_stream
 
 NAME = "backlog"
 FILES_PER_BATCH = 4

@@ -17,7 +17,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from pipelines.components_graphframes import connected_components
+from pipelines.runtime.graph_engine import connected_components
 
 
 class CapReached(RuntimeError):

@@ -22,9 +22,9 @@ from graphframes import GraphFrame
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from pipelines.jars import resolve_jars
-from pipelines.java import find_java
-from pipelines.stop_signals import stop_signals
+from pipelines.runtime.jars import resolve_jars
+from pipelines.runtime.java import find_java
+from pipelines.runtime.stop_signals import stop_signals
 
 NAMESPACES = ("user_id", "email", "phone", "device_id", "cookie_id")
 EVENT = (

@@ -27,8 +27,8 @@ from benchmarks.harness import run_alone
 from benchmarks.measured import SEED, Measured, Scale, repeated
 from benchmarks.stitch import label, visitors
 from conf.settings import load_settings
-from pipelines.components_graphframes import graphframes_components
-from pipelines.session import build_session
+from pipelines.runtime.graph_engine import graphframes_components
+from pipelines.runtime.session import build_session
 from transforms.identity.components import Components, driver_components
 
 NAME = "bootstrap"

@@ -23,10 +23,10 @@ from benchmarks.measured import Measured, Scale
 from conf.settings import ENVIRONMENT_FOLDER
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES
-from pipelines.hashing_key import key_path
-from pipelines.tables.snapshot import Snapshot
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.snapshot import Snapshot
 from tests.direct_lake import KEY
-from transforms.reconciliation import compare_states
+from transforms.compare.reconciliation import compare_states
 
 NAME = "cluster"
 MASTER = "local-cluster[2,1,1024]"

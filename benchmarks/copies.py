@@ -22,17 +22,17 @@ import pyarrow.compute as pc
 
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES, EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, SESSIONS
-from pipelines.hashing_key import key_path
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
+from pipelines.operations.upgrade import ready_to_write
 from pipelines.state.keyed_rows import numpy_of
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake, with_hot_parts
-from pipelines.tables.snapshot import published
-from pipelines.tables.writer import Txn
-from pipelines.upgrade import ready_to_write
 from tests.direct_lake import KEY, DirectLake
-from transforms.hashing import digest, encode, event_keys, node_ids, tie_hash
+from transforms.activity.sessions import session_ids
 from transforms.identity.canonical import ORDINAL_BITS
-from transforms.sessions import session_ids
+from transforms.ingest.values.hashing import digest, encode, event_keys, node_ids, tie_hash
 
 DIGITS = 9
 NUMBER = "0" * DIGITS  # what stands for a copy's number in the values of the original

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.copies import Record
-from pipelines.batch.process import BatchReport
+from pipelines.stream.batch.process import BatchReport
 from tests.direct_lake import KEY, DirectLake
 
 NEVER = 10**12  # seconds until a compaction, and rows: the largest that the settings take

@@ -28,14 +28,14 @@ import pyarrow.compute as pc
 
 from benchmarks.record import record
 from conf.tables import ALL, BATCHES, BRONZE_EVENTS, EVENTS
-from pipelines.backup.restore import restore
-from pipelines.backup.take import Taken, back_up
 from pipelines.generator import generate
-from pipelines.hashing_key import key_path
-from pipelines.slices import land
-from pipelines.tables.lake import Lake, NoLake
-from pipelines.tables.snapshot import published
-from transforms.reconciliation import compare_states
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lake import Lake, NoLake
+from pipelines.lake.snapshot import published
+from pipelines.operations.backup.restore import restore
+from pipelines.operations.backup.take import Taken, back_up
+from pipelines.stream.slices import land
+from transforms.compare.reconciliation import compare_states
 
 FIRST_BATCH_SECONDS = 300.0
 
@@ -163,7 +163,7 @@ def _command(lake: Path, landing: Path) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "pipelines.cli",
+        "pipelines.apps.cli",
         "run",
         "--source",
         f"native:{landing}",

@@ -25,7 +25,7 @@ from benchmarks.measured import SCALES, SEED, Measured, Scale
 from benchmarks.record import record_question
 from benchmarks.table import FAILED, NOT_JUDGED, as_text
 from benchmarks.targets import TARGETS, verdict
-from pipelines.java import find_java
+from pipelines.runtime.java import find_java
 
 # For every JVM of a quick run, whose code is cold from beginning to end: without the second compiler a session starts
 # and runs its first queries in two thirds of the time.

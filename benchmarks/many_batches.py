@@ -21,8 +21,8 @@ from benchmarks.live.stream import Stream
 from benchmarks.live.visits import land_visits
 from benchmarks.measured import Measured, Scale
 from conf.tables import ALL, IDENTITY_MAP
-from pipelines.tables.lake import Lake, with_hot_parts
-from pipelines.tables.snapshot import published
+from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.lake.snapshot import published
 
 NAME = "many_batches"
 
@@ -130,7 +130,7 @@ def _upkeep(lake: Lake) -> None:
     command = [
         sys.executable,
         "-m",
-        "pipelines.cli",
+        "pipelines.apps.cli",
         "upkeep",
         "--lake",
         str(lake.path),

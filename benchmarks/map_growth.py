@@ -27,10 +27,10 @@ from benchmarks.measured import SEED, Measured, Scale, repeated
 from benchmarks.stitch import label
 from conf.settings import load_settings
 from conf.tables import IDENTIFIERS, IDENTITY_MAP, PROFILES
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import Snapshot, published
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.open_state import row_count
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import Snapshot, published
 
 NAME = "map_growth"
 STRANGERS_FROM = 5 * 10**8  # numbers of people who are in no lake yet

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.copies import AT, Record, customer, event, number
 from benchmarks.direct import Batches
-from pipelines.freed_memory import keep_for_next
+from pipelines.runtime.released_memory import keep_for_next
 
 EVENTS_PER_BATCH = 1_000
 SESSION_APART = 100_000  # seconds after history

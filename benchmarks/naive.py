@@ -33,8 +33,8 @@ from benchmarks.live.stream import Stream, StreamDied
 from benchmarks.live.world import first_copies, make_world
 from benchmarks.measured import Measured, Scale
 from conf.tables import EVENTS
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
 
 NAME = "naive"
 REPEATED_SHARE = 0.02

@@ -139,7 +139,7 @@ def _pandas(file: Path) -> int:
 def _spark(file: Path) -> int:
     import great_expectations as gx
 
-    from pipelines.session import build_session
+    from pipelines.runtime.session import build_session
 
     spark = build_session("quality engines", "local[2]", driver_memory="2g")
     frame = spark.read.parquet(str(file))

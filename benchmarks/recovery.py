@@ -22,8 +22,8 @@ from benchmarks.live.stream import Stream
 from benchmarks.live.world import LiveEvent, arrive, make_world
 from benchmarks.measured import Measured, Scale, repeated
 from conf.tables import BATCHES
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
 
 NAME = "recovery"
 TIMES = 10

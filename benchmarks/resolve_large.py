@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         command = [
             sys.executable,
             "-m",
-            "pipelines.cli",
+            "pipelines.apps.cli",
             "resolve",
             "records.jsonl",
             "--output",

@@ -29,11 +29,11 @@ from benchmarks.record import record
 from conf.policy import load_policy
 from conf.settings import load_settings
 from conf.tables import ALL, BATCHES
-from pipelines.batch.process import BatchReport
-from pipelines.session import build_session
-from pipelines.sources import Source
-from pipelines.stream import run_stream
-from pipelines.tables.lake import Lake, with_hot_parts
+from pipelines.apps.run_stream import run_stream
+from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.runtime.session import build_session
+from pipelines.stream.batch.process import BatchReport
+from pipelines.stream.source import Source
 
 Sample = Mapping[str, float]
 

@@ -35,10 +35,10 @@ from benchmarks.harness import run_alone
 from benchmarks.measured import SEED, Measured, Scale, repeated
 from conf.settings import load_settings
 from conf.tables import IDENTIFIERS, IDENTITY_MAP
-from pipelines.batch.process import BatchReport
-from pipelines.session import build_session
+from pipelines.lake.snapshot import published
+from pipelines.runtime.session import build_session
 from pipelines.state.keyed_rows import numpy_of
-from pipelines.tables.snapshot import published
+from pipelines.stream.batch.process import BatchReport
 from transforms.identity.components import driver_components
 
 NAME = "stitch"

@@ -25,11 +25,11 @@ from benchmarks.rough_data import roughen
 from benchmarks.truth import EVENT_OWNERS, EVENTS, IDENTIFIERS, OWNERS
 from conf.policy import load_policy
 from conf.settings import load_settings
+from pipelines.apps.results import connect
+from pipelines.apps.run_stream import run_stream
 from pipelines.generator import generate
-from pipelines.results import connect
-from pipelines.session import build_session
-from pipelines.sources import Source
-from pipelines.stream import run_stream
+from pipelines.runtime.session import build_session
+from pipelines.stream.source import Source
 from transforms.identity.components import driver_components
 from transforms.identity.evidence import pairs_of
 

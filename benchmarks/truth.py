@@ -19,11 +19,11 @@ from benchmarks.pairs import Assignment, read_truth
 from benchmarks.record import record
 from conf.policy import load_policy
 from conf.settings import load_settings
+from pipelines.apps.results import connect
+from pipelines.apps.run_stream import run_stream
 from pipelines.generator import generate
-from pipelines.results import connect
-from pipelines.session import build_session
-from pipelines.sources import Source
-from pipelines.stream import run_stream
+from pipelines.runtime.session import build_session
+from pipelines.stream.source import Source
 
 OWNERS = """
 SELECT i.tenant, i.namespace, i.value, m.canonical_id

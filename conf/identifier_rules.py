@@ -17,7 +17,7 @@ import phonenumbers
 from conf.email_providers import email_providers
 from conf.policy import Policy
 
-# The number of the rules by which values are brought to one spelling and hashed (transforms/normalize.py,
+# The number of the rules by which values are brought to one spelling and hashed (transforms/ingest/values/normalize.py,
 # visible_text.py, written_number.py, hashing.py). Raise it with every change after which any value has another
 # spelling or another node; a test holds answers and number together. A lake of before the number was recorded has none.
 RULES = "1"

@@ -21,6 +21,7 @@ from phonenumbers import SUPPORTED_REGIONS
 from conf import checks
 from conf.blocked import BlockedValue, shipped_blocked
 from conf.checks import Refuse
+from conf.errors import UserMistake
 from conf.yaml_file import YamlProblem, read_yaml
 
 STRENGTHS = ("unique", "strong", "device", "weak", "ignored")
@@ -36,7 +37,7 @@ RESERVED = ("unclaimed",)  # what the identity map calls the node of sessions th
 POLICY_FOLDER = files("conf") / "policies"  # not a path: the package may be a zipped wheel
 
 
-class PolicyError(ValueError):
+class PolicyError(UserMistake):
     """A policy file that cannot be used; the message says file, key, problem and way out."""
 
 
@@ -140,6 +141,15 @@ def load_policy(path: Path | str | None = None) -> Policy:
     except YamlProblem as e:
         raise PolicyError(f"policy file {file}{e}") from None
     return policy_from_dict(raw, str(file))
+
+
+def unique_namespaces(policy: Policy) -> tuple[str, ...]:
+    """The policy's unique namespaces, best first, where there are several.
+
+    Where there is one, an event's user says all that is to be said of it, and no claim repeats it.
+    """
+    unique = tuple(n.name for n in policy.namespaces if n.strength == "unique")
+    return unique if len(unique) > 1 else ()
 
 
 def policy_from_dict(raw: Any, origin: str = "policy") -> Policy:

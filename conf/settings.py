@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from conf.errors import UserMistake
+
 ENVIRONMENT_FOLDER = files("conf") / "environments"  # not a path: the package may be a zipped wheel
 # What a Kafka client may not be told: the source says where, and the offsets of record say from where.
 NOT_FOR_KAFKA = (
@@ -52,7 +54,7 @@ RANGES: dict[str, tuple[float, float]] = {
 _MEMORY = re.compile(r"[1-9]\d*[kmgt]b?", re.IGNORECASE)
 
 
-class SettingsError(ValueError):
+class SettingsError(UserMistake):
     """A settings file that cannot be used; the message says file, key, problem and way out."""
 
 

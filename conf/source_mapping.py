@@ -33,6 +33,8 @@ from typing import Any
 
 import yaml
 
+from conf.errors import UserMistake
+
 SOURCE_FOLDER = files("conf") / "sources"  # not a path: the package may be a zipped wheel
 FIELDS = ("event_id", "tenant", "event_type", "event_name", "timestamp", "received_at", "platform")
 BAGS = ("identifiers", "actor", "properties", "context")
@@ -45,7 +47,7 @@ Keys = tuple[str | int, ...]
 Refuse = Callable[[str, str], "MappingError"]
 
 
-class MappingError(ValueError):
+class MappingError(UserMistake):
     """A source mapping that cannot be used; the message says file, key, problem and way out."""
 
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from conf.policy import load_policy
 from conf.settings import load_settings
 from pipelines.generator import generate
-from pipelines.session import build_session
-from pipelines.sources import parse_source
-from pipelines.stream import run_stream
-from pipelines.tables.lake import Lake
-from pipelines.views import register_spark
+from pipelines.runtime.session import build_session
+from pipelines.stream.source import parse_source
+from pipelines.apps.run_stream import run_stream
+from pipelines.lake.lake import Lake
+from pipelines.lake.views import register_spark
 
 lake = Path(dbutils.widgets.get("lake"))
 landing = Path(dbutils.widgets.get("landing"))

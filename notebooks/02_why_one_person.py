@@ -15,9 +15,9 @@ dbutils.widgets.text("person", "", "A canonical id")
 
 from pathlib import Path
 
-from pipelines.session import build_session
-from pipelines.tables.lake import Lake
-from pipelines.views import register_spark
+from pipelines.runtime.session import build_session
+from pipelines.lake.lake import Lake
+from pipelines.lake.views import register_spark
 
 spark = build_session("stitchlake why one person")
 register_spark(spark, Lake(Path(dbutils.widgets.get("lake"))))
@@ -110,9 +110,9 @@ display(spark.sql("""
 # COMMAND ----------
 
 from conf.policy import load_policy
-from pipelines.cli.explain import pair_text
-from pipelines.decisions.explanation import explain_pair
-from pipelines.results import connect
+from pipelines.apps.cli.explain import pair_text
+from pipelines.operations.decisions.explanation import explain_pair
+from pipelines.apps.results import connect
 
 names = [
     f"{row.namespace}:{row.value}"

@@ -16,9 +16,9 @@ dbutils.widgets.text("tenant", "", "Tenant, where several have the value")
 from pathlib import Path
 
 from conf.policy import load_policy
-from pipelines.cli.profile import as_text
-from pipelines.person import find_person, person
-from pipelines.results import connect
+from pipelines.apps.cli.profile import as_text
+from pipelines.lake.person import find_person, person
+from pipelines.apps.results import connect
 
 db = connect(Path(dbutils.widgets.get("lake")))
 

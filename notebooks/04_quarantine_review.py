@@ -13,9 +13,9 @@ dbutils.widgets.text("lake", "lake", "Folder of the lake")
 
 from pathlib import Path
 
-from pipelines.session import build_session
-from pipelines.tables.lake import Lake
-from pipelines.views import register_spark
+from pipelines.runtime.session import build_session
+from pipelines.lake.lake import Lake
+from pipelines.lake.views import register_spark
 
 spark = build_session("stitchlake quarantine review")
 register_spark(spark, Lake(Path(dbutils.widgets.get("lake"))))

@@ -9,9 +9,9 @@
 -- MAGIC %python
 -- MAGIC from pathlib import Path
 -- MAGIC
--- MAGIC from pipelines.session import build_session
--- MAGIC from pipelines.tables.lake import Lake
--- MAGIC from pipelines.views import register_spark
+-- MAGIC from pipelines.runtime.session import build_session
+-- MAGIC from pipelines.lake.lake import Lake
+-- MAGIC from pipelines.lake.views import register_spark
 -- MAGIC
 -- MAGIC dbutils.widgets.text("lake", "lake", "Folder of the lake")
 -- MAGIC spark = build_session("stitchlake cohorts")

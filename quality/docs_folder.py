@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from conf.errors import UserMistake
+
 MARK = ".stitchlake-quality"
 
 
-class DocsFolderTaken(ValueError):
+class DocsFolderTaken(UserMistake):
     """A folder with something else in it, which is not overwritten."""
 
 

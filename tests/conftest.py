@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The one session of the run. Tests leave it as they found it: no settings, views or streams of theirs."""
-    from pipelines.session import build_session
+    from pipelines.runtime.session import build_session
 
     session = build_session(
         "stitchlake-tests",

@@ -18,17 +18,17 @@ from conf.policy import Policy, load_policy
 from conf.settings import load_settings
 from conf.source_mapping import load_mapping
 from conf.tables import BATCHES
-from pipelines.batch.process import BatchProcessor
-from pipelines.hashing_key import fingerprint, key_path
+from pipelines.lake.hashing_key import fingerprint, key_path
+from pipelines.lake.lake import Lake
+from pipelines.lake.writing.engines import make_writer
+from pipelines.operations.upgrade import ready_to_write
 from pipelines.state.lake_state import LakeState
-from pipelines.tables.engines import make_writer
-from pipelines.tables.lake import Lake
-from pipelines.upgrade import ready_to_write
+from pipelines.stream.batch.process import BatchProcessor
 from tests.published_rows import PublishedRows
-from transforms.control import CONTROL
 from transforms.identity.components import driver_components
-from transforms.parse import RecordParser
-from transforms.records import parsed_here
+from transforms.ingest.control import CONTROL
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.records import parsed_here
 
 KEY = b"a key that every test lake shares"[:32]
 TABLE_ID = re.compile(r'("metaData":\{"id":")[^"]+')

@@ -15,8 +15,8 @@ from conf.tables import (
     REJECTED_EDGES,
     SESSIONS,
 )
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
 
 COMPARED = (QUARANTINE, EVENTS, IDENTIFIERS, IDENTITY_EDGES, IDENTITY_MAP, REJECTED_EDGES, SESSIONS, PROFILES)
 

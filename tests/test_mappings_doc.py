@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from conf.source_mapping import shipped_mappings
-from pipelines.cli.__main__ import main
+from pipelines.apps.cli.__main__ import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "mappings.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"^```(json|yaml|sh|text)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli.__main__ import main
+from pipelines.apps.cli.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from conf.policy import load_policy
 from conf.source_mapping import load_mapping, shipped_mappings
-from pipelines.mapping_trial import try_mapping
-from transforms.framing import frame
-from transforms.parse import RecordParser
-from transforms.parsed_schema import Records
-from transforms.payload import PayloadReader
+from pipelines.operations.mapping_trial import try_mapping
+from transforms.ingest.framing.frames import frame
+from transforms.ingest.mapping.payload import PayloadReader
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import Records
 
 SAMPLES = Path(__file__).parent / "samples"
 FILES = {f.stem: f for f in sorted(SAMPLES.iterdir()) if f.is_file()}

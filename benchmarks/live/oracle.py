@@ -20,8 +20,8 @@ from scipy.sparse.csgraph import connected_components
 from benchmarks.baselines import EXACT_GROUPS
 from benchmarks.pairs import Truth
 from conf.tables import BATCHES, EVENTS, IDENTITY_MAP, PROFILES
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import Snapshot, published
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import Snapshot, published
 
 
 def require_right(lake: Path, truth: Truth, sent_count: int, valid_count: int | None = None) -> Snapshot:

@@ -20,10 +20,10 @@ from deltalake import DeltaTable
 
 from conf.table_spec import DELETED, TableSpec
 from conf.tables import BATCHES, EVENTS, IDENTITY_LOG, PROFILES
-from pipelines.tables.data_files import files_with_more
-from pipelines.tables.lake import Lake
-from pipelines.tables.live_rows import UPDATED
-from pipelines.tables.snapshot import Snapshot
+from pipelines.lake.lake import Lake
+from pipelines.lake.live_rows import UPDATED
+from pipelines.lake.snapshot import Snapshot
+from pipelines.lake.writing.data_files import files_with_more
 
 POLL_SECONDS = 0.02
 

@@ -18,7 +18,7 @@ from benchmarks.live.stream import Stream
 from benchmarks.live.world import arrive, make_world
 from benchmarks.measured import percentile
 from conf.tables import BATCHES, EVENTS
-from pipelines.tables.snapshot import Snapshot
+from pipelines.lake.snapshot import Snapshot
 
 # Small files land five times a second, so a batch must be allowed more of them than the eight that suit large ones.
 LIVE_SETTINGS = {"max_files_per_trigger": 64}

@@ -55,7 +55,7 @@ class Stream:
 
     def command(self, once: bool) -> list[str]:
         return [
-            *(sys.executable, "-m", "pipelines.cli", "run", "--json", "--env", str(self._env)),
+            *(sys.executable, "-m", "pipelines.apps.cli", "run", "--json", "--env", str(self._env)),
             *("--source", f"native:{self.landing}", "--lake", str(self.lake)),
             *(["--once"] if once else []),
         ]

@@ -17,7 +17,7 @@ import orjson
 from benchmarks.measured import SEED
 from benchmarks.pairs import Truth, read_truth
 from pipelines.generator import generate
-from transforms.instants import instant
+from transforms.ingest.values.instants import instant
 
 EVENTS_PER_PERSON = 12
 TIME = re.compile(rb'"timestamp":("[^"]*"|[0-9.eE+-]+)')

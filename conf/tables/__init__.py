@@ -41,7 +41,7 @@ ALL = WRITE_ORDER
 BESIDE: tuple[TableSpec, ...] = (QUALITY_RESULTS, MIGRATIONS)
 BY_NAME: dict[str, TableSpec] = {t.full_name: t for t in ALL}
 # What the rows of a lake mean. A new nullable column needs no new format; whatever changes rows that are there does,
-# and a migration in pipelines/tables/migrations.py that brings them over.
+# and a migration in pipelines/lake/migrations.py that brings them over.
 FORMAT = 4
 UPSERTED: tuple[TableSpec, ...] = tuple(t for t in ALL if t.write == "upsert")
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.table_spec import DELETED, TableSpec
+from pipelines.lake.live_rows import UPDATED, newest_rows, upserts, without_keys_of
+from pipelines.lake.snapshot import ROWS_PER_READ, Snapshot
 from pipelines.state.identity_state import pair_key
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.table_state import PAIR
-from pipelines.tables.live_rows import UPDATED, newest_rows, upserts, without_keys_of
-from pipelines.tables.snapshot import ROWS_PER_READ, Snapshot
-from transforms.integers import distinct, is_in
+from transforms.arrays.integers import distinct, is_in
 
 _PAIR_OF = ("left_node_id", "right_node_id")
 

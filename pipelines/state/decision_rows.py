@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from conf.tables import IDENTITY_DECISIONS
 from pipelines.state.keyed_rows import numpy_of
-from transforms.hashing import decision_key
-from transforms.identity.decisions import Decision
+from transforms.ingest.decisions import Decision
+from transforms.ingest.values.hashing import decision_key
 
 _INSTANTS = ("start_at", "end_at", "decided_at")
 

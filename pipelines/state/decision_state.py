@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.state.keyed_rows import KeyedRows, numpy_of
-from transforms.hashing import decision_key
+from transforms.arrays.integers import union
 from transforms.identity.apart import Sides
-from transforms.identity.decisions import Decision, in_force
 from transforms.identity.evidence import MERGE_CODE, Evidence
-from transforms.integers import union
+from transforms.ingest.decisions import Decision, in_force
+from transforms.ingest.values.hashing import decision_key
 
 _LONG = pa.int64()
 JOINS = pa.schema([("left", _LONG), ("right", _LONG), ("decided_at", _LONG)])

@@ -11,12 +11,12 @@ from pipelines.state.decision_state import DecisionState
 from pipelines.state.keyed_rows import KeyedRows, Rows, loaded, numpy_of
 from pipelines.state.packed_rows import Known
 from pipelines.state.recent_nodes import RecentNodes
+from transforms.arrays.integers import places_in, union
 from transforms.identity.apart import Sides
 from transforms.identity.cluster import Refusals
 from transforms.identity.evidence import OBSERVED_CODE, Evidence, concat_evidence, merge_evidence
 from transforms.identity.nodes import Nodes
 from transforms.identity.resolve import Resolution
-from transforms.integers import places_in, union
 
 _LONG, _CODE, _FLAG = pa.int64(), pa.int32(), pa.bool_()
 NODES = pa.schema(

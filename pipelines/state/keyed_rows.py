@@ -22,9 +22,9 @@ import pyarrow as pa
 from pipelines.state.near_rows import rows_near
 from pipelines.state.packed_rows import NOTHING_KNOWN, Known, PackedRows, packed_rows
 from pipelines.state.sorted_index import SortedIndex, ranges
-from transforms.grouped import in_schema, whole
-from transforms.integers import distinct, is_ascending, is_in, ordered_pairs, places_in
-from transforms.windows import Windows
+from transforms.activity.windows import Windows
+from transforms.arrays.grouped import in_schema, whole
+from transforms.arrays.integers import distinct, is_ascending, is_in, ordered_pairs, places_in
 
 _ROW_BITS = 40
 _ROW_MASK = (1 << _ROW_BITS) - 1

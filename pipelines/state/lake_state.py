@@ -26,16 +26,16 @@ from conf.tables import (
     REJECTED_EDGES,
     SESSIONS,
 )
-from pipelines.freed_memory import give_back
+from pipelines.runtime.released_memory import give_back
 from pipelines.state.decision_rows import rows_to_decisions
 from pipelines.state.identity_state import REDIRECTS, IdentityState
 from pipelines.state.keyed_rows import KeyedRows, Rows, loaded, numpy_of
+from transforms.activity.ownership import ANCHOR_FACTS
+from transforms.activity.person_folds import PERSON_FOLDS
+from transforms.arrays.integers import is_in, places_in, without
 from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import KINDS, Evidence
 from transforms.identity.nodes import Nodes
-from transforms.integers import is_in, places_in, without
-from transforms.ownership import ANCHOR_FACTS
-from transforms.person_folds import PERSON_FOLDS
 
 UNCLAIMED = "unclaimed"
 # `event_key_low`: 0 of events that were published without.

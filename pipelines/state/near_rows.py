@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pipelines.state.sorted_index import ranges
-from transforms.integers import Longs
+from transforms.arrays.integers import Longs
 
 
 def rows_near(

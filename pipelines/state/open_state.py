@@ -10,12 +10,12 @@ from pyspark.sql import SparkSession
 from conf.policy import Policy
 from conf.settings import CHOICES
 from conf.tables import BATCHES, EVENTS, IDENTITY_DECISIONS, IDENTITY_EDGES, IDENTITY_MAP, SESSIONS
+from pipelines.lake.snapshot import Snapshot
 from pipelines.state.arrow_lookup import ArrowLookup
 from pipelines.state.decision_rows import rows_to_decisions
 from pipelines.state.lake_state import LakeState
+from pipelines.state.spark_lookup import SparkLookup
 from pipelines.state.table_state import NothingPublished, TableState
-from pipelines.tables.snapshot import Snapshot
-from pipelines.tables.spark_lookup import SparkLookup
 
 OpenState = Callable[[Snapshot | None], LakeState]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.state.row_bits import RowBits
-from transforms.integers import Flags, Longs, distinct_counts
+from transforms.arrays.integers import Flags, Longs, distinct_counts
 
 _SAMPLE = 4096  # values in which the most frequent one is looked for
 _STEPS = (1_000_000, 1_000)  # microseconds in a second, a millisecond

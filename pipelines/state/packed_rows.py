@@ -22,7 +22,7 @@ from pipelines.state.packed_numbers import (
     as_longs,
     is_numeric,
 )
-from transforms.integers import Longs
+from transforms.arrays.integers import Longs
 
 
 @dataclass(frozen=True)

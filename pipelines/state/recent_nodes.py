@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from transforms.arrays.integers import found, is_in, union, without
 from transforms.identity.nodes import Nodes, new_nodes, union_of
-from transforms.integers import found, is_in, union, without
 
 _NO_IDS = np.empty(0, np.int64)
 _NO_NODES = new_nodes(_NO_IDS, np.empty(0, np.int32), np.empty(0, np.int32), _NO_IDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from transforms.integers import Flags, Longs
+from transforms.arrays.integers import Flags, Longs
 
 _WORD = 64
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from transforms.integers import is_ascending
+from transforms.arrays.integers import is_ascending
 
 _STEP = 32  # rows from one mark to the next, found by so many halves:
 _HALVES = 5

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.state.keyed_rows import KeyedRows, numpy_of
-from transforms.integers import distinct, union, without
-from transforms.windows import Windows
+from transforms.activity.windows import Windows
+from transforms.arrays.integers import distinct, union, without
 
 # Values by index → the published rows that one of them finds, each once, in the schema of the rows.
 Fetch = Callable[[Mapping[str, np.ndarray]], pa.Table]

@@ -53,11 +53,11 @@ from pipelines.state.lake_state import (
     with_low_keys,
 )
 from pipelines.state.table_rows import TableRows
+from transforms.activity.ownership import named_nodes
+from transforms.arrays.integers import distinct, union, without
 from transforms.identity.canonical import ORDINAL_BITS
-from transforms.identity.decisions import Decision
 from transforms.identity.evidence import different_pairs
-from transforms.integers import distinct, union, without
-from transforms.ownership import named_nodes
+from transforms.ingest.decisions import Decision
 
 TIES = pa.schema([("node_id", pa.int64()), ("tie_hash", pa.int64())])
 PAIR = "pair"  # not a column: `pair_key` of left_node_id and right_node_id

@@ -27,7 +27,7 @@ from benchmarks.pairs import Assignment, Truth, event_scores, pair_scores, read_
 from conf.policy import load_policy
 from pipelines.generator import generate
 from tests.examples import examples
-from transforms.normalize import BLOCKED, usable
+from transforms.ingest.values.normalize import BLOCKED, usable
 
 TENANT = "default"
 AT = datetime(2026, 1, 5, tzinfo=UTC)

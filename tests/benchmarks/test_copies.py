@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import copies
 from conf.tables import ALL, BATCHES, EVENTS, IDENTIFIERS, IDENTITY_MAP
-from pipelines.tables.snapshot import published
+from pipelines.lake.snapshot import published
 from tests.direct_lake import KEY, DirectLake
-from transforms.reconciliation import compare_states
+from transforms.compare.reconciliation import compare_states
 
 pytestmark = pytest.mark.thorough
 PERSONS = 5

@@ -29,7 +29,7 @@ from benchmarks.direct import Batches
 from benchmarks.live.stream import Stream
 from benchmarks.questions import QUESTIONS
 from benchmarks.targets import verdict
-from pipelines.tables.snapshot import published
+from pipelines.lake.snapshot import published
 from tests.examples import examples
 from transforms.identity.components import driver_components
 

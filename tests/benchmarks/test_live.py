@@ -23,7 +23,7 @@ from benchmarks.live.visits import visits
 from benchmarks.live.world import event_time, first_copies, make_world
 from benchmarks.spike import normal_lag, seconds_until_normal
 from conf.tables import IDENTITY_MAP
-from pipelines.tables.snapshot import published
+from pipelines.lake.snapshot import published
 from tests.direct_lake import DirectLake
 
 PHASES = [Phase("a", 2.0, 10.0), Phase("pause", 1.0, 0.0), Phase("b", 1.0, 100.0)]

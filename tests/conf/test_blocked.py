@@ -6,7 +6,7 @@ import pytest
 
 from conf.blocked import blocked_sources, blocklist, shipped_blocked
 from conf.policy import policy_from_dict
-from transforms.normalize import BLOCKED, usable
+from transforms.ingest.values.normalize import BLOCKED, usable
 
 POLICY = policy_from_dict({"namespaces": {"user_id": {"strength": "unique"}, "ecid": {"strength": "device"}}})
 

@@ -17,15 +17,15 @@ from conf.settings import load_settings
 from conf.source_mapping import load_mapping
 from conf.table_spec import TableSpec
 from conf.tables import IDENTIFIERS, IDENTITY_MAP
-from pipelines.batch.process import BatchProcessor, BatchReport
+from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.writing.engines import make_writer
 from pipelines.state.lake_state import LakeState
-from pipelines.tables.engines import make_writer
-from pipelines.tables.snapshot import Snapshot, published
+from pipelines.stream.batch.process import BatchProcessor, BatchReport
 from tests.dirty.shapes import SHAPES
 from tests.pipelines.lake_rows import make_lake
 from transforms.identity.components import driver_components
-from transforms.parse import RecordParser
-from transforms.records import parsed_here
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.records import parsed_here
 
 KEY = b"k" * 32
 File = tuple[str, str, bytes]  # mapping, name, content

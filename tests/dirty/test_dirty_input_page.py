@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from conf.bad_input import FLAGS, REASONS, pages_tables
-from pipelines.batch import admission
-from quality import standing
+from pipelines.stream.batch import admission
 from tests.dirty.corpus import files, poison
-from transforms import control, extract, instants, normalize, parse, payload, subject
+from transforms.ingest import control, parse, subject
+from transforms.ingest import deduplication as standing
+from transforms.ingest.mapping import extract, payload
+from transforms.ingest.values import instants, normalize
 
 PAGE = Path(__file__).parents[2] / "docs" / "dirty-input.md"
 # What no payload of the corpus comes to: some take other events before them, a tombstone a topic, and the last one is

@@ -19,9 +19,9 @@ from conf.policy import load_policy
 from conf.source_mapping import load_mapping
 from conf.tables import BATCHES, EVENTS, IDENTIFIERS
 from tests.dirty.direct_lake import DirectLake
-from transforms.framing import frame
-from transforms.parse import RecordParser
-from transforms.parsed_schema import Records
+from transforms.ingest.framing.frames import frame
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import Records
 
 PARSER = RecordParser({"flat": load_mapping("flat")}, load_policy(), b"k" * 32)
 Record = dict[str, Any]

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from conf.tables import BATCHES, EVENTS, IDENTITY_EDGES, IDENTITY_MAP, PROFILES, SESSIONS
 from tests.dirty.direct_lake import DirectLake
 from tests.examples import examples
-from transforms.session_reach import apart
-from transforms.sessions import EXPANSIONS
+from transforms.activity.session_reach import apart
+from transforms.activity.sessions import EXPANSIONS
 
 FIRST, LAST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

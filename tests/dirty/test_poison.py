@@ -16,9 +16,9 @@ from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
 from tests.dirty.corpus import SEED, Poison, files, line, poison
 from tests.dirty.direct_lake import DirectLake
 from tests.dirty.shapes import SHAPES
-from transforms.framing import frame
-from transforms.parse import RecordParser
-from transforms.parsed_schema import Records
+from transforms.ingest.framing.frames import frame
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import Records
 
 GOOD = 600
 

@@ -23,10 +23,10 @@ from unittest import mock
 
 from pyspark import SparkContext
 
-import pipelines.batch.process as process
-import pipelines.rebuild.rebuild as rebuild
-from pipelines.batch.process import BatchProcessor
-from pipelines.cli.__main__ import main
+import pipelines.operations.rebuild.rebuild as rebuild
+import pipelines.stream.batch.process as process
+from pipelines.apps.cli.__main__ import main
+from pipelines.stream.batch.process import BatchProcessor
 from tests.faults.injection import BETWEEN, Faults, Kill, injected
 
 OP = "stream"

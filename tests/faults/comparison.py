@@ -27,8 +27,8 @@ from conf.tables import (
     QUARANTINE,
     SESSIONS,
 )
-from pipelines.tables.lake import Lake, with_hot_parts
-from pipelines.tables.snapshot import Snapshot, published
+from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.lake.snapshot import Snapshot, published
 
 Row = dict[str, Any]
 Rows = Mapping[TableSpec, list[Row]]

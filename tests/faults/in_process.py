@@ -15,17 +15,17 @@ from typing import NoReturn
 from conf.blocked import BlockedValue
 from conf.policy import Policy, load_policy
 from conf.settings import load_settings
-from pipelines.decisions.inbox import apply_waiting, control_source
-from pipelines.errands.errands import run_errand
-from pipelines.errands.kinds import HANDLERS
-from pipelines.hashing_key import key_path
-from pipelines.rebuild.backfill import rebuild
-from pipelines.sources import Source
-from pipelines.stream import StreamFailed, run_stream
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import Snapshot, published
-from pipelines.upkeep.history import History
-from pipelines.upkeep.upkeep import Wishes, run_upkeep
+from pipelines.apps.request_handlers import HANDLERS
+from pipelines.apps.run_stream import StreamFailed, run_stream
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import Snapshot, published
+from pipelines.operations.decisions.inbox import apply_waiting, control_source
+from pipelines.operations.rebuild.backfill import rebuild
+from pipelines.operations.requests.requests import run_errand
+from pipelines.operations.upkeep.history import History
+from pipelines.operations.upkeep.upkeep import Wishes, run_upkeep
+from pipelines.stream.source import Source
 from tests.faults import comparison, events
 from tests.faults.comparison import Digests
 from tests.faults.injection import Faults, Kill, Killed, injected

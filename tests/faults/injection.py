@@ -31,10 +31,10 @@ from deltalake import DeltaTable
 
 from conf.table_spec import TableSpec
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
-from pipelines.rebuild.side import SIDE
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake
-from pipelines.tables.spark_writer import SparkWriter
+from pipelines.lake.lake import Lake
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.spark_writer import SparkWriter
+from pipelines.operations.rebuild.shadow_lake import SIDE
 
 BETWEEN = -1  # in place of a batch: the stream has nothing to read, and compacts
 # A batch writes these while it resolves, all others side by side afterwards.
@@ -142,12 +142,12 @@ def injected(faults: Faults) -> Iterator[None]:
             replacement = make(getattr(target, name))
             stack.enter_context(mock.patch.object(target, name, replacement))
 
-        import pipelines.batch.compacting as compacting
-        import pipelines.batch.process as process
-        import pipelines.rebuild.attempt as attempt
-        import pipelines.rebuild.rebuild as rebuild
-        import pipelines.upkeep.pause as pause
-        import pipelines.upkeep.upkeep as upkeep
+        import pipelines.operations.attempt as attempt
+        import pipelines.operations.rebuild.rebuild as rebuild
+        import pipelines.operations.upkeep.pause as pause
+        import pipelines.operations.upkeep.upkeep as upkeep
+        import pipelines.stream.batch.compacting as compacting
+        import pipelines.stream.batch.process as process
 
         for writer in (DeltaRsWriter, SparkWriter):
             for name in ("append", "fold", "forget_hot"):

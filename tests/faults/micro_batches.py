@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.errors import StreamingQueryException
 
-import pipelines.batch.process as process
-import pipelines.stream as stream
-from pipelines.sources import Source
+import pipelines.apps.run_stream as stream
+import pipelines.stream.batch.process as process
+from pipelines.stream.source import Source
 from tests.faults.injection import BETWEEN, Faults
-from transforms.control import CONTROL
-from transforms.files_read import Readings
-from transforms.records import parsed_here
+from transforms.ingest.control import CONTROL
+from transforms.ingest.framing.files_read import Readings
+from transforms.ingest.records import parsed_here
 
 
 class MicroBatches:
@@ -193,7 +193,7 @@ def _files(source: Source) -> list[str]:
 
 
 def _landed(sources: Sequence[Source], chosen: Sequence[tuple[int, str]]) -> pa.Table:
-    """The files as rows, as pipelines/sources.py reads them."""
+    """The files as rows, as pipelines/stream/sources.py reads them."""
     of = [sources[at] for at, _ in chosen]
     paths = [Path(sources[at].location) / name for at, name in chosen]
     return pa.table(

@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.hashing_key import key_path
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
 from tests.faults import comparison, events
 from tests.faults.comparison import Digests
 from tests.faults.in_process import KEY, drop
@@ -95,7 +95,7 @@ class Broker:
     """What a chain needs of Kafka: a topic with the events on it, and a broker that can be taken away."""
 
     def __init__(self, folder: Path) -> None:
-        from pipelines.kafka.broker import Broker as Process
+        from pipelines.stream.kafka.broker import Broker as Process
 
         self.process = Process(folder, properties={"auto.create.topics.enable": "false"})
         self.process.start()
@@ -275,7 +275,7 @@ def _stopped(run: Run, lake: Path, kill: Kill) -> list[str]:
     process = run.start(lake, kill)
     _until(lambda: _is_stopped(process.pid) or process.poll() is not None)
     second = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "run", "--source", run.source, "--once", "--lake", str(lake),
+        [sys.executable, "-m", "pipelines.apps.cli", "run", "--source", run.source, "--once", "--lake", str(lake),
          "--env", str(run.settings)],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=RUN_SECONDS, check=False,
     )  # fmt: skip

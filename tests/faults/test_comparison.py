@@ -26,8 +26,8 @@ from conf.tables import (
     QUARANTINE,
     SESSIONS,
 )
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
 from tests.faults import comparison
 from tests.faults.in_process import Clean, base_lake, published_state
 

@@ -10,7 +10,7 @@ import pytest
 from conf.policy import load_policy
 from conf.source_mapping import load_mapping
 from pipelines.generator import SOURCE_FORMATS, generate
-from pipelines.mapping_trial import Trial, try_mapping
+from pipelines.operations.mapping_trial import Trial, try_mapping
 
 # What a format has no place for.
 LOST = {"shopstream": {"email", "phone", "device_id", "cookie_id"}}

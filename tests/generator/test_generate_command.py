@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pipelines.cli import generate as command
+from pipelines.apps.cli import generate as command
 
 
 def stitchlake(*words: object) -> int:

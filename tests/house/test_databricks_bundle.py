@@ -16,7 +16,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from conf.jars import GRAPHFRAMES
-from pipelines.notebooks import read_cells
+from pipelines.apps.notebooks import read_cells
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((Path(__file__).parent / "bundle_schema.json").read_text(encoding="utf-8"))
@@ -104,10 +104,10 @@ def test_what_a_task_names_is_there(job, task):
 @pytest.mark.parametrize(
     "job, module",
     [
-        ("stream", "pipelines.cli.run"),
-        ("cohorts", "pipelines.jobs.cohorts"),
-        ("upkeep", "pipelines.cli.upkeep"),
-        ("reconcile", "pipelines.cli.reconcile"),
+        ("stream", "pipelines.apps.cli.run"),
+        ("cohorts", "pipelines.apps.jobs.cohorts"),
+        ("upkeep", "pipelines.apps.cli.upkeep"),
+        ("reconcile", "pipelines.apps.cli.reconcile"),
     ],
 )
 def test_a_jobs_parameters_are_arguments_that_it_knows(job, module):

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from conf.jars import GRAPHFRAMES, GRAPHFRAMES_VARIABLE, SPARK_JARS, Exclude, Jar, JarSet, spark_jars
-from pipelines import jars as jars_module
-from pipelines.jars import (
+from pipelines.runtime import jars as jars_module
+from pipelines.runtime.jars import (
     JarsUnavailable,
     fingerprint,
     ivy_module,

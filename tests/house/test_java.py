@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import java as java_module
-from pipelines.java import JavaMissing, find_java, parse_version
+from pipelines.runtime import java as java_module
+from pipelines.runtime.java import JavaMissing, find_java, parse_version
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins for java are shell scripts")
 
@@ -108,7 +108,9 @@ def test_a_java_that_fails_is_no_java(tmp_path: Path) -> None:
 
 def test_the_command_prints_a_message_and_no_stack_trace(tmp_path: Path) -> None:
     wrong = fake_java(tmp_path / "wrong", "11.0.2")
-    without_usual_places = "import pipelines.java as java, sys\njava.USUAL_PLACES = ()\nsys.exit(java.main())"
+    without_usual_places = (
+        "import pipelines.runtime.java as java, sys\njava.USUAL_PLACES = ()\nsys.exit(java.main())"
+    )
     said = subprocess.run(
         [sys.executable, "-c", without_usual_places],
         env=environment(wrong, wrong),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.session import NOISE, SETTINGS, Scope, build_session
+from pipelines.runtime.session import NOISE, SETTINGS, Scope, build_session
 from tests.engine import MASTER
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from conf.tables import ALL
-from pipelines.table_reference import reference
-from pipelines.views import ANALYST_VIEWS
+from pipelines.apps.table_reference import reference
+from pipelines.lake.views import ANALYST_VIEWS
 
 PAGE = Path(__file__).parents[2] / "docs" / "tables.md"
 

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from conf.settings import Settings
 from conf.source_mapping import load_mapping
 from conf.tables import BATCHES, QUARANTINE
-from pipelines.errands.holder import holding
-from pipelines.quarantine.corrections import Corrections
-from pipelines.quarantine.replay import Replayed, replay
-from pipelines.quarantine.selection import Selection
-from pipelines.tables.snapshot import published
+from pipelines.lake.snapshot import published
+from pipelines.operations.quarantine.corrections import Corrections
+from pipelines.operations.quarantine.replay import Replayed, replay
+from pipelines.operations.quarantine.selection import Selection
+from pipelines.operations.requests.holder import holding
 from tests.direct_lake import KEY, DirectLake
 from tests.pipelines.lake_rows import make_lake
-from transforms.parse import RecordParser
-from transforms.reconciliation import COMPARED, compare_states
+from transforms.compare.reconciliation import COMPARED, compare_states
+from transforms.ingest.parse import RecordParser
 
 # The mapping before and after its correction: times and users have another name in some records, and before it
 # `explodes` nothing of an envelope is read.

@@ -11,11 +11,11 @@ import pytest
 
 from conf.policy import load_policy
 from conf.settings import load_settings
-from pipelines.hashing_key import key_path
-from pipelines.notebooks import run_notebook
-from pipelines.sources import Source
-from pipelines.stream import StreamResult, run_stream
-from pipelines.tables.lake import Lake
+from pipelines.apps.notebooks import run_notebook
+from pipelines.apps.run_stream import StreamResult, run_stream
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lake import Lake
+from pipelines.stream.source import Source
 from tests.direct_lake import KEY
 from tests.engine import ENVIRONMENT
 from tests.pipelines.lake_rows import drop_lake

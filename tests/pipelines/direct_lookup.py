@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from conf.policy import Policy
+from pipelines.lake.snapshot import Snapshot
 from pipelines.state.lake_state import LakeState
 from pipelines.state.open_state import state_opener
-from pipelines.tables.snapshot import Snapshot
 
 
 def state_in_tables(snapshot: Snapshot | None, policy: Policy) -> LakeState:

@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
-from pipelines.upgrade import ready_to_write
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
+from pipelines.operations.upgrade import ready_to_write
 from tests.direct_lake import DirectLake
-from transforms.reconciliation import compare_states
+from transforms.compare.reconciliation import compare_states
 
 KEY = b"a key that every test lake shares"[:32]  # of the old lake, and of those that a stream fills
 State = dict[TableSpec, pa.Table]

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from conf.table_spec import DELETED, TableSpec
 from conf.tables import ALL, BATCHES
-from pipelines.tables.lake import Lake, with_hot_parts
-from pipelines.tables.writer import TableWriter, Txn
+from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.lake.writing.writer import TableWriter, Txn
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.hashing_key import key_path
-from pipelines.tables.lake import Lake
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lake import Lake
 from tests.pipelines.driver_lake import KEY, DriverLake, State, state_of
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "old_lake"

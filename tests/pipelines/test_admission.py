@@ -12,18 +12,18 @@ import pytest
 
 from conf.policy import load_policy
 from conf.tables import BATCHES, EVENTS, IDENTIFIERS, IDENTITY_DECISIONS, IDENTITY_MAP, QUARANTINE
-from pipelines.errands.holder import holding
-from pipelines.quarantine.replay import replay
-from pipelines.quarantine.selection import Selection
-from pipelines.rebuild.backfill import rebuild
-from pipelines.rebuild.reconcile import reconcile
+from pipelines.operations.quarantine.replay import replay
+from pipelines.operations.quarantine.selection import Selection
+from pipelines.operations.rebuild.backfill import rebuild
+from pipelines.operations.rebuild.reconcile import reconcile
+from pipelines.operations.requests.holder import holding
 from pipelines.state.lake_state import LakeState
 from pipelines.state.open_state import state_opener
 from tests.direct_lake import DirectLake
 from tests.pipelines.direct_lookup import state_in_tables
 from tests.pipelines.test_ids_of_tenants import decide
-from transforms import subject
 from transforms.identity.nodes import new_nodes
+from transforms.ingest import subject
 
 STATES = pytest.mark.parametrize("open_state", [LakeState.load, state_in_tables], ids=["driver", "tables"])
 WIDTH = 16  # node ids there are
@@ -170,7 +170,7 @@ def test_a_retry_decides_the_same(tmp_path: Path, narrow: Places, open_state, mo
     lake, records = lake_of(tmp_path / "lake", open_state), mixed(60)
     lake.feed(records[:20])
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             lake.feed(records[20:], name="x.jsonl")
     lake.processor = lake.new_processor()
@@ -260,7 +260,7 @@ def test_the_tenants_of_a_batch_that_failed_are_new_to_its_retry(tmp_path: Path,
     lake.feed([event(0, {"device_id": "d"}, "a")])
     records = [event(n, {"device_id": "d"}, tenant) for n, tenant in enumerate("abc", 1)]
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             lake.feed(records, name="x.jsonl")
     lake.feed(records, name="x.jsonl")

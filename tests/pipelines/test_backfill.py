@@ -22,23 +22,23 @@ import pytest
 
 from conf.policy import load_policy
 from conf.tables import ALL, BATCHES, EVENTS, IDENTITY_MAP, PROFILES, SESSIONS
-from pipelines.cli.__main__ import main
-from pipelines.errands.errands import ErrandFailed, is_asked, run_asked
-from pipelines.errands.holder import holder_of, holding
-from pipelines.errands.kinds import HANDLERS
-from pipelines.lock import LakeLocked, lake_lock
-from pipelines.rebuild.attempt import RebuildRefused, take_back_unfinished
-from pipelines.rebuild.backfill import rebuild
-from pipelines.rebuild.dates import Dates
-from pipelines.rebuild.rebuild import planned, rules_for
-from pipelines.rebuild.reconcile import reconcile
-from pipelines.rebuild.side import SIDE, open_side, side_lake
-from pipelines.rebuild.swap import swap_in
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import with_hot_parts
-from pipelines.tables.replacement import replace_rows
-from pipelines.tables.snapshot import published
-from pipelines.upkeep.archive import ArchiveProblem
+from pipelines.apps.cli.__main__ import main
+from pipelines.apps.request_handlers import HANDLERS
+from pipelines.lake.lake import with_hot_parts
+from pipelines.lake.lock import LakeLocked, lake_lock
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.replacement import replace_rows
+from pipelines.operations.attempt import RebuildRefused, take_back_unfinished
+from pipelines.operations.rebuild.backfill import rebuild
+from pipelines.operations.rebuild.dates import Dates
+from pipelines.operations.rebuild.rebuild import planned, rules_for
+from pipelines.operations.rebuild.reconcile import reconcile
+from pipelines.operations.rebuild.shadow_lake import SIDE, open_side, side_lake
+from pipelines.operations.rebuild.swap import swap_in
+from pipelines.operations.requests.holder import holder_of, holding
+from pipelines.operations.requests.requests import ErrandFailed, is_asked, run_asked
+from pipelines.operations.upkeep.archive import ArchiveProblem
 from tests.direct_lake import DirectLake
 from tests.upkeep.worlds import do_upkeep, wishes
 
@@ -222,9 +222,9 @@ def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_
                 taken += 1
             before = published(world.lake)
             with monkeypatch.context() as patched:
-                patched.setattr("pipelines.rebuild.side.make_writer", dying)
-                patched.setattr("pipelines.rebuild.rebuild.make_writer", dying)
-                patched.setattr("pipelines.rebuild.rebuild.replace_rows", replace_or_die)
+                patched.setattr("pipelines.operations.rebuild.shadow_lake.make_writer", dying)
+                patched.setattr("pipelines.operations.rebuild.rebuild.make_writer", dying)
+                patched.setattr("pipelines.operations.rebuild.rebuild.replace_rows", replace_or_die)
                 Dies.left = writes
                 with suppress(KeyboardInterrupt):
                     swap_in(before, open_side(world.lake, side.declared.id), rules_of(world))
@@ -344,7 +344,7 @@ def test_a_stream_that_is_far_ahead_is_followed_first_and_one_that_is_too_fast_i
     batches = cut(records(13), 5)
     world.take(batches[0])
     settings = replace(world.settings, swap_up_to_events=3)
-    monkeypatch.setattr("pipelines.rebuild.backfill.ROUNDS", 2)
+    monkeypatch.setattr("pipelines.operations.rebuild.backfill.ROUNDS", 2)
     ahead = iter(batches[1:])
 
     def run_ahead(lake, policy, settings, kind, handlers, arguments, **_):
@@ -355,7 +355,7 @@ def test_a_stream_that_is_far_ahead_is_followed_first_and_one_that_is_too_fast_i
             return handlers[kind](holder_of(world.lake, policy, holder_settings, {}), arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.rebuild.backfill.run_errand", run_ahead)
+        patched.setattr("pipelines.operations.rebuild.backfill.run_errand", run_ahead)
         with pytest.raises(RebuildRefused, match="faster than it can be followed"):
             rebuild(world.path, world.policy, settings, spark=no_spark)
     stream = Stream(world, [])
@@ -384,7 +384,7 @@ def test_a_stream_that_reads_by_the_old_mapping_or_is_an_older_program_is_not_sw
             larger = replace(world.settings, **{limit: 2**25})
             with pytest.raises(ErrandFailed, match=f"{limit} is .* the same --env"):
                 rebuild(world.path, world.policy, larger, spark=no_spark)
-        monkeypatch.setattr("pipelines.rebuild.swap.code_fingerprint", lambda: "older")
+        monkeypatch.setattr("pipelines.operations.rebuild.swap.code_fingerprint", lambda: "older")
         with pytest.raises(ErrandFailed, match="another version of the program"):
             rebuild(world.path, world.policy, world.settings, spark=no_spark)
     finally:
@@ -447,7 +447,7 @@ def test_a_swap_that_fails_inside_a_running_stream_leaves_nothing_for_its_next_b
     stream = Stream(world, [])
     try:
         with monkeypatch.context() as patched:
-            patched.setattr("pipelines.rebuild.rebuild.replace_rows", fails)
+            patched.setattr("pipelines.operations.rebuild.rebuild.replace_rows", fails)
             with pytest.raises(ErrandFailed, match="OSError"):
                 rebuild(world.path, world.policy, world.settings, spark=no_spark)
         stream.waiting += batches[1:]
@@ -529,7 +529,7 @@ def sound(tmp_path_factory) -> World:
 
 
 def test_a_sound_lake_reconciles_beside_its_stream_in_any_slices(sound, monkeypatch, capsys):
-    monkeypatch.setattr("pipelines.rebuild.reconcile.ROWS_AT_ONCE", 10)
+    monkeypatch.setattr("pipelines.operations.rebuild.reconcile.ROWS_AT_ONCE", 10)
     with lake_lock(sound.path):
         found = reconciled(sound)
         assert main(["reconcile", "--lake", str(sound.path), "--json"]) == 0
@@ -575,7 +575,7 @@ def test_what_somebody_has_tampered_with_is_found_and_no_identifier_is_told(
     newer = replace(
         snapshot, table_versions={**snapshot.table_versions, spec.full_name: world.lake.version(spec)}
     )
-    monkeypatch.setattr("pipelines.rebuild.rebuild.published", lambda lake: newer)
+    monkeypatch.setattr("pipelines.operations.rebuild.rebuild.published", lambda lake: newer)
     # One of the two was touched, so what is derived from it differs as well or not: this table does for sure.
     assert main(["reconcile", "--lake", str(world.path), "--json"]) == 1
     report = capsys.readouterr().out
@@ -626,5 +626,5 @@ def test_reading_is_deterministic_whatever_the_portions(sound, monkeypatch):
             return [sorted(map(repr, plan.changes.after[IDENTITY_MAP].to_pylist()))]
 
     whole = owners()
-    monkeypatch.setattr("pipelines.rebuild.read_again.RECORDS_AT_ONCE", 1)
+    monkeypatch.setattr("pipelines.operations.rebuild.read_again.RECORDS_AT_ONCE", 1)
     assert owners() == whole

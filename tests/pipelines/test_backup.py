@@ -16,18 +16,18 @@ import pytest
 
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES, BRONZE_EVENTS, EVENTS, IDENTITY_MAP, PROFILES, SESSIONS
-from pipelines.backup import take
-from pipelines.backup.manifest import BackupProblem, chosen, restore_points
-from pipelines.backup.restore import restore
-from pipelines.backup.store import Store
-from pipelines.backup.take import back_up
-from pipelines.cli.__main__ import main
-from pipelines.decisions.inbox import INBOX, put
-from pipelines.hashing_key import KeyProblem, key_path
-from pipelines.tables.lake import Lake, with_hot_parts
-from pipelines.tables.snapshot import Snapshot, published
-from pipelines.tables.writer import Txn
-from pipelines.upgrade import ready_to_write
+from pipelines.apps.cli.__main__ import main
+from pipelines.lake.hashing_key import KeyProblem, key_path
+from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.writing.writer import Txn
+from pipelines.operations.backup import take
+from pipelines.operations.backup.manifest import BackupProblem, chosen, restore_points
+from pipelines.operations.backup.restore import restore
+from pipelines.operations.backup.store import Store
+from pipelines.operations.backup.take import back_up
+from pipelines.operations.decisions.inbox import INBOX, put
+from pipelines.operations.upgrade import ready_to_write
 from tests.pipelines.driver_lake import KEY, DriverLake, State, copy_of, differences, state_of
 from tests.pipelines.old_lake import but_claims_and_parts, part, tree
 

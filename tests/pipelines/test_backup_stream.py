@@ -7,11 +7,11 @@ import shutil
 import pytest
 
 from conf.tables import BATCHES, BRONZE_EVENTS
-from pipelines.backup.restore import restore
-from pipelines.backup.take import back_up
-from pipelines.checkpoint import CHECKPOINTS
-from pipelines.cli.__main__ import main
-from pipelines.hashing_key import key_path
+from pipelines.apps.cli.__main__ import main
+from pipelines.lake.hashing_key import key_path
+from pipelines.operations.backup.restore import restore
+from pipelines.operations.backup.take import back_up
+from pipelines.stream.checkpoint import CHECKPOINTS
 from tests.pipelines.old_lake import part
 
 

@@ -10,17 +10,17 @@ import pyarrow as pa
 import pytest
 
 from conf.tables import BATCHES
-from pipelines.batch.earlier import kinds_after, last_published_of
-from pipelines.checkpoint import of_record
-from pipelines.kafka.offsets import offsets_of_record
-from pipelines.rebuild.read_again import portions
-from pipelines.tables.batch_rows import OLDEST_READABLE, RECORDS_UP_TO_HERE, UPKEEP, BatchRows
-from pipelines.tables.data_files import add_action, exchange, write_files
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import oldest_readable_batch, published
-from pipelines.upkeep.archive import archived_record_count
-from pipelines.upkeep.history import History, oldest_to_keep, versions_of
-from pipelines.upkeep.schedule import seconds_until_due
+from pipelines.lake.batch_rows import OLDEST_READABLE, RECORDS_UP_TO_HERE, UPKEEP, BatchRows
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import oldest_readable_batch, published
+from pipelines.lake.writing.data_files import add_action, exchange, write_files
+from pipelines.operations.rebuild.read_again import portions
+from pipelines.operations.upkeep.archive import archived_record_count
+from pipelines.operations.upkeep.history import History, oldest_to_keep, versions_of
+from pipelines.operations.upkeep.schedule import seconds_until_due
+from pipelines.stream.batch.earlier import kinds_after, last_published_of
+from pipelines.stream.checkpoint import of_record
+from pipelines.stream.kafka.offsets import offsets_of_record
 from tests.pipelines.lake_rows import make_lake, rows_of
 
 PER_FILE, FILES = 500, 20

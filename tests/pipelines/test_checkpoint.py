@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.checkpoint import Entries, OfRecord, fault, open_checkpoint, read_entries
+from pipelines.stream.checkpoint import Entries, OfRecord, fault, open_checkpoint, read_entries
 
 INPUTS = tuple("abcdef")
 

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS
-from pipelines import read_files
-from pipelines.hashing_key import key_path
-from pipelines.sources import Source
-from pipelines.stream import StreamFailed, StreamResult, run_stream
-from pipelines.tables.snapshot import published
+from pipelines.apps.run_stream import StreamFailed, StreamResult, read_files, run_stream
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.snapshot import published
+from pipelines.stream.source import Source
 from tests.pipelines.conftest import TestLake
 from tests.pipelines.test_stream import event
 
@@ -152,7 +151,7 @@ def test_a_file_that_is_gone_or_has_landed_again_is_said(
     copy.landing.mkdir()
     copy.drop("4.jsonl", [event("d", 3, cookie_id="c4")])
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
         with pytest.raises(StreamFailed):
             copy.once()
     (copy.landing / "4.jsonl").rename(copy.landing / "5.jsonl")

@@ -11,10 +11,10 @@ import sys
 import pytest
 
 from conf.tables import BATCHES, PROFILES
-from pipelines.cli.__main__ import main
+from pipelines.apps.cli.__main__ import main
 from pipelines.generator import generate
-from pipelines.hashing_key import key_path
-from pipelines.lock import lake_lock
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lock import lake_lock
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_a_failed_batch_is_one_line_without_data_and_the_next_run_completes_it(m
 
     command = ["run", "--source", f"native:{world.landing}", "--once", "--lake", str(world.path)]
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.batch.process.identify", fail)
+        patched.setattr("pipelines.stream.batch.process.identify", fail)
         assert main(command) == 1
     said = capfd.readouterr()
     assert "could not be published: ValueError" in said.err
@@ -156,7 +156,15 @@ def test_a_failed_batch_is_one_line_without_data_and_the_next_run_completes_it(m
 def test_a_running_stream_stops_cleanly_and_leaves_complete_tables(make_lake, events, number, tmp_path):
     world = make_lake()
     world.drop("1.jsonl", events.read_bytes())
-    command = [sys.executable, "-m", "pipelines.cli", "run", "--json", "--source", f"native:{world.landing}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.apps.cli",
+        "run",
+        "--json",
+        "--source",
+        f"native:{world.landing}",
+    ]
     process = subprocess.Popen(
         [*command, "--lake", str(world.path)],
         stdout=subprocess.PIPE,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conf.source_mapping import shipped_mappings
-from pipelines.cli.__main__ import main
+from pipelines.apps.cli.__main__ import main
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

@@ -8,9 +8,9 @@ import pytest
 
 from conf.policy import load_policy
 from conf.tables import IDENTIFIERS, IDENTITY_MAP, IDENTITY_REDIRECTS, PROFILES, SESSIONS
-from pipelines.cli.__main__ import main
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.writer import Txn
+from pipelines.apps.cli.__main__ import main
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
 from tests.pipelines.lake_rows import make_lake, minute, publish, rows_of
 
 pytestmark = pytest.mark.thorough  # many small tables; left to the whole run

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conf.tables import BRONZE_EVENTS, PROFILES
-from pipelines.cli import sql as sql_command
-from pipelines.cli import status as status_command
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake
-from pipelines.tables.writer import Txn
+from pipelines.apps.cli import sql as sql_command
+from pipelines.apps.cli import status as status_command
+from pipelines.lake.lake import Lake
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
 from tests.pipelines.lake_rows import make_lake, minute, publish, rows_of
 
 pytestmark = pytest.mark.thorough  # many small tables; left to the whole run
@@ -120,7 +120,15 @@ def test_plans_are_shown_whole_and_show_tables_lists_every_schema(lake: Lake, ca
 
 @pytest.mark.thorough
 def test_a_terminal_without_the_letters_gets_an_answer_all_the_same(lake: Lake) -> None:
-    command = [sys.executable, "-m", "pipelines.cli", "sql", "SELECT 'größer' AS w", "--lake", str(lake.path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.apps.cli",
+        "sql",
+        "SELECT 'größer' AS w",
+        "--lake",
+        str(lake.path),
+    ]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

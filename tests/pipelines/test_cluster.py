@@ -10,9 +10,9 @@ import pytest
 
 import conf
 from conf.tables import BATCHES
+from pipelines.lake.snapshot import published
 from pipelines.state.open_state import state_opener
 from pipelines.state.table_state import TableState
-from pipelines.tables.snapshot import published
 from tests.engine import IS_CLUSTER, MASTER
 from tests.pipelines.conftest import KEY
 

@@ -14,10 +14,10 @@ import pytest
 from conf.settings import load_settings
 from conf.table_spec import TableSpec
 from conf.tables import BATCHES, PROFILES, SESSIONS, UPSERTED
-from pipelines.batch.compacting import Compacting
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.stream.batch.compacting import Compacting
 from tests.direct_lake import DirectLake
 from tests.upkeep.worlds import pinned, records, seen
 
@@ -158,7 +158,7 @@ def test_a_batch_that_died_is_not_published_by_the_compaction_that_ran_beside_it
     world.feed(records(0, 3))
     next(world.gates())
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.feed(records(1, 3))
     world.tell("go on")
@@ -238,7 +238,7 @@ def test_without_batches_it_comes_when_it_is_due(tmp_path: Path) -> None:
 def test_one_that_takes_long_is_followed_by_a_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = replace(load_settings(), compact_every_seconds=60.0, compact_from_hot_rows=1_000)
     lake, clock = Lake(tmp_path), [100.0]
-    monkeypatch.setattr("pipelines.batch.compacting.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("pipelines.stream.batch.compacting.time.monotonic", lambda: clock[0])
     compacting = Compacting(lake, DeltaRsWriter(lake), settings)
 
     def due_after(seconds: float, rows: int) -> float:

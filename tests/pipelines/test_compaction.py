@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from conf.table_spec import SpecError
 from conf.tables import IDENTITY_EDGES, IDENTITY_LOG, IDENTITY_MAP, PROFILES, SESSIONS
-from pipelines.tables import base_rewrite
-from pipelines.tables.compaction import compact_files, compact_hot
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake
-from pipelines.tables.live_rows import newest_rows, upserts, without_keys_of
-from pipelines.tables.spark_writer import SparkWriter
-from pipelines.tables.writer import TableWriter, Txn
+from pipelines.lake.lake import Lake
+from pipelines.lake.live_rows import newest_rows, upserts, without_keys_of
+from pipelines.lake.writing import base_rewrite
+from pipelines.lake.writing.compaction import compact_files, compact_hot
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.spark_writer import SparkWriter
+from pipelines.lake.writing.writer import TableWriter, Txn
 from tests.examples import examples
 from tests.pipelines.lake_rows import make_lake, plain, rows_of
 

@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from pipelines.components_graphframes import choose_components, graphframes_components
+from pipelines.runtime.graph_engine import choose_components, graphframes_components
 from transforms.identity.components import driver_components
 
 

@@ -21,16 +21,16 @@ from conf.tables import (
     UPSERTED,
     WRITE_ORDER,
 )
-from pipelines.batch.contract import LINKED, OWNED, RECEIVED, WAVES, Attempt, ContractBroken
-from pipelines.batch.intent import INTENT, IntentConflict
-from pipelines.lock import LakeLocked, lake_lock
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import with_hot_parts
-from pipelines.tables.snapshot import published
-from pipelines.tables.writer import Txn
+from pipelines.lake.lake import with_hot_parts
+from pipelines.lake.lock import LakeLocked, lake_lock
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
+from pipelines.stream.batch.contract import LINKED, OWNED, RECEIVED, WAVES, Attempt, ContractBroken
+from pipelines.stream.batch.intent import INTENT, IntentConflict
 from tests.direct_lake import DirectLake
 from tests.pipelines.lake_rows import rows_of
-from transforms.parsed_schema import PARSED_SCHEMA
+from transforms.ingest.parsed_schema import PARSED_SCHEMA
 
 
 def events(*names: str) -> list[dict]:
@@ -174,7 +174,7 @@ def test_a_batch_that_breaks_off_leaves_no_write_behind_that_the_next_one_could_
 
     with monkeypatch.context() as patched:
         patched.setattr(DeltaRsWriter, "append", slow)
-        patched.setattr("pipelines.batch.process.own_sessions", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.process.own_sessions", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.feed(events("a"), name="1.jsonl")
         assert not running
@@ -193,7 +193,7 @@ def break_off(
 ) -> None:
     """A batch that writes every table and dies before it is published; then a new process."""
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.feed(records, name=name)
     world.processor = world.new_processor()

@@ -16,10 +16,10 @@ from conf.tables import (
     PROFILES,
     SESSIONS,
 )
-from pipelines.cli.__main__ import main
-from pipelines.decisions.inbox import apply_waiting, put
-from pipelines.sources import Source
-from pipelines.stream import run_stream
+from pipelines.apps.cli.__main__ import main
+from pipelines.apps.run_stream import run_stream
+from pipelines.operations.decisions.inbox import apply_waiting, put
+from pipelines.stream.source import Source
 from tests.pipelines.test_stream import event, people
 
 
@@ -163,7 +163,7 @@ def test_a_running_stream_takes_a_decision_with_its_next_batch(world, capsys):
 
 
 def test_a_direct_batch_that_died_is_taken_back_and_done_again(world, monkeypatch):
-    from pipelines.batch.process import BatchProcessor
+    from pipelines.stream.batch.process import BatchProcessor
 
     record = {
         "decision": "merge",

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from conf.tables import EVENTS
-from pipelines.batch.earlier import PublishedEvents
+from pipelines.stream.batch.earlier import PublishedEvents
 from tests.direct_lake import DirectLake
-from transforms.sessions import EXPANSIONS
-from transforms.spans import EVENT_COLUMNS
+from transforms.activity.sessions import EXPANSIONS
+from transforms.activity.spans import EVENT_COLUMNS
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from conf.policy import load_policy
 from conf.source_mapping import load_mapping
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
-from pipelines.batch import rows
-from pipelines.batch.judged import by_origin, keyed
-from pipelines.cli.status import status
-from pipelines.tables.snapshot import published
-from quality.standing import Keyed, judge_duplicates, require_conservation
-from transforms.parse import RecordParser
-from transforms.parsed_schema import Records
+from pipelines.apps.cli.status import status
+from pipelines.lake.snapshot import published
+from pipelines.stream.batch import rows
+from pipelines.stream.batch.judged import by_origin, keyed
+from transforms.ingest.deduplication import Keyed, judge_duplicates, require_conservation
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import Records
 
 PARSER = RecordParser({"mini_dmp": load_mapping("mini_dmp")}, load_policy(), b"k" * 32)
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from pipelines.errands.errands import ErrandFailed, is_asked, run_asked, run_errand
-from pipelines.lock import lake_lock
+from pipelines.lake.lock import lake_lock
+from pipelines.operations.requests.requests import ErrandFailed, is_asked, run_asked, run_errand
 from tests.direct_lake import DirectLake
 
 pytestmark = pytest.mark.thorough  # a lake for each of them

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from conf.tables import BATCHES, EVENTS, QUARANTINE
 from pipelines.state.lake_state import LakeState
-from quality.standing import Keyed, judge_duplicates
 from tests.direct_lake import DirectLake
 from tests.pipelines.direct_lookup import state_in_tables
 from tests.pipelines.driver_lake import DriverLake
 from tests.pipelines.old_lake import old, part, unpacked  # noqa: F401
-from transforms import hashing, plain_events
+from transforms.ingest import plain_events
+from transforms.ingest.deduplication import Keyed, judge_duplicates
+from transforms.ingest.values import hashing
 
 STATES = pytest.mark.parametrize("open_state", [LakeState.load, state_in_tables], ids=["driver", "tables"])
 

@@ -17,16 +17,16 @@ from pathlib import Path
 import pytest
 
 from conf.tables import FORMAT, IDENTIFIERS, IDENTITY_MAP, MIGRATIONS, SESSIONS
-from pipelines.backup.restore import restore
-from pipelines.backup.take import back_up
-from pipelines.cli import problems
-from pipelines.cli.__main__ import main, parser
-from pipelines.hashing_key import key_path
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
-from pipelines.tables.writer import Txn
-from pipelines.upgrade import ready_to_write
+from pipelines.apps.cli import problems
+from pipelines.apps.cli.__main__ import main, parser
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
+from pipelines.operations.backup.restore import restore
+from pipelines.operations.backup.take import back_up
+from pipelines.operations.upgrade import ready_to_write
 from tests.pipelines.driver_lake import KEY, DriverLake
 from tests.pipelines.lake_rows import rows_of
 from tests.pipelines.old_lake import part
@@ -245,8 +245,8 @@ def no_jvm(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a JVM for a mistake")
 
     for module in ("run", "resolve", "rebuild", "reconcile"):
-        monkeypatch.setattr(f"pipelines.cli.{module}.build_session", refuse, raising=False)
-    monkeypatch.setattr("pipelines.session.build_session", refuse)
+        monkeypatch.setattr(f"pipelines.apps.cli.{module}.build_session", refuse, raising=False)
+    monkeypatch.setattr("pipelines.runtime.session.build_session", refuse)
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ import pytest
 
 from conf.table_spec import ColumnSpec, TableSpec
 from conf.tables import ALL, BATCHES, QUARANTINE, SESSIONS, UPSERTED
-from pipelines.backup.restore import restore
-from pipelines.backup.take import back_up
-from pipelines.tables.compaction import compact_files, compact_hot
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake, SchemaMismatch, with_hot_parts
-from pipelines.tables.live_rows import newest_rows, upserts, without_keys_of
-from pipelines.tables.snapshot import Snapshot, published
-from pipelines.tables.spark_lookup import SparkLookup
-from pipelines.tables.writer import Txn
-from pipelines.views import _duckdb_table, _files, _spark_select
+from pipelines.lake.lake import Lake, SchemaMismatch, with_hot_parts
+from pipelines.lake.live_rows import newest_rows, upserts, without_keys_of
+from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.views import _duckdb_table, _files, _spark_select
+from pipelines.lake.writing.compaction import compact_files, compact_hot
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
+from pipelines.operations.backup.restore import restore
+from pipelines.operations.backup.take import back_up
+from pipelines.state.spark_lookup import SparkLookup
 from tests.pipelines.lake_rows import rows_of
 
 pytestmark = pytest.mark.thorough  # whole lakes; left to the whole run

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from conf.table_spec import TableSpec
 from conf.tables import BATCHES, IDENTITY_DECISIONS, IDENTITY_MAP, PROFILES, SESSIONS
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.writer import Txn
 from pipelines.state import keyed_rows
 from pipelines.state.keyed_rows import KeyedRows
 from pipelines.state.lake_state import LakeState
-from pipelines.tables.snapshot import published
-from pipelines.tables.writer import Txn
 from tests.direct_lake import DirectLake
 from tests.examples import examples
 

@@ -12,13 +12,13 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from conf.table_spec import TableSpec
 from conf.tables import BATCHES, BRONZE_EVENTS, BY_NAME, EVENTS, IDENTITY_LOG, IDENTITY_MAP, PROFILES
-from pipelines.batch.intent import INTENT
-from pipelines.cli.__main__ import main
-from pipelines.decisions.inbox import apply_waiting, settle
-from pipelines.rebuild.attempt import take_back_unfinished
-from pipelines.repair import repair
-from pipelines.tables.fence import LakeChanged, require_as_left
-from pipelines.tables.snapshot import published
+from pipelines.apps.cli.__main__ import main
+from pipelines.lake.fence import LakeChanged, require_as_left
+from pipelines.lake.snapshot import published
+from pipelines.operations.attempt import take_back_unfinished
+from pipelines.operations.decisions.inbox import apply_waiting, settle
+from pipelines.operations.repair import repair
+from pipelines.stream.batch.intent import INTENT
 from tests.direct_lake import DirectLake
 
 pytestmark = pytest.mark.thorough  # a copy of a real lake each
@@ -71,7 +71,7 @@ class World(DirectLake):
     def break_off(self, monkeypatch: pytest.MonkeyPatch, records: list) -> None:
         """A batch that writes its tables and dies before the row that publishes them."""
         with monkeypatch.context() as patched:
-            patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
+            patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 self.feed(records)
         self.processor = self.new_processor()
@@ -269,7 +269,7 @@ def test_half_written_batches_and_broken_off_compactions_are_our_own(
     world.feed(EVENTS_OF_BATCHES[3])
     assert len(published(world.lake).arrow(EVENTS)) == 12
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.batch.process.compaction_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.process.compaction_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.processor.compact()
     world.start()

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pytest
 
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, FILES
-from pipelines.batch.read_before import FileNews, Landed
-from pipelines.cli.status import as_text, status
-from pipelines.slices import by_path, land
-from pipelines.tables.files_of_record import FilesOfRecord
-from pipelines.tables.snapshot import published
+from pipelines.apps.cli.status import as_text, status
+from pipelines.lake.files_of_record import FilesOfRecord
+from pipelines.lake.snapshot import published
+from pipelines.stream.batch.read_before import FileNews, Landed
+from pipelines.stream.slices import by_path, land
 from tests.direct_lake import DirectLake
-from transforms.framing import origin_of
-from transforms.records import parsed_here
+from transforms.ingest.framing.frames import origin_of
+from transforms.ingest.records import parsed_here
 
 SOURCE = "native:here"
 
@@ -179,7 +179,7 @@ def test_a_batch_that_is_repeated_takes_the_same_records_of_a_changed_file(
     lake.land("a.jsonl", [event("a"), event("b")])
     lake.write("a.jsonl", [event("b"), event("c")])
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             lake.read("a.jsonl")
     lake.restart()

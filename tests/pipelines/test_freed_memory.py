@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pipelines import freed_memory
+from pipelines.runtime import released_memory as freed_memory
 
 
 @pytest.fixture

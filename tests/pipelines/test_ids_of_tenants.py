@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from conf.tables import EVENTS, IDENTITY_DECISIONS, QUARANTINE, SESSIONS
-from pipelines.cli.__main__ import main
-from pipelines.decisions import inbox
-from pipelines.decisions.inbox import INBOX, apply_waiting
+from pipelines.apps.cli.__main__ import main
+from pipelines.operations.decisions import inbox
+from pipelines.operations.decisions.inbox import INBOX, apply_waiting
 from pipelines.state.lake_state import LakeState
 from tests.direct_lake import DirectLake
 from tests.pipelines.direct_lookup import state_in_tables
-from transforms.hashing import event_key
+from transforms.ingest.values.hashing import event_key
 
 TENANTS = ("acme", "best")
 STATES = pytest.mark.parametrize("open_state", [LakeState.load, state_in_tables], ids=["driver", "tables"])
@@ -116,7 +116,11 @@ def test_an_event_and_a_decision_may_have_one_id(tmp_path, open_state, first):
 def test_a_decision_that_was_published_under_the_key_of_an_event_is_known_still(
     lake, open_state, monkeypatch
 ):
-    for module in ("transforms.parse", "pipelines.state.decision_rows", "pipelines.state.decision_state"):
+    for module in (
+        "transforms.ingest.parse",
+        "pipelines.state.decision_rows",
+        "pipelines.state.decision_state",
+    ):
         monkeypatch.setattr(f"{module}.decision_key", event_key)  # as older versions had it
     decide(lake, "1", merge("1", "acme"))
     assert lake.rows(IDENTITY_DECISIONS, ["event_key"]) == [{"event_key": event_key("acme", "1")[0]}]

@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.batch.judged import PLACE, by_origin
+from pipelines.stream.batch.judged import PLACE, by_origin
 
 # A run is a file's or a partition's part of a batch: source, origin, its first ordinal, how many records it has.
 RUNS = st.lists(

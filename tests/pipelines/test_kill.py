@@ -36,7 +36,7 @@ def test_a_stream_killed_five_times_ends_like_one_that_was_not(make_lake, tmp_pa
         "max_files_per_trigger: 2\nengine: driver\nmaster: local[2]\ncompact_every_seconds: 2.0\n"
     )
     command = [
-        sys.executable, "-m", "pipelines.cli", "run", "--source", f"native:{killed.landing}", "--once",
+        sys.executable, "-m", "pipelines.apps.cli", "run", "--source", f"native:{killed.landing}", "--once",
         "--lake", str(killed.path), "--env", str(settings), "--json",
     ]  # fmt: skip
     log = (tmp_path / "killed.log").open("wb")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.tables import REJECTED_EDGES, SESSIONS
-from pipelines.tables.live_rows import UPDATED, newest_rows, same_keys
+from pipelines.lake.live_rows import UPDATED, newest_rows, same_keys
 
 KEYS = st.lists(st.integers(-3, 5), max_size=30)
 

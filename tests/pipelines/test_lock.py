@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.lock import LakeLocked, lake_lock
+from pipelines.lake.lock import LakeLocked, lake_lock
 
 # The child has a child of its own, like a driver has its JVM: that one must not keep the lock alive.
 HOLD = """
 import subprocess, sys, time
 from pathlib import Path
-from pipelines.lock import lake_lock
+from pipelines.lake.lock import lake_lock
 with lake_lock(Path(sys.argv[1])):
     helper = subprocess.Popen(["sleep", "60"])
     print(helper.pid, flush=True)

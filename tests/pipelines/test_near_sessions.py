@@ -11,20 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conf.policy import ANONYMOUS_ON_SHARED_DEVICE, load_policy
+from conf.policy import ANONYMOUS_ON_SHARED_DEVICE, load_policy, unique_namespaces
 from conf.tables import SESSIONS
 from conf.tables.silver import EVENTS
-from pipelines.batch.activity import cut_activity
-from pipelines.batch.intent import Intent
-from pipelines.batch.judging import sessions_to_judge
 from pipelines.state import keyed_rows
 from pipelines.state.lake_state import LakeState
+from pipelines.stream.batch.activity import cut_activity
+from pipelines.stream.batch.intent import Intent
+from pipelines.stream.batch.judging import sessions_to_judge
 from tests.examples import examples
-from transforms.claims import unique_namespaces
-from transforms.integers import is_in, union
-from transforms.ownership import assign_owners, needs_all_sessions, owned_changes
-from transforms.sessions import cut_all, session_gap_us
-from transforms.spans import EVENT_COLUMNS
+from transforms.activity.ownership import assign_owners, needs_all_sessions, owned_changes
+from transforms.activity.sessions import cut_all, session_gap_us
+from transforms.activity.spans import EVENT_COLUMNS
+from transforms.arrays.integers import is_in, union
 
 MINUTE = 60_000_000
 START = datetime(2026, 3, 1, tzinfo=UTC)

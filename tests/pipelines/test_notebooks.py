@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from conf.tables import PROFILES
-from pipelines.notebooks import NotebookFailed, main, read_cells, run_notebook
-from pipelines.tables.snapshot import published
+from pipelines.apps.notebooks import NotebookFailed, main, read_cells, run_notebook
+from pipelines.lake.snapshot import published
 from tests.pipelines.lake_rows import drop_lake
 
 FOLDER = Path(__file__).parents[2] / "notebooks"

@@ -12,13 +12,14 @@ import pytest
 
 from conf.policy import load_policy
 from conf.source_mapping import load_mapping
-from pipelines import file_log
-from pipelines.file_log import last_entry, listed, listed_for
-from pipelines.parse_ahead import File, ParseAhead
-from pipelines.sources import Source, read_files, read_stream
+from pipelines.apps.run_stream import file_log
+from pipelines.stream.file_log import last_entry, listed, listed_for
+from pipelines.stream.parse_ahead import File, ParseAhead
+from pipelines.stream.source import Source
+from pipelines.stream.sources import read_files, read_stream
 from tests.direct_lake import KEY
-from transforms.parse import RecordParser
-from transforms.records import parsed_for_driver
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.records import parsed_for_driver
 
 BEGIN = 1_700_000_000_000
 PLACE = ("source", "origin", "origin_ordinal")

@@ -8,11 +8,11 @@ from collections import Counter
 import pytest
 
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
-from pipelines.sources import Source
-from pipelines.stream import run_stream
+from pipelines.apps.run_stream import run_stream
+from pipelines.stream.source import Source
 from tests.dirty.corpus import SEED, files, line, poison
 from tests.dirty.shapes import SHAPES
-from transforms.framing import frame
+from transforms.ingest.framing.frames import frame
 
 GOOD = 200
 

@@ -14,23 +14,23 @@ import pyarrow as pa
 import pytest
 
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, FILES, PROFILES, QUARANTINE
-from pipelines.batch.intent import INTENT, IntentConflict, pending_intent
-from pipelines.batch.portions import Cut
-from pipelines.batch.read_before import Landed, readings
-from pipelines.checkpoint import of_record
-from pipelines.decisions.inbox import settle
-from pipelines.kafka.offsets import from_json
-from pipelines.rebuild.attempt import RebuildRefused, refuse_half_written_batch
-from pipelines.rebuild.side import Rules, open_side, side_lake
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.files_of_record import FilesOfRecord
-from pipelines.tables.snapshot import published
+from pipelines.lake.files_of_record import FilesOfRecord
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.operations.attempt import RebuildRefused, refuse_half_written_batch
+from pipelines.operations.decisions.inbox import settle
+from pipelines.operations.rebuild.shadow_lake import Rules, open_side, side_lake
+from pipelines.stream.batch.intent import INTENT, IntentConflict, pending_intent
+from pipelines.stream.batch.portions import Cut
+from pipelines.stream.batch.read_before import Landed, readings
+from pipelines.stream.checkpoint import of_record
+from pipelines.stream.kafka.offsets import from_json
 from tests.direct_lake import DirectLake
 from tests.pipelines.test_failed_batch import Broken, break_writes
-from transforms.control import CONTROL
-from transforms.files_read import Readings
-from transforms.parsed_schema import PARSED_SCHEMA
-from transforms.records import parsed_here
+from transforms.ingest.control import CONTROL
+from transforms.ingest.framing.files_read import Readings
+from transforms.ingest.parsed_schema import PARSED_SCHEMA
+from transforms.ingest.records import parsed_here
 
 
 def event(at: int, tenant: str = "default", **identifiers: str) -> dict[str, object]:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from conf.settings import SettingsError
-from pipelines.cli.__main__ import main
-from pipelines.decisions.inbox import put
-from pipelines.errands import errands
-from pipelines.hashing_key import key_path
-from pipelines.private_files import VARIABLE, keep_files_private, mask
-from pipelines.tables.lake import Lake
-from pipelines.upgrade import ready_to_write
+from pipelines.apps.cli.__main__ import main
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lake import Lake
+from pipelines.operations.decisions.inbox import put
+from pipelines.operations.requests import requests as errands
+from pipelines.operations.upgrade import ready_to_write
+from pipelines.runtime.private_files import VARIABLE, keep_files_private, mask
 from tests.direct_lake import DirectLake
 from tests.upkeep.worlds import do_upkeep, records, wishes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HEAD = "import atexit, os, sys, threading, time; from pipelines.process_end import run_and_end\n"
+HEAD = "import atexit, os, sys, threading, time; from pipelines.runtime.process_end import run_and_end\n"
 # What Arrow's threads may do while Python is taken apart: abort the process.
 ABORTS = "class A:\n    def __del__(self): os.abort()\nkept = A()\n"
 WORK = """

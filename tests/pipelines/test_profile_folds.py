@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.batch import folding
-from pipelines.batch.activity import FOLDED
 from pipelines.state import keyed_rows
 from pipelines.state.keyed_rows import numpy_of
+from pipelines.stream.batch import folding
+from pipelines.stream.batch.activity import FOLDED
 from tests.examples import examples
 from tests.scenarios.cases import policy_of, record
 from tests.scenarios.in_memory import World
-from transforms.identity.decisions import Decision
-from transforms.integers import places_in
-from transforms.profiles import fold_profiles
+from transforms.activity.profiles import fold_profiles
+from transforms.arrays.integers import places_in
+from transforms.ingest.decisions import Decision
 
 IDENTIFIERS = [
     *["device_id:d1"] * 4,  # everybody's

@@ -19,18 +19,18 @@ from hypothesis import strategies as st
 
 from conf.bad_input import REASONS
 from conf.tables import ALL, BATCHES, BRONZE_CORRECTIONS, BRONZE_EVENTS, EVENTS, QUARANTINE
-from pipelines.cli.__main__ import main
-from pipelines.errands.errands import run_asked, run_errand
-from pipelines.errands.kinds import HANDLERS
-from pipelines.quarantine.corrections import Corrections
-from pipelines.quarantine.replay import ReplayRefused
-from pipelines.quarantine.selection import Selection, selected
-from pipelines.rebuild.rebuild import planned
-from pipelines.sources import Source
-from pipelines.stream import run_stream
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import with_hot_parts
-from pipelines.tables.snapshot import published
+from pipelines.apps.cli.__main__ import main
+from pipelines.apps.request_handlers import HANDLERS
+from pipelines.apps.run_stream import run_stream
+from pipelines.lake.lake import with_hot_parts
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.operations.quarantine.corrections import Corrections
+from pipelines.operations.quarantine.replay import ReplayRefused
+from pipelines.operations.quarantine.selection import Selection, selected
+from pipelines.operations.rebuild.rebuild import planned
+from pipelines.operations.requests.requests import run_asked, run_errand
+from pipelines.stream.source import Source
 from tests.direct_lake import DirectLake
 from tests.examples import examples
 from tests.pipelines.broken_events import Event, Lakes, Record, assert_same, records, totals
@@ -125,7 +125,7 @@ def test_a_replay_after_a_fix_gives_what_clean_data_would_have_given(
     """Events broken in every way that a mapping, a limit or a corrected payload repairs, before and after the fix;
     the clean files come in another order."""
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
-        patched.setattr("pipelines.quarantine.replay.MOST_EVENTS", portion)
+        patched.setattr("pipelines.operations.quarantine.replay.MOST_EVENTS", portion)
         lakes = Lakes(Path(folder), explodes_before)
         files = files_of(found)
         world = lakes.lake("broken")
@@ -255,10 +255,10 @@ def test_broken_off_anywhere_a_replay_is_invisible_or_whole_and_the_next_one_fin
         return broken
 
     for name in ("append", "fold", "forget_hot"):
-        method = f"pipelines.tables.delta_rs_writer.DeltaRsWriter.{name}"
+        method = f"pipelines.lake.writing.delta_rs_writer.DeltaRsWriter.{name}"
         monkeypatch.setattr(method, breaking(getattr(DeltaRsWriter, name)))
     for place in ("batch.replace_keyed_rows", "replay.begin", "replay.forget"):
-        path = f"pipelines.quarantine.{place}"
+        path = f"pipelines.operations.quarantine.{place}"
         monkeypatch.setattr(path, breaking(pkgutil.resolve_name(path)))
 
     def visible() -> list[list[str]]:
@@ -291,7 +291,7 @@ def test_a_replay_that_fails_in_a_stream_leaves_nothing_for_the_streams_next_bat
 ):
     """Seen to fail when a handler's failure is only answered and not taken back."""
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.quarantine.batch.replay_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.operations.quarantine.batch.replay_row", lambda *_: 1 / 0)
         folder = world.path / "_stitchlake" / "errands"
         folder.mkdir(parents=True)
         arguments = {"selection": Selection().as_json(), "max_record_bytes": made.limit}

@@ -10,12 +10,12 @@ import duckdb
 import pytest
 
 from conf.tables import PROFILES
-from pipelines.questions import QueryRefused, duckdb_question, require_spark_question
-from pipelines.reading_sessions import reading_sessions
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake
-from pipelines.tables.writer import Txn
-from pipelines.views import reading_duckdb, view_statements
+from pipelines.apps.questions import QueryRefused, duckdb_question, require_spark_question
+from pipelines.apps.reading_sessions import reading_sessions
+from pipelines.lake.lake import Lake
+from pipelines.lake.views import reading_duckdb, view_statements
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
 from tests.pipelines.lake_rows import make_lake, publish, rows_of
 
 

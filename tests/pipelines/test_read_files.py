@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import read_files
-from pipelines.checkpoint import Checkpoint
-from pipelines.file_log import listed
-from pipelines.read_files import FolderWatch
-from pipelines.sources import Source
+from pipelines.apps.run_stream import read_files
+from pipelines.stream.checkpoint import Checkpoint
+from pipelines.stream.file_log import listed
+from pipelines.stream.read_files import FolderWatch
+from pipelines.stream.source import Source
 
 
 def test_what_has_changed_or_is_gone_leaves_sparks_lists_and_is_said(tmp_path: Path) -> None:

@@ -26,19 +26,19 @@ from conf.tables import (
     PROFILES,
     SESSIONS,
 )
-from pipelines.cli.__main__ import main
+from pipelines.apps.cli.__main__ import main
 from pipelines.generator import generate
-from pipelines.rebuild.attempt import ATTEMPT, RebuildRefused, take_back_unfinished
-from pipelines.rebuild.backfill import rebuild
-from pipelines.rebuild.rebuild import planned, publish_rebuild
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import with_hot_parts
-from pipelines.tables.replacement import replace_rows
-from pipelines.tables.snapshot import published
-from pipelines.tables.writer import Txn
+from pipelines.lake.lake import with_hot_parts
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.replacement import replace_rows
+from pipelines.lake.writing.writer import Txn
+from pipelines.operations.attempt import ATTEMPT, RebuildRefused, take_back_unfinished
+from pipelines.operations.rebuild.backfill import rebuild
+from pipelines.operations.rebuild.rebuild import planned, publish_rebuild
 from tests.direct_lake import DirectLake
 from tests.pipelines.test_stream import event
-from transforms.reconciliation import COMPARED, compare_states
+from transforms.compare.reconciliation import COMPARED, compare_states
 
 pytestmark = pytest.mark.thorough
 
@@ -172,7 +172,7 @@ def plan_of(world: DirectLake, policy: Policy):
 
 def test_a_rebuild_under_the_same_policy_changes_nothing_at_all(world, monkeypatch):
     # Portions smaller than a batch of the lake are whole batches: three of them.
-    monkeypatch.setattr("pipelines.rebuild.read_again.RECORDS_AT_ONCE", 10)
+    monkeypatch.setattr("pipelines.operations.rebuild.read_again.RECORDS_AT_ONCE", 10)
     before, before_versions = everything(world), versions(world)
     plan = apply(world, BASE)
     assert not plan.changes.appended
@@ -285,7 +285,7 @@ def break_off_everywhere(world, plan, rules, monkeypatch):
             writer.use_up()
             return replace_rows(lake, spec, rows, txn)
 
-        monkeypatch.setattr("pipelines.rebuild.rebuild.replace_rows", replace_or_die)
+        monkeypatch.setattr("pipelines.operations.rebuild.rebuild.replace_rows", replace_or_die)
         try:
             publish_rebuild(plan, rules, writer)
             done = True
@@ -344,7 +344,7 @@ def test_a_half_written_batch_of_the_stream_is_finished_first(tmp_path, monkeypa
     # Sorted by name this file would come first, and its `a` would win.
     then = [event("b", 0, cookie_id="c2"), event("a", 0, cookie_id="c3")]
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.feed(then, name="1.jsonl")
     with pytest.raises(RebuildRefused, match="half-written"):

@@ -8,18 +8,18 @@ import time
 import pytest
 
 from conf.tables import BATCHES
-from pipelines.hashing_key import key_path
-from pipelines.rebuild import read_again
-from pipelines.rebuild import rebuild as rebuilding
-from pipelines.rebuild.backfill import rebuild
-from pipelines.rebuild.read_again import Reader, portions
-from pipelines.rebuild.reconcile import reconcile
-from pipelines.sources import Source
-from pipelines.stream import run_stream
-from pipelines.tables.snapshot import published
+from pipelines.apps.run_stream import run_stream
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.snapshot import published
+from pipelines.operations.rebuild import read_again
+from pipelines.operations.rebuild import rebuild as rebuilding
+from pipelines.operations.rebuild.backfill import rebuild
+from pipelines.operations.rebuild.read_again import Reader, portions
+from pipelines.operations.rebuild.reconcile import reconcile
+from pipelines.stream.source import Source
 from tests.direct_lake import KEY
 from tests.pipelines.test_backfill import FIXED, cut, from_the_start, records
-from transforms.parse import RecordParser
+from transforms.ingest.parse import RecordParser
 
 
 @pytest.mark.slow  # half a minute of a running query; the swap itself is in test_rebuild.py

@@ -8,10 +8,10 @@ import phonenumbers
 import pytest
 
 from conf.tables import BATCHES, IDENTITY_DECISIONS
-from pipelines.cli.__main__ import main
-from pipelines.decisions.inbox import INBOX
-from pipelines.hashing_key import key_path
-from pipelines.lock import lake_lock
+from pipelines.apps.cli.__main__ import main
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lock import lake_lock
+from pipelines.operations.decisions.inbox import INBOX
 from tests.direct_lake import KEY, DirectLake
 
 MERGE = ["merge", "device_id:d1", "device_id:d2", "--reason", "one"]

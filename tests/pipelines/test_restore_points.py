@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from conf.tables import EVENTS
-from pipelines.backup import manifest as manifests
-from pipelines.backup.manifest import POINTS, BackupProblem, chosen, read_manifest, restore_points
-from pipelines.backup.restore import restore
-from pipelines.backup.store import OBJECTS, Store
-from pipelines.backup.take import back_up
-from pipelines.batch import publish
-from pipelines.contained import LeadsOutside, contained
-from pipelines.tables.snapshot import published
+from pipelines.lake.snapshot import published
+from pipelines.operations.backup import manifest as manifests
+from pipelines.operations.backup.manifest import POINTS, BackupProblem, chosen, read_manifest, restore_points
+from pipelines.operations.backup.restore import restore
+from pipelines.operations.backup.store import OBJECTS, Store
+from pipelines.operations.backup.take import back_up
+from pipelines.runtime.contained import LeadsOutside, contained
+from pipelines.stream.batch import publish
 from tests.pipelines.driver_lake import DriverLake, copy_of
 from tests.pipelines.old_lake import part
 

@@ -12,21 +12,22 @@ from conf.identifier_rules import identifier_rules
 from conf.policy import load_policy, policy_from_dict
 from conf.settings import load_settings
 from conf.tables import BATCHES, IDENTIFIERS
-from pipelines import fingerprint, stream
-from pipelines.batch.publish import Publication, compaction_row
-from pipelines.decisions.inbox import DecisionProblem, apply_waiting
-from pipelines.errands.holder import NotReady, holding
-from pipelines.rebuild.attempt import RebuildRefused
-from pipelines.rebuild.backfill import rebuild
-from pipelines.rebuild.dates import Dates
-from pipelines.rules_of_lake import changed_identifiers, other_identifier_rules, recorded_rules
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
-from pipelines.tables.writer import Txn
+from pipelines.apps import run_stream as stream
+from pipelines.lake.identifier_rules import changed_identifiers, other_identifier_rules, recorded_rules
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
+from pipelines.operations.attempt import RebuildRefused
+from pipelines.operations.decisions.inbox import DecisionProblem, apply_waiting
+from pipelines.operations.rebuild.backfill import rebuild
+from pipelines.operations.rebuild.dates import Dates
+from pipelines.operations.requests.holder import NotReady, holding
+from pipelines.runtime import fingerprint
+from pipelines.stream.batch.publish import Publication, compaction_row
 from tests.direct_lake import DirectLake
 from tests.pipelines.old_lake import old, unpacked  # noqa: F401 (fixtures)
-from transforms.normalize import Normalizer
+from transforms.ingest.values.normalize import Normalizer
 
 POLICY, SETTINGS = load_policy(), load_settings("laptop")
 
@@ -148,7 +149,7 @@ def test_another_unicode_asks_only_where_it_changes_something(lake, monkeypatch)
     snapshot = published(lake.lake)
     assert snapshot is not None
     assert other_identifier_rules(snapshot, POLICY) is None
-    monkeypatch.setattr("pipelines.rules_of_lake.changed_identifiers", lambda *_: {"email": 2})
+    monkeypatch.setattr("pipelines.lake.identifier_rules.changed_identifiers", lambda *_: {"email": 2})
     assert "(email 2)" in str(other_identifier_rules(snapshot, POLICY))
 
 

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from pipelines.slices import land
-from transforms.framing import frame, origin_of
+from pipelines.stream.slices import land
+from transforms.ingest.framing.frames import frame, origin_of
 
 RECORDS = [{"event_id": f"e{i}", "n": i} for i in range(7)]
 LINES = b"".join(json.dumps(r).encode() + b"\n" for r in RECORDS)

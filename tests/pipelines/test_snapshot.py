@@ -9,11 +9,11 @@ import pytest
 
 from conf.table_spec import ColumnSpec
 from conf.tables import BATCHES, EVENTS, IDENTITY_EDGES, PROFILES, SESSIONS
-from pipelines.tables.compaction import compact_hot
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
-from pipelines.tables.writer import Txn
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.compaction import compact_hot
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
 from tests.pipelines.lake_rows import make_lake, minute, publish, rows_of
 
 pytestmark = pytest.mark.thorough  # many small tables; left to the whole run

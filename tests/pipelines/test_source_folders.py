@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli.__main__ import main
-from pipelines.source_folders import require_apart, require_writable
-from pipelines.sources import SourceError, parse_source
+from pipelines.apps.cli.__main__ import main
+from pipelines.stream.source import SourceError, parse_source
+from pipelines.stream.source_folders import require_apart, require_writable
 
 
 def lake_in(folder: Path) -> Path:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sources import Source, SourceError, left_out, parse_source, read_stream
+from pipelines.stream.source import Source, SourceError, parse_source
+from pipelines.stream.sources import left_out, read_stream
 
 
 @pytest.fixture

@@ -21,15 +21,15 @@ from conf.tables import (
     SESSIONS,
 )
 from pipelines.generator import generate
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.compaction import compact_hot
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
 from pipelines.state.identity_state import pair_key
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import EVENT_KEYS
-from pipelines.tables.compaction import compact_hot
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
-from pipelines.tables.spark_lookup import SparkLookup
-from pipelines.tables.writer import Txn
+from pipelines.state.spark_lookup import SparkLookup
 from tests.pipelines.lake_rows import make_lake as empty_lake
 from tests.pipelines.lake_rows import minute, plain, publish, rows_of
 

@@ -17,13 +17,13 @@ import pytest
 
 from conf.jars import DELTA, GRAPHFRAMES, KAFKA
 from conf.tables import BATCHES, PROFILES
+from pipelines.apps.jobs import cohorts, resolve, stream
 from pipelines.generator import generate
-from pipelines.hashing_key import key_path
-from pipelines.jars import resolve_jars
-from pipelines.jobs import cohorts, resolve, stream
-from pipelines.session import SETTINGS, Scope
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
+from pipelines.runtime.jars import resolve_jars
+from pipelines.runtime.session import SETTINGS, Scope
 from tests.pipelines.lake_rows import drop_lake
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +97,7 @@ def test_the_wheel_has_every_module_and_every_file_of_data(wheel):
 def test_a_zipped_wheel_finds_its_own_policies_mappings_and_rules(wheel):
     script = (
         "import conf.settings as s, conf.policy as p, conf.source_mapping as m\n"
-        "import pipelines.views as v, pipelines.fingerprint as f\n"
+        "import pipelines.lake.views as v, pipelines.runtime.fingerprint as f\n"
         "assert '.whl' in s.__file__\n"
         "print(s.load_settings('from_the_wheel').writer, len(p.load_policy().namespaces))\n"
         "print(*m.shipped_mappings(), len(v.view_statements()), f.code_fingerprint())"

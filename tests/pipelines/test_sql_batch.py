@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conf.tables import EVENTS
-from pipelines.cli.__main__ import main
+from pipelines.apps.cli.__main__ import main
 from tests.direct_lake import DirectLake
 
 pytestmark = pytest.mark.thorough  # a real lake of several batches

@@ -9,14 +9,14 @@ import pytest
 
 from conf.source_mapping import load_mapping
 from conf.tables import EVENTS, IDENTITY_DECISIONS, QUARANTINE
-from pipelines.decisions.inbox import apply_waiting, put
-from pipelines.errands.errands import ErrandFailed, _ask, _taken, run_asked, run_errand
-from pipelines.errands.kinds import HANDLERS
-from pipelines.quarantine.selection import Selection
+from pipelines.apps.request_handlers import HANDLERS
+from pipelines.operations.decisions.inbox import apply_waiting, put
+from pipelines.operations.quarantine.selection import Selection
+from pipelines.operations.requests.requests import ErrandFailed, _ask, _taken, run_asked, run_errand
 from pipelines.state.lake_state import LakeState
 from tests.direct_lake import DirectLake
 from tests.pipelines.test_failed_batch import BATCHES_OF_EVENTS, DECISION, contents, event
-from transforms.parse import RecordParser
+from transforms.ingest.parse import RecordParser
 
 REPLAY = {"selection": Selection().as_json(), "max_record_bytes": 2**20}
 
@@ -69,7 +69,7 @@ def test_a_replay_that_fails_in_a_running_stream_leaves_the_streams_state_as_it_
     before = contents(stream.ready_state())
     asked = _ask(lake.path, "replay", REPLAY)
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.quarantine.batch.replay_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.operations.quarantine.batch.replay_row", lambda *_: 1 / 0)
         with stream.between_batches():
             run_asked(lake.lake, lake.policy, lake.settings, HANDLERS, {}, stream.shared_state)
     stream.take_note()

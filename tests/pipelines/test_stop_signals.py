@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from pipelines.stop_signals import stop_signals
+from pipelines.runtime.stop_signals import stop_signals
 
 # A signal's handler runs in the main thread, here while that one is within `wait`, with the event's lock in its hands.
 AMID_A_WAIT = """
 import signal
-from pipelines.stop_signals import stop_signals
+from pipelines.runtime.stop_signals import stop_signals
 with stop_signals() as stop:
     with stop._cond:
         signal.raise_signal(signal.SIGTERM)

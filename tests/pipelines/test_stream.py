@@ -21,9 +21,9 @@ from conf.tables import (
     QUARANTINE,
     SESSIONS,
 )
+from pipelines.apps.run_stream import run_stream
 from pipelines.generator import generate
-from pipelines.sources import Source
-from pipelines.stream import run_stream
+from pipelines.stream.source import Source
 
 
 def event(

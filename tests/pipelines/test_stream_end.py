@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from conf.tables import BATCHES
-from pipelines.batch.process import StreamEnded
-from pipelines.stream import _until_done
+from pipelines.apps.run_stream import _until_done
+from pipelines.stream.batch.process import StreamEnded
 from tests.direct_lake import DirectLake
 
 pytestmark = pytest.mark.thorough

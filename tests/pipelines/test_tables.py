@@ -12,9 +12,9 @@ from deltalake import DeltaTable, Schema
 from conf.table_spec import ColumnSpec, TableSpec
 from conf.tables import ALL, SESSIONS, UPSERTED
 from conf.tables import columns as c
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake, SchemaMismatch, with_hot_parts
-from pipelines.tables.writer import Txn
+from pipelines.lake.lake import Lake, SchemaMismatch, with_hot_parts
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
 from tests.pipelines.lake_rows import make_lake, rows_of
 
 SMALL = TableSpec(

@@ -16,9 +16,9 @@ import duckdb
 import pyspark
 import pytest
 
-from pipelines.kafka.broker import free_port
-from pipelines.thrift import HOST, main, served
-from pipelines.views import cohort_query, register_duckdb
+from pipelines.apps.thrift import HOST, main, served
+from pipelines.lake.views import cohort_query, register_duckdb
+from pipelines.stream.kafka.broker import free_port
 from tests.pipelines.lake_rows import drop_lake, make_lake
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +97,7 @@ def test_a_jdbc_client_connects_to_the_server_in_the_foreground_and_a_signal_end
     command = [
         sys.executable,
         "-m",
-        "pipelines.thrift",
+        "pipelines.apps.thrift",
         "--lake",
         str(analysts_lake.path),
         "--port",

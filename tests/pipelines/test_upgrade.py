@@ -29,17 +29,17 @@ from conf.tables import (
     QUARANTINE,
     SESSIONS,
 )
-from pipelines import upgrade
-from pipelines.batch.intent import INTENT, Intent, IntentConflict, record_intent
-from pipelines.cli.__main__ import main
-from pipelines.rebuild.attempt import begin
-from pipelines.rebuild.backfill import rebuild
-from pipelines.tables import migrations
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import FIRST_FORMAT, Lake, LakeTooNew, with_hot_parts
-from pipelines.tables.snapshot import published
-from pipelines.tables.writer import Txn
-from pipelines.upgrade import ready_to_write
+from pipelines.apps.cli.__main__ import main
+from pipelines.lake import migrations
+from pipelines.lake.lake import FIRST_FORMAT, Lake, LakeTooNew, with_hot_parts
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
+from pipelines.operations import upgrade
+from pipelines.operations.attempt import begin
+from pipelines.operations.rebuild.backfill import rebuild
+from pipelines.operations.upgrade import ready_to_write
+from pipelines.stream.batch.intent import INTENT, Intent, IntentConflict, record_intent
 from tests.pipelines.driver_lake import DriverLake, State, differences, state_of
 from tests.pipelines.lake_rows import rows_of
 from tests.pipelines.old_lake import but_claims_and_parts, part, tree

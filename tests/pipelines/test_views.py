@@ -11,12 +11,9 @@ import pytest
 
 from conf.table_spec import TableSpec
 from conf.tables import EVENTS, IDENTITY_MAP, PROFILES, SESSIONS, UPSERTED
-from pipelines.tables.compaction import compact_hot
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
-from pipelines.tables.writer import Txn
-from pipelines.views import (
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
+from pipelines.lake.views import (
     ANALYST_VIEWS,
     COHORTS,
     CatalogConflict,
@@ -26,6 +23,9 @@ from pipelines.views import (
     view_grain,
     view_statements,
 )
+from pipelines.lake.writing.compaction import compact_hot
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
 from tests.pipelines.lake_rows import drop_lake, make_lake, minute, plain, publish, rows_of
 
 pytestmark = pytest.mark.thorough  # many small tables; left to the whole run

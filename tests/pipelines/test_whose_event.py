@@ -16,10 +16,10 @@ import pytest
 
 from conf.policy import load_policy
 from conf.tables import BATCHES, EVENTS, IDENTIFIERS, SESSIONS
-from pipelines.batch.process import BatchProcessor
-from pipelines.cli.__main__ import main
-from pipelines.rebuild.backfill import rebuild
-from pipelines.views import register_duckdb
+from pipelines.apps.cli.__main__ import main
+from pipelines.lake.views import register_duckdb
+from pipelines.operations.rebuild.backfill import rebuild
+from pipelines.stream.batch.process import BatchProcessor
 from tests.direct_lake import DirectLake
 from tests.pipelines.direct_lookup import state_in_tables
 
@@ -144,7 +144,7 @@ def test_a_lake_of_former_rules_asks_for_a_rebuild_and_gets_the_owners(
     with monkeypatch.context() as former:
         former.setattr(conf.policy, "RULES", 1)
         former.setattr(
-            "transforms.plain_events._Subjects.claims", lambda self: pa.nulls(self._count, _claims())
+            "transforms.ingest.plain_events._Subjects.claims", lambda self: pa.nulls(self._count, _claims())
         )
         world = DirectLake(tmp_path / "lake", load_policy())
         world.feed(records("seven_visitors"))

@@ -13,14 +13,14 @@ from deltalake import DeltaTable, write_deltalake
 
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES, BY_NAME, EVENTS, IDENTITY_LOG, PROFILES, QUARANTINE, SESSIONS
-from pipelines.tables import delta_rs_writer
-from pipelines.tables.blind_append import append_next
-from pipelines.tables.compaction import compact_files
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.engines import AutoWriter, make_writer
-from pipelines.tables.lake import Lake
-from pipelines.tables.spark_writer import SparkWriter
-from pipelines.tables.writer import RowsRefused, TableWriter, Txn, conform
+from pipelines.lake.lake import Lake
+from pipelines.lake.writing import delta_rs_writer
+from pipelines.lake.writing.blind_append import append_next
+from pipelines.lake.writing.compaction import compact_files
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.engines import AutoWriter, make_writer
+from pipelines.lake.writing.spark_writer import SparkWriter
+from pipelines.lake.writing.writer import RowsRefused, TableWriter, Txn, conform
 from tests.pipelines.lake_rows import make_lake, minute, plain, rows_of
 
 if TYPE_CHECKING:

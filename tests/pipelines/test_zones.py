@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli.__main__ import main
-from pipelines.cli.sql import plain_json
-from pipelines.notebooks import as_text
-from pipelines.spark_rows import rows_of
+from pipelines.apps.cli.__main__ import main
+from pipelines.apps.cli.sql import plain_json
+from pipelines.apps.notebooks import as_text
+from pipelines.runtime.spark_rows import rows_of
 from tests.direct_lake import DirectLake
 
 # Before and after the hour that Detroit repeats, half an hour's shift, and a change of half an hour.
@@ -86,7 +86,7 @@ def test_the_generator_writes_the_same_bytes_in_every_zone(tmp_path: Path) -> No
     for zone in ZONES[:2]:
         folder = tmp_path / zone.replace("/", "-")
         words = ("--persons", "5", "--events", "60", "--seed", "3", "--out", str(folder))
-        command = [sys.executable, "-m", "pipelines.cli", "generate", *words]
+        command = [sys.executable, "-m", "pipelines.apps.cli", "generate", *words]
         subprocess.run(command, env={**os.environ, "TZ": zone}, check=True, capture_output=True)
         written.append([(p.name, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()])
     assert written[0] == written[1] != []

@@ -18,16 +18,16 @@ import pytest
 import yaml
 
 from conf.tables import ALL, BESIDE, QUARANTINE
-from pipelines.decisions.inbox import INBOX
-from pipelines.errands import errands
-from pipelines.quarantine.corrections import Corrections
-from pipelines.quarantine.selection import Selection
-from pipelines.tables.lake import Lake
-from pipelines.views import register_duckdb, view_statements
+from pipelines.lake.lake import Lake
+from pipelines.lake.views import register_duckdb, view_statements
+from pipelines.operations.decisions.inbox import INBOX
+from pipelines.operations.quarantine.corrections import Corrections
+from pipelines.operations.quarantine.selection import Selection
+from pipelines.operations.requests import requests as errands
 from tests.direct_lake import DirectLake
 from tests.privacy.canaries import LOG, places
-from transforms.parsed_schema import CARRIED, PARSED_SCHEMA
-from transforms.records import parsed_here
+from transforms.ingest.parsed_schema import CARRIED, PARSED_SCHEMA
+from transforms.ingest.records import parsed_here
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = [(spec.full_name, column) for spec in (*ALL, *BESIDE) for column in spec.columns]
@@ -97,7 +97,7 @@ def run(world: Path, *command: str) -> None:
     number = len(list((world / "said").iterdir()))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SPARK_CONF_DIR": str(world.parent / "spark")}
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *command],
+        [sys.executable, "-m", "pipelines.apps.cli", *command],
         cwd=world,
         env=environment,
         capture_output=True,

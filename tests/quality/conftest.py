@@ -13,15 +13,15 @@ import pytest
 from conf.policy import Policy, load_policy
 from conf.settings import load_settings
 from conf.source_mapping import load_mapping
-from pipelines.batch.process import BatchProcessor
-from pipelines.hashing_key import fingerprint, key_path
+from pipelines.lake.hashing_key import fingerprint, key_path
+from pipelines.lake.lake import Lake
+from pipelines.lake.writing.engines import make_writer
 from pipelines.state.lake_state import LakeState
-from pipelines.tables.engines import make_writer
-from pipelines.tables.lake import Lake
+from pipelines.stream.batch.process import BatchProcessor
 from tests.direct_lake import make_tables
 from transforms.identity.components import driver_components
-from transforms.parse import RecordParser
-from transforms.parsed_schema import Records
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import Records
 
 KEY = b"k" * 32
 SECRETS = ("ada@example.org", "u-ada", "u-bob", "dev-ada", "dev-bob", "kiosk-1", "ck-guest")

@@ -26,11 +26,11 @@ from conf.tables import (
     REJECTED_EDGES,
     SESSIONS,
 )
-from pipelines.batch.publish import Publication, compaction_row
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import Lake, with_hot_parts
-from pipelines.tables.snapshot import published
-from pipelines.tables.writer import Txn
+from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
+from pipelines.stream.batch.publish import Publication, compaction_row
 from tests.pipelines.lake_rows import rows_of
 
 Rows = list[dict[str, Any]]

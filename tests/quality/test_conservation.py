@@ -9,12 +9,17 @@ import pyarrow as pa
 import pytest
 
 from conf.tables import ALL, BATCHES
-from pipelines.batch import judged
-from pipelines.tables.lake import with_hot_parts
-from pipelines.tables.snapshot import published
+from pipelines.lake.lake import with_hot_parts
+from pipelines.lake.snapshot import published
+from pipelines.stream.batch import judged
 from quality.punctuality import AHEAD_BY_SECONDS, LATE_AFTER_SECONDS, punctuality
-from quality.standing import ConservationError, Standing, judge_duplicates, require_conservation
 from tests.quality.conftest import feed, line, processor_of
+from transforms.ingest.deduplication import (
+    ConservationError,
+    Standing,
+    judge_duplicates,
+    require_conservation,
+)
 
 
 def standing(valid: list[int], duplicate: list[int], conflicting: list[int], refused: list[int]) -> Standing:

@@ -16,15 +16,15 @@ from urllib.parse import unquote
 import pytest
 
 from conf.tables import ALL, EVENTS, IDENTITY_REDIRECTS, PROFILES, QUALITY_RESULTS
-from pipelines.cli.__main__ import main
-from pipelines.cli.status import status
-from pipelines.jobs import cohorts
-from pipelines.lock import lake_lock
-from pipelines.quality_gate import QualityBroken, require_quality, tables_behind
-from pipelines.quality_run import DOCS, check_quality, newest_run
-from pipelines.tables.lake import Lake, with_hot_parts
-from pipelines.tables.snapshot import published
-from pipelines.views import cohort_query
+from pipelines.apps.cli.__main__ import main
+from pipelines.apps.cli.status import status
+from pipelines.apps.jobs import cohorts
+from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.lake.lock import lake_lock
+from pipelines.lake.snapshot import published
+from pipelines.lake.views import cohort_query
+from pipelines.operations.quality.gate import QualityBroken, require_quality, tables_behind
+from pipelines.operations.quality.run import DOCS, check_quality, newest_run
 from quality.rules import suites
 from tests.pipelines.lake_rows import rows_of
 from tests.quality.conftest import BATCHES_OF_LINES, SECRETS, feed, processor_of
@@ -232,8 +232,8 @@ def test_a_cohort_relies_on_what_its_tables_are_made_from():
 
 def write_run(lake: Lake, batch_id: int, **first: object) -> None:
     """A quality run of one row, as the job would write it."""
-    from pipelines.tables.delta_rs_writer import DeltaRsWriter
-    from pipelines.tables.writer import Txn
+    from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+    from pipelines.lake.writing.writer import Txn
 
     lake.create_missing((QUALITY_RESULTS,))
     row = {

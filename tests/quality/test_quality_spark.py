@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from conf.tables import IDENTITY_MAP
-from pipelines.jobs import quality
-from pipelines.quality_run import newest_run
-from pipelines.views import register_spark
+from pipelines.apps.jobs import quality
+from pipelines.lake.views import register_spark
+from pipelines.operations.quality.run import newest_run
 from quality.measure import measure
 from quality.rules import suites
 from tests.pipelines.lake_rows import drop_lake

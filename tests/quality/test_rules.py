@@ -15,11 +15,11 @@ from deltalake import write_deltalake
 from conf.lake_rules import LAKE_RULES, LakeRule
 from conf.table_spec import Check, SpecError, TableSpec
 from conf.tables import ALL, BATCHES, BRONZE_EVENTS, BY_NAME, EVENTS, PROFILES, SESSIONS
-from pipelines.cli.__main__ import main
-from pipelines.quality_run import columns_of
-from pipelines.tables.lake import Lake, with_hot_parts
-from pipelines.tables.snapshot import published
-from pipelines.views import register_duckdb
+from pipelines.apps.cli.__main__ import main
+from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.lake.snapshot import published
+from pipelines.lake.views import register_duckdb
+from pipelines.operations.quality.run import columns_of
 from quality.measure import measure
 from quality.rules import rows_of, rules_of, suites
 from tests.quality.conftest import BATCHES_OF_LINES, feed, line, processor_of

@@ -13,20 +13,20 @@ import pyarrow as pa
 from conf.policy import Policy
 from conf.source_mapping import load_mapping
 from conf.tables import EVENTS, SESSIONS
-from pipelines.batch import rows
-from pipelines.batch.activity import cut_activity, own_sessions
-from pipelines.batch.folding import fold_persons
-from pipelines.batch.intent import Intent
-from pipelines.batch.judged import judge
-from pipelines.batch.named import named_in
-from pipelines.batch.resolution import identify
+from pipelines.lake.views import view_statements
 from pipelines.state.lake_state import EVENT_KEYS, LakeState
-from pipelines.views import view_statements
+from pipelines.stream.batch import rows
+from pipelines.stream.batch.activity import cut_activity, own_sessions
+from pipelines.stream.batch.folding import fold_persons
+from pipelines.stream.batch.intent import Intent
+from pipelines.stream.batch.judged import judge
+from pipelines.stream.batch.named import named_in
+from pipelines.stream.batch.resolution import identify
 from tests.scenarios.outcome import Outcome, outcomes_of
 from transforms.identity.components import driver_components
-from transforms.identity.decisions import Decision
-from transforms.parse import RecordParser
-from transforms.parsed_schema import Records
+from transforms.ingest.decisions import Decision
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import Records
 
 MAPPINGS = {"native": load_mapping("native")}
 

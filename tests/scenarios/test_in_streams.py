@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from conf.tables import EVENTS, IDENTIFIERS, IDENTITY_MAP, PROFILES, QUARANTINE, REJECTED_EDGES, SESSIONS
-from pipelines.views import register_duckdb
+from pipelines.lake.views import register_duckdb
 from tests.pipelines.conftest import TestLake
 from tests.scenarios.cases import all_cases, arrivals, cases_of, policy_of
 from tests.scenarios.outcome import check, outcomes_of

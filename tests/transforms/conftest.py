@@ -9,8 +9,8 @@ import pytest
 
 from conf.policy import Policy, load_policy
 from conf.source_mapping import load_mapping
-from transforms.parse import RecordParser
-from transforms.parsed_schema import Records
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import Records
 
 TRANSPORT_AT = 1_700_000_000_000_000
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 import pyarrow as pa
 import pytest
 
-from transforms.compared import cells_differ, compare
+from transforms.compare.compared import cells_differ, compare
 
 TEXTS = pa.list_(pa.string())
 POINT = pa.struct([("x", pa.int64()), ("tags", TEXTS)])

@@ -7,9 +7,9 @@ import pyarrow as pa
 from conf.table_spec import TableSpec
 from conf.tables import EVENTS, IDENTITY_MAP, PROFILES, QUARANTINE, REJECTED_EDGES, SESSIONS
 from tests.pipelines.lake_rows import rows_of
-from transforms.compared import compare
-from transforms.effects import Effects, effects_of
-from transforms.reconciliation import compare_states
+from transforms.compare.compared import compare
+from transforms.compare.effects import Effects, effects_of
+from transforms.compare.reconciliation import compare_states
 
 Tables = dict[TableSpec, pa.Table]
 

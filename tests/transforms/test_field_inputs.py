@@ -13,9 +13,9 @@ import pytest
 
 from conf.policy import load_policy
 from conf.source_mapping import load_mapping
-from transforms.framing import frame
-from transforms.parse import RecordParser
-from transforms.parsed_schema import Records
+from transforms.ingest.framing.frames import frame
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import Records
 
 PARSER = RecordParser(
     {name: load_mapping(name) for name in ("native", "flat", "segment", "snowplow")}, load_policy(), b"k" * 32

@@ -7,8 +7,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from transforms.folder_columns import columns_of, innermost
-from transforms.records import parsing
+from transforms.ingest.mapping.folder_columns import columns_of, innermost
+from transforms.ingest.records import parsing
 
 AT = pa.array([0], pa.timestamp("us", "UTC"))
 

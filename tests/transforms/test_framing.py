@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.framing import UNREADABLE_LIMIT, Frame, frame, origin_of
-from transforms.framing_csv import csv_fields, csv_split
+from transforms.ingest.framing.csv_frames import csv_fields, csv_split
+from transforms.ingest.framing.frames import UNREADABLE_LIMIT, Frame, frame, origin_of
 
 
 def frames(name: str, content: bytes) -> list[tuple[int, str, bytes]]:
@@ -262,7 +262,7 @@ def test_no_byte_of_a_json_file_but_spaces_and_array_marks_is_lost(content):
 
 def test_a_header_that_would_be_carried_too_often_costs_its_file_and_not_the_disk(monkeypatch):
     """Seen to fail without a limit: a file of 40 kB has 400 MB of records."""
-    monkeypatch.setattr("transforms.framing.EXPANDED_LIMIT", 1000)
+    monkeypatch.setattr("transforms.ingest.framing.frames.EXPANDED_LIMIT", 1000)
     content = b"x" * 20_000 + b"\n" + b"1\n" * 10_000
     frames = list(frame("a.csv", content))
     assert sum(len(f.payload) for f in frames[:-1]) <= 64 * len(content)

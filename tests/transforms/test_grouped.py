@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.grouped import places
+from transforms.arrays.grouped import places
 
 HEADS = st.lists(st.tuples(st.integers(-2, 40), st.sampled_from(["", "a", "b", "é", "zz"])))
 

@@ -7,7 +7,15 @@ import hmac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.hashing import decision_key, digest, event_key, event_keys, keyed_node_id, node_id, tie_hash
+from transforms.ingest.values.hashing import (
+    decision_key,
+    digest,
+    event_key,
+    event_keys,
+    keyed_node_id,
+    node_id,
+    tie_hash,
+)
 
 KEY = b"k" * 32
 NODE, TIE, CONTENT = 292273817008128737, 1905921232126560219, -5671552476175160413

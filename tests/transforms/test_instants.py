@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.instants import ASSUMED_UTC, EPOCH, NO_TIMESTAMP, OUT_OF_RANGE, instant
+from transforms.ingest.values.instants import ASSUMED_UTC, EPOCH, NO_TIMESTAMP, OUT_OF_RANGE, instant
 
 NOON = 1_714_564_800_000_000  # 2024-05-01T12:00:00Z
 DAY = 1_714_521_600_000_000

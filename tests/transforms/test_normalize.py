@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from conf.policy import policy_from_dict
-from transforms.normalize import BLOCKED, MALFORMED, OVERSIZED, UNKNOWN, WRONG_TYPE, usable
+from transforms.ingest.values.normalize import BLOCKED, MALFORMED, OVERSIZED, UNKNOWN, WRONG_TYPE, usable
 
 POLICY = policy_from_dict(
     {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from conf.policy import ANONYMOUS_ON_SHARED_DEVICE, Policy, policy_from_dict
 from conf.tables.silver import EVENTS, SESSIONS
 from tests.examples import examples
-from transforms.ownership import (
+from transforms.activity.ownership import (
     NOBODY_KNOWN,
     Persons,
     anchor_facts,
@@ -25,8 +25,8 @@ from transforms.ownership import (
     owned_changes,
     owners_from_facts,
 )
-from transforms.sessions import CutResult, cut_all, cut_sessions
-from transforms.spans import EVENT_COLUMNS
+from transforms.activity.sessions import CutResult, cut_all, cut_sessions
+from transforms.activity.spans import EVENT_COLUMNS
 
 GAP = 30 * 60 * 1_000_000
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)

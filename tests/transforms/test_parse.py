@@ -11,9 +11,9 @@ import pytest
 
 from conf.policy import Policy, load_policy, policy_from_dict
 from conf.source_mapping import load_mapping, mapping_from_dict
-from transforms.hashing import event_key, node_id
-from transforms.parse import RecordParser
-from transforms.parsed_schema import PARSED_SCHEMA, Records
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import PARSED_SCHEMA, Records
+from transforms.ingest.values.hashing import event_key, node_id
 
 KEY = b"k" * 32
 NOON = "2024-05-01T12:00:00Z"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from conf.policy import load_policy
 from conf.source_mapping import load_mapping
-from transforms.framing import frame
-from transforms.parse import RecordParser
-from transforms.parsed_schema import Records
+from transforms.ingest.framing.frames import frame
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import Records
 
 POLICY = load_policy()
 PARSER = RecordParser({m: load_mapping(m) for m in ("native", "flat")}, POLICY, b"k" * 32)

@@ -19,9 +19,9 @@ from conf.policy import Policy, load_policy, policy_from_dict
 from conf.source_mapping import load_mapping
 from pipelines.generator.generation import generate
 from tests.dirty.corpus import poison
-from transforms.instants import ASSUMED_UTC, instant, instants
-from transforms.parse import RecordParser
-from transforms.parsed_schema import Records
+from transforms.ingest.parse import RecordParser
+from transforms.ingest.parsed_schema import Records
+from transforms.ingest.values.instants import ASSUMED_UTC, instant, instants
 
 TRANSPORT_AT = 1_700_000_000_000_000
 SEVERAL_UNIQUE = policy_from_dict(

@@ -14,8 +14,8 @@ from conf.policy import load_policy
 from conf.tables.gold import PLATFORM_FLAGS, PROFILES
 from conf.tables.silver import SESSIONS
 from tests.examples import examples
-from transforms.person_folds import WAYS, fold_sessions, folds_after
-from transforms.profiles import TOUCH_PARTS, fold_profiles, profiles_of
+from transforms.activity.person_folds import WAYS, fold_sessions, folds_after
+from transforms.activity.profiles import TOUCH_PARTS, fold_profiles, profiles_of
 
 POLICY = load_policy()
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from transforms import records
-from transforms.files_read import Reading, content_digest, facts_of, record_digest
-from transforms.parsed_schema import PARSED_SCHEMA
-from transforms.records import framed, parsed, parsed_here, parsing
+from transforms.ingest import records
+from transforms.ingest.framing.files_read import Reading, content_digest, facts_of, record_digest
+from transforms.ingest.parsed_schema import PARSED_SCHEMA
+from transforms.ingest.records import framed, parsed, parsed_here, parsing
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 FILES = pa.schema(

@@ -18,11 +18,11 @@ from conf.policy import Policy, policy_from_dict
 from pipelines.state.identity_state import IdentityState
 from tests.examples import examples
 from transforms.identity.components import driver_components
-from transforms.identity.decisions import Decision
 from transforms.identity.evidence import gather_evidence
 from transforms.identity.nodes import new_nodes, union_of
 from transforms.identity.refusals import changed_refusals
 from transforms.identity.resolve import resolve
+from transforms.ingest.decisions import Decision
 
 POLICY = policy_from_dict(
     {

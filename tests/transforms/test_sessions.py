@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from conf.policy import load_policy
 from conf.tables.silver import EVENTS, SESSIONS
 from tests.examples import examples
-from transforms.session_reach import closure
-from transforms.sessions import (
+from transforms.activity.session_reach import closure
+from transforms.activity.sessions import (
     CutResult,
     SessionsError,
     after_cut,
@@ -25,7 +25,7 @@ from transforms.sessions import (
     cut_sessions,
     session_gap_us,
 )
-from transforms.spans import EVENT_COLUMNS
+from transforms.activity.spans import EVENT_COLUMNS
 
 GAP = 30 * 60 * 1_000_000
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)

@@ -9,8 +9,8 @@ import pytest
 
 from conf.policy import load_policy
 from conf.source_mapping import MappingError, load_mapping, mapping_from_dict, shipped_mappings
-from transforms.extract import MAX_EVENTS, NO_EVENTS, TOO_MANY_EVENTS, Extractor
-from transforms.payload import NOT_AN_OBJECT
+from transforms.ingest.mapping.extract import MAX_EVENTS, NO_EVENTS, TOO_MANY_EVENTS, Extractor
+from transforms.ingest.mapping.payload import NOT_AN_OBJECT
 
 MINIMAL = {"fields": {"timestamp": "t"}, "identifiers": "ids"}
 

@@ -6,12 +6,12 @@ import pytest
 from deltalake import DeltaTable
 
 from conf.tables import BATCHES, BRONZE_EVENTS
-from pipelines.cli.status import _conservation
-from pipelines.decisions.inbox import decided_origins
-from pipelines.tables import compaction
-from pipelines.tables.files_of_record import names_read
-from pipelines.tables.snapshot import published
-from pipelines.upkeep.archive import (
+from pipelines.apps.cli.status import _conservation
+from pipelines.lake.files_of_record import names_read
+from pipelines.lake.snapshot import published
+from pipelines.lake.writing import compaction
+from pipelines.operations.decisions.inbox import decided_origins
+from pipelines.operations.upkeep.archive import (
     ArchiveProblem,
     archive_folder,
     archived_record_count,

@@ -8,12 +8,12 @@ import pytest
 from deltalake import DeltaTable
 
 from conf.tables import BRONZE_EVENTS
-from pipelines.backup.manifest import BackupProblem
-from pipelines.backup.restore import restore
-from pipelines.backup.take import back_up
-from pipelines.hashing_key import key_path
-from pipelines.tables.snapshot import published
-from pipelines.upkeep.archive import ArchiveProblem, archive_folder, archived_record_count
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.snapshot import published
+from pipelines.operations.backup.manifest import BackupProblem
+from pipelines.operations.backup.restore import restore
+from pipelines.operations.backup.take import back_up
+from pipelines.operations.upkeep.archive import ArchiveProblem, archive_folder, archived_record_count
 from tests.direct_lake import KEY, DirectLake
 from tests.upkeep.worlds import copy_of, do_upkeep, filled, records, records_here_and_archived, wishes
 

@@ -8,10 +8,10 @@ import shutil
 import pytest
 
 from conf.tables import BRONZE_EVENTS
-from pipelines.tables import compaction
-from pipelines.tables.snapshot import oldest_readable_batch, published
-from pipelines.upkeep import pause as pause_module
-from pipelines.upkeep.archive import archived_record_count
+from pipelines.lake.snapshot import oldest_readable_batch, published
+from pipelines.lake.writing import compaction
+from pipelines.operations.upkeep import pause as pause_module
+from pipelines.operations.upkeep.archive import archived_record_count
 from tests.upkeep.worlds import (
     Death,
     Killed,

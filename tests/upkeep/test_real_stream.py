@@ -11,12 +11,12 @@ import pytest
 from conf.policy import load_policy
 from conf.settings import load_settings
 from conf.tables import BATCHES
-from pipelines.cli.__main__ import main
-from pipelines.sources import Source
-from pipelines.stream import run_stream
-from pipelines.tables.lake import Lake
-from pipelines.tables.snapshot import published
-from pipelines.upkeep import schedule
+from pipelines.apps.cli.__main__ import main
+from pipelines.apps.run_stream import run_stream
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
+from pipelines.operations.upkeep import schedule
+from pipelines.stream.source import Source
 from tests.engine import ENVIRONMENT
 from tests.upkeep.worlds import filled, records, seen
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.soak import LIMITS, resident_megabytes, slope, verdicts
 from conf.tables import ALL
-from pipelines.tables.lake import with_hot_parts
+from pipelines.lake.lake import with_hot_parts
 from tests.upkeep.worlds import do_upkeep, filled, wishes
 
 

@@ -9,24 +9,24 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from conf.tables import ALL, BATCHES, EVENTS, IDENTIFIERS, IDENTITY_DECISIONS, SESSIONS
-from pipelines.errands.errands import ErrandFailed, run_errand
-from pipelines.errands.holder import NotReady
-from pipelines.errands.kinds import HANDLERS
-from pipelines.lock import lake_lock
-from pipelines.tables import compaction
-from pipelines.tables.compaction import compact_files, file_bound
-from pipelines.tables.delta_rs_writer import DeltaRsWriter
-from pipelines.tables.lake import with_hot_parts
-from pipelines.tables.snapshot import NoSuchBatch, oldest_readable_batch, published, published_as
-from pipelines.tables.writer import Txn
-from pipelines.upkeep import pause as pause_module
-from pipelines.upkeep.history import (
+from pipelines.apps.request_handlers import HANDLERS
+from pipelines.lake.lake import with_hot_parts
+from pipelines.lake.lock import lake_lock
+from pipelines.lake.snapshot import NoSuchBatch, oldest_readable_batch, published, published_as
+from pipelines.lake.writing import compaction
+from pipelines.lake.writing.compaction import compact_files, file_bound
+from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.writer import Txn
+from pipelines.operations.requests.holder import NotReady
+from pipelines.operations.requests.requests import ErrandFailed, run_errand
+from pipelines.operations.upkeep import pause as pause_module
+from pipelines.operations.upkeep.history import (
     History,
     oldest_to_keep,
     versions_of,
 )
-from pipelines.upkeep.upkeep import UpkeepRefused, dry_run, run_upkeep
-from pipelines.upkeep.vacuum import ORPHAN_HOURS, vacuum
+from pipelines.operations.upkeep.upkeep import UpkeepRefused, dry_run, run_upkeep
+from pipelines.operations.upkeep.vacuum import ORPHAN_HOURS, vacuum
 from tests.pipelines.lake_rows import make_lake, rows_of
 from tests.upkeep.worlds import (
     content,

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from conf.tables import BATCHES
-from pipelines.cli.__main__ import main
-from pipelines.tables import compaction
-from pipelines.tables.snapshot import oldest_readable_batch, published, published_as
-from pipelines.upkeep import pause as pause_module
-from pipelines.upkeep import schedule
-from pipelines.upkeep.schedule import own_upkeep, seconds_until_due
+from pipelines.apps.cli.__main__ import main
+from pipelines.lake.snapshot import oldest_readable_batch, published, published_as
+from pipelines.lake.writing import compaction
+from pipelines.operations.upkeep import pause as pause_module
+from pipelines.operations.upkeep import schedule
+from pipelines.operations.upkeep.schedule import own_upkeep, seconds_until_due
 from tests.upkeep.worlds import content, copy_of, do_upkeep, filled, pinned, records, seen, wishes
 
 pytestmark = pytest.mark.thorough  # lakes of several batches

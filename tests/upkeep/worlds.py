@@ -16,15 +16,15 @@ from deltalake import DeltaTable
 from deltalake.table import TableAlterer
 
 from conf.tables import ALL, BATCHES, BRONZE_EVENTS
-from pipelines.batch.process import BatchProcessor
-from pipelines.errands.errands import run_errand
-from pipelines.errands.kinds import HANDLERS
-from pipelines.hashing_key import key_path
-from pipelines.tables import delta_rs_writer
-from pipelines.tables.lake import Lake, with_hot_parts
-from pipelines.tables.snapshot import Snapshot, published
-from pipelines.upkeep.history import History, versions_of
-from pipelines.upkeep.upkeep import Report, Wishes, run_upkeep
+from pipelines.apps.request_handlers import HANDLERS
+from pipelines.lake.hashing_key import key_path
+from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.writing import delta_rs_writer
+from pipelines.operations.requests.requests import run_errand
+from pipelines.operations.upkeep.history import History, versions_of
+from pipelines.operations.upkeep.upkeep import Report, Wishes, run_upkeep
+from pipelines.stream.batch.process import BatchProcessor
 from tests.direct_lake import KEY, DirectLake
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms.integers import is_in, places_in
+from transforms.arrays.integers import is_in, places_in
 
 _NONE = np.empty(0, np.int64)
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms.integers import distinct, distinct_counts, distinct_first, is_in, places_in
+from conf.errors import Refusal
+from transforms.arrays.integers import distinct, distinct_counts, distinct_first, is_in, places_in
 
 ORDINAL_BITS = 28
 
 
-class TooManyPersons(RuntimeError):
+class TooManyPersons(Refusal):
     """One batch makes more new persons than it has ids for."""
 
 

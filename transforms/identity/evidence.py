@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.integers import pair_order
+from transforms.arrays.integers import pair_order
 
 OBSERVED, ALIAS, MERGE = "observed", "alias", "merge"
 # In the order of belief, the last one most: seen together, asked for by an event, decided by a person.

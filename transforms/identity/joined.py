@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from conf.policy import Policy
+from transforms.arrays.integers import distinct, distinct_first, is_in, places_in, union, without
 from transforms.identity.components import driver_components
 from transforms.identity.evidence import OBSERVED_CODE, Evidence
 from transforms.identity.nodes import Nodes, union_of
-from transforms.integers import distinct, distinct_first, is_in, places_in, union, without
 
 _NONE = np.empty(0, np.int64)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from transforms.integers import distinct_first, places_in
+from transforms.arrays.integers import distinct_first, places_in
 
 
 @dataclass(frozen=True)

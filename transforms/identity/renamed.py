@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from conf.tables.identity import IDENTITY_MAP
-from transforms.grouped import Longs, longs, nullable
+from transforms.arrays.grouped import Longs, longs, nullable
 from transforms.identity.kept_ids import KeptIds, keep_ids
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from conf.policy import Policy
+from transforms.arrays.integers import distinct, distinct_codes, distinct_pairs, is_in, union, without
 from transforms.identity.apart import Sides, opposed
 from transforms.identity.canonical import ORDINAL_BITS, CanonicalIds, assign_canonical_ids
 from transforms.identity.cluster import (
@@ -28,7 +29,6 @@ from transforms.identity.evidence import OBSERVED_CODE, Evidence, concat_evidenc
 from transforms.identity.joined import Joined, joined_values
 from transforms.identity.nodes import Nodes, union_of
 from transforms.identity.shared import choose_hosts, judge_shared
-from transforms.integers import distinct, distinct_codes, distinct_pairs, is_in, union, without
 
 MERGE, SPLIT, SHARED, NEW, DECISION = "merge", "split", "shared", "new", "decision"
 

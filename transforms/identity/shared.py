@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from conf.policy import Policy
+from transforms.arrays.integers import distinct_first, distinct_pairs, is_in, places_in, union
 from transforms.identity.evidence import MERGE_CODE, Evidence
 from transforms.identity.joined import Joined
 from transforms.identity.nodes import Nodes
 from transforms.identity.order import believed_order
-from transforms.integers import distinct_first, distinct_pairs, is_in, places_in, union
 
 
 def judge_shared(

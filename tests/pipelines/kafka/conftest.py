@@ -9,9 +9,9 @@ from itertools import count
 
 import pytest
 
-from pipelines.kafka.broker import Broker, free_port
-from pipelines.sources import Source, parse_source
-from pipelines.stream import StreamResult, run_stream
+from pipelines.apps.run_stream import StreamResult, run_stream
+from pipelines.stream.kafka.broker import Broker, free_port
+from pipelines.stream.source import Source, parse_source
 
 # A user that only these tests know, at a second door that asks for it.
 PASSWORD = "swordfish-7f3a"

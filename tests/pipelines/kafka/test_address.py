@@ -7,9 +7,16 @@ import json
 import pyarrow as pa
 import pytest
 
-from pipelines.kafka.address import is_topic, parse_address, without_credentials
-from pipelines.kafka.offsets import EARLIEST, TopicOffsets, advanced, from_json, start_offsets, to_json
-from pipelines.kafka.problems import OffsetsLost, is_loss, is_outage, is_refusal
+from pipelines.lake.topic_address import is_topic, parse_address, without_credentials
+from pipelines.stream.kafka.offsets import (
+    EARLIEST,
+    TopicOffsets,
+    advanced,
+    from_json,
+    start_offsets,
+    to_json,
+)
+from pipelines.stream.kafka.problems import OffsetsLost, is_loss, is_outage, is_refusal
 
 A, B = "native:kafka://h:9092/a", "native:kafka://h:9092/b-c.d"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conf.settings import SettingsError, load_settings
-from pipelines.kafka.client_settings import client_settings
+from pipelines.stream.kafka.client_settings import client_settings
 
 
 def settings_of(folder, text: str):

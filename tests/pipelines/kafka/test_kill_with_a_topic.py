@@ -38,7 +38,7 @@ def test_a_stream_from_a_topic_killed_three_times_ends_like_one_that_was_not(
         "max_offsets_per_trigger: 200\nengine: driver\nmaster: local[2]\ncompact_every_seconds: 2.0\n"
     )
     command = [
-        sys.executable, "-m", "pipelines.cli", "run", "--source", source.name, "--once",
+        sys.executable, "-m", "pipelines.apps.cli", "run", "--source", source.name, "--once",
         "--lake", str(killed.path), "--env", str(settings), "--json",
     ]  # fmt: skip
     published_between = []

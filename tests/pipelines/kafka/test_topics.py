@@ -15,15 +15,16 @@ import pytest
 
 from conf.settings import load_settings
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, QUARANTINE
-from pipelines.cli.__main__ import main
+from pipelines.apps.cli.__main__ import main
+from pipelines.apps.run_stream import StreamFailed, run_stream
 from pipelines.generator import generate
-from pipelines.kafka.offsets import offsets_of_record
-from pipelines.kafka.problems import OffsetsLost
-from pipelines.kafka.topics import topics_of
-from pipelines.kafka.watch import TopicWatch
-from pipelines.sources import Source, parse_source, read_stream
-from pipelines.stream import StreamFailed, run_stream
-from pipelines.tables.snapshot import published
+from pipelines.lake.snapshot import published
+from pipelines.stream.kafka.offsets import offsets_of_record
+from pipelines.stream.kafka.problems import OffsetsLost
+from pipelines.stream.kafka.topics import topics_of
+from pipelines.stream.kafka.watch import TopicWatch
+from pipelines.stream.source import Source, parse_source
+from pipelines.stream.sources import read_stream
 from tests.pipelines.kafka.conftest import LOGIN, PASSWORD, event, key_of
 
 
@@ -252,7 +253,7 @@ def test_a_topic_that_is_made_anew_while_its_stream_runs_publishes_nothing_of_th
 
 @pytest.mark.parametrize("is_made_again", [False, True], ids=["deleted", "made anew"])
 def test_a_stream_whose_topic_is_deleted_ends_and_says_so(make_lake, kafka, is_made_again, monkeypatch):
-    monkeypatch.setattr("pipelines.stream._RETRY_SECONDS", 0.5)
+    monkeypatch.setattr("pipelines.apps.run_stream._RETRY_SECONDS", 0.5)
     short = {"default.api.timeout.ms": "2000", "request.timeout.ms": "2000"}
     world = make_lake(trigger_seconds=0.1, kafka=short)
     topic = kafka.topic(1)
@@ -366,7 +367,7 @@ def test_a_broker_that_is_down_or_has_no_such_topic_is_one_line_at_the_start(
 
 @pytest.mark.slow  # waits for a broker that is away
 def test_a_broker_that_is_killed_and_comes_back_changes_nothing(make_lake, kafka, capsys, monkeypatch):
-    monkeypatch.setattr("pipelines.stream._RETRY_SECONDS", 0.5)
+    monkeypatch.setattr("pipelines.apps.run_stream._RETRY_SECONDS", 0.5)
     # Less patience than usual, so that the query gives up and is started again.
     short = {"default.api.timeout.ms": "2000", "request.timeout.ms": "2000"}
     world = make_lake(trigger_seconds=0.1, kafka=short)

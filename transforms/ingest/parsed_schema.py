@@ -1,0 +1,244 @@
+"""What parsing makes of records: one row per record, refused or not, in the types of the tables it goes
+to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from operator import ne
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from conf.table_spec import arrow_type
+from conf.tables import BRONZE_EVENTS, EVENTS
+from transforms.arrays.grouped import changes, offsets
+from transforms.arrays.integers import Longs
+from transforms.ingest.subject import Node
+
+Made = dict[str, pa.Array]  # columns of rows, by the names in MADE
+
+_TYPES = {c.name: c.type for c in (*BRONZE_EVENTS.columns, *EVENTS.columns)}
+_REUSED_FIRST = (
+    "tenant",
+    "source",
+    "mapping",
+    "feed",
+    "origin",
+    "origin_ordinal",
+    "record_position",
+    "payload_format",
+    "payload",
+    "record_key",
+    "headers",
+    "received_at",
+)
+_REUSED_THEN = (
+    "event_id", "event_key", "event_key_low", "content_digest", "event_type", "event_name", "event_at", "event_date",
+    "platform", "is_authenticated", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids",
+    "actor_node_ids", "touch_source", "touch_medium", "touch_campaign", "touch_referrer",
+    "claims", "flags", "properties", "context",
+)  # fmt: skip
+IDENTIFIER = "struct<node_id:long,namespace:string,value:string,tie_hash:long>"
+
+# `reasons` empty: acceptable. Otherwise the columns of the event are null and its lists empty.
+# `decision`: of a record of the control feed, what it decides, as JSON with nodes in place of identifiers; such a row
+# has no event, and its lists of nodes are empty.
+# `record_position`: the event's place in its record, 0 for the first or only one. `payload` is there on that row
+# alone, or a large envelope would be carried once per event; `element` is one event of several, as JSON.
+# `identifiers`: the nodes of acceptable rows, each at its first occurrence in the batch of rows only. `node_sum`: the
+# sum of the tie hashes of all of a row's nodes, which tells identifiers apart that share a node id.
+PARSED_SCHEMA: pa.Schema = pa.schema(
+    [
+        *(pa.field(name, arrow_type(_TYPES[name])) for name in _REUSED_FIRST),
+        pa.field("reasons", arrow_type("array<string>")),
+        *(pa.field(name, arrow_type(_TYPES[name])) for name in _REUSED_THEN),
+        pa.field("decision", arrow_type("string")),
+        pa.field("identifiers", arrow_type(f"array<{IDENTIFIER}>")),
+        pa.field("element", pa.binary()),
+        pa.field("node_sum", pa.int64()),
+    ]
+)
+
+
+class Records(NamedTuple):
+    """Framed records, column by column. `transport_at`: when the transport had each, microseconds since
+    1970 in UTC. `record_key`, `headers`: what a broker had beside the payload; empty when no record has any."""
+
+    source: list[str]
+    mapping: list[str]
+    feed: list[str]
+    origin: list[str]
+    origin_ordinal: list[int]
+    payload_format: list[str]
+    payload: list[bytes | None]
+    transport_at: list[int | None]
+    record_key: Sequence[bytes | None] = ()
+    headers: Sequence[list[dict[str, Any]] | None] = ()
+
+    def slice(self, start: int, end: int) -> Records:
+        return Records(*[column[start:end] for column in self])  # type: ignore[arg-type]
+
+    def chosen(self, places: list[int]) -> Records:
+        return Records(*[[column[at] for at in places] if column else column for column in self])  # type: ignore[arg-type]
+
+
+CARRIED = ("record_key", "headers")
+
+# What the parser makes per row, in this order; the other columns are handed through or follow from these.
+MADE = (
+    "tenant", "received_at", "reasons", "event_id", "event_key", "event_key_low", "content_digest", "event_type",
+    "event_name",
+    "event_at", "platform", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids", "actor_node_ids",
+    "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "claims", "flags", "properties", "context",
+    "decision", "identifiers",
+)  # fmt: skip
+
+
+_IDENTIFIERS = MADE.index("identifiers")
+_LISTS = frozenset(("reasons", "node_ids", "weak_node_ids", "actor_node_ids", "claims", "flags"))
+# By place is twice as fast.
+_NAMESPACE, _NODE_ID, _TIE = (Node._fields.index(name) for name in ("namespace", "node_id", "tie_hash"))
+
+
+class Places(NamedTuple):
+    """For the rows of records that were exploded: the record of each row, its position there, and its text where
+    it has siblings."""
+
+    record: list[int]
+    position: list[int]
+    element: list[bytes | None]
+
+
+class Told(NamedTuple):
+    """Nodes that records tell: the record of each, ascending; its id; its tie hash; and its place among `nodes`."""
+
+    record: Longs
+    node_id: Longs
+    tie: Longs
+    place: Longs
+    nodes: list[Node]
+
+
+def told_by(rows: Sequence[tuple[Any, ...]]) -> Told:
+    """What rows in the order of MADE tell, each row for a record."""
+    nodes = [node for row in rows for node in row[_IDENTIFIERS]]
+    counts = [len(row[_IDENTIFIERS]) for row in rows]
+    ids, ties = (np.array([node[at] for node in nodes], np.int64) for at in (_NODE_ID, _TIE))
+    return Told(np.repeat(np.arange(len(rows)), counts), ids, ties, np.arange(len(nodes)), nodes)
+
+
+def sums_of(record: Longs, tie: Longs, count: int) -> pa.Array:
+    """`node_sum` of records 0 … count-1. `record`: of each node, ascending; `tie`: its tie hash."""
+    before = np.concatenate([[0], np.cumsum(tie)])
+    return pa.array(np.diff(before[np.searchsorted(record, np.arange(count + 1))]))
+
+
+def first_told(parts: Sequence[Told], count: int, seen: dict[int, int]) -> pa.Array:
+    """Of each of `count` records the nodes that none before it tells, in the type of `identifiers`.
+
+    Nodes in `seen` (id → tie hash) are not told again; it learns the new ones. Of two identifiers that share a node id
+    both are told.
+    """
+    record, ids, ties, place = (np.concatenate(columns) for columns in list(zip(*parts, strict=True))[:4])
+    part_of = np.repeat(np.arange(len(parts)), [len(part.record) for part in parts])
+    in_order = np.argsort(record, kind="stable")
+    different, first = _first_of_each(ids[in_order], ties[in_order])
+    is_new = np.fromiter(
+        map(ne, map(seen.get, different.tolist()), ties[in_order[first]].tolist()), bool, len(first)
+    )
+    chosen = in_order[np.sort(first[is_new])]
+    seen.update(zip(ids[chosen].tolist(), ties[chosen].tolist(), strict=True))
+    told = zip(part_of[chosen].tolist(), place[chosen].tolist(), strict=True)
+    return _identifier_lists([parts[part].nodes[at] for part, at in told], offsets(record[chosen], count))
+
+
+def _first_of_each(ids: Longs, ties: Longs) -> tuple[Longs, Longs]:
+    """(the id of each node, the first row that has it). Nodes with one id are told apart by their tie hashes."""
+    order = np.argsort(ids)
+    ids_there, ties_there = ids[order], ties[order]
+    is_next = changes(ids_there)
+    if not (is_next[1:] | (ties_there[1:] == ties_there[:-1])).all():
+        order = np.lexsort((ties, ids))
+        ids_there = ids[order]
+        is_next = changes(ids_there, ties[order])
+    starts = np.flatnonzero(is_next)
+    return ids_there[starts], np.minimum.reduceat(order, starts) if len(starts) else order
+
+
+def made_of(rows: Sequence[tuple[Any, ...]], told: Told) -> Made:
+    """Rows in the order of MADE as columns, but for `identifiers`. `told`: by these rows."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(MADE)
+    made = dict(zip(MADE, columns, strict=True))
+    columns_of = {
+        name: _lists(name, values) if name in _LISTS else pa.array(values, kind_of(name))
+        for name, values in made.items()
+        if name != "identifiers"
+    }
+    return columns_of | {"node_sum": sums_of(told.record, told.tie, len(rows))}
+
+
+def _lists(name: str, rows: Sequence[Any]) -> pa.Array:
+    """Lists as a column, built flat as `_identifier_lists` does it. `claims` are lists of nodes, or None."""
+    kind = kind_of(name)
+    told = [row or () for row in rows] if name == "claims" else rows
+    items = list(chain.from_iterable(told))
+    counts = np.fromiter(map(len, told), np.int32, len(rows))
+    where = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    if name != "claims":
+        return pa.ListArray.from_arrays(where, pa.array(items, kind.value_type), type=kind)
+    claimed = [
+        pa.array([node[at] for node in items], field.type)
+        for at, field in zip((_NAMESPACE, _NODE_ID), kind.value_type, strict=True)
+    ]
+    values = pa.StructArray.from_arrays(claimed, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(where, values, type=kind, mask=pa.array(counts == 0))
+
+
+def to_batch(records: Records, made: Made, places: Places | None) -> pa.RecordBatch:
+    """Rows with the records that they were made of. `places`: None if the place of each row is that of its record."""
+    columns, count = dict(made), len(made["tenant"])
+    for name in (n for n in Records._fields if n != "transport_at"):
+        values = getattr(records, name)
+        if name in CARRIED and not values:
+            columns[name] = pa.nulls(count, kind_of(name))
+            continue
+        if name == "payload" and places is not None:
+            taken = zip(places.record, places.position, strict=True)
+            values = [None if position else values[at] for at, position in taken]
+        elif places is not None:
+            values = [values[at] for at in places.record]
+        columns[name] = pa.array(values, kind_of(name))
+    if places is None:
+        columns["record_position"] = pa.array(np.zeros(count, np.int64))
+        columns["element"] = pa.nulls(count, pa.binary())
+    else:
+        columns["record_position"] = pa.array(places.position, pa.int64())
+        columns["element"] = pa.array(places.element, pa.binary())
+    columns["event_date"] = columns["event_at"].cast(pa.date32())
+    is_refused = columns["anchor_node_id"].is_null().to_numpy(zero_copy_only=False)
+    has_user = columns["user_node_id"].is_valid().to_numpy(zero_copy_only=False)
+    columns["is_authenticated"] = pa.array(has_user, mask=is_refused)
+    return pa.RecordBatch.from_arrays([columns[name] for name in PARSED_SCHEMA.names], schema=PARSED_SCHEMA)
+
+
+def kind_of(name: str) -> pa.DataType:
+    return PARSED_SCHEMA.field(name).type
+
+
+def no_lists(name: str, count: int) -> pa.Array:
+    """So many empty lists in a column's type."""
+    kind = kind_of(name)
+    return pa.ListArray.from_arrays(
+        pa.array(np.zeros(count + 1, np.int32)), pa.array([], kind.value_type), type=kind
+    )
+
+
+def _identifier_lists(nodes: list[Node], offsets: pa.Array) -> pa.Array:
+    """The nodes of each row. Built flat: lists of Python objects would take twice as long."""
+    kind = kind_of("identifiers")
+    fields = dict(zip(Node._fields, zip(*nodes, strict=True), strict=True)) if nodes else {}
+    children = [pa.array(fields.get(f.name, ()), f.type) for f in kind.value_type]
+    values = pa.StructArray.from_arrays(children, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(offsets, values, type=kind)

@@ -1,0 +1,313 @@
+"""Plain events: a whole column at a time what `RecordParser` does for any record one at a time.
+
+    payloads ──► typed fields ──► instants, nodes, keys, digests ──► columns of rows
+        └─ not plain: left to the parser, record by record
+
+Plain is a record whose mapping does nothing but pick top-level fields, with texts where there should be texts and
+nothing about it that would have to be flagged or refused. Nearly all are, and together they cost a quarter less. What
+becomes of any other record is decided in one place, `RecordParser`; of a plain one both make the same row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.policy import MAX_LINKING_IDENTIFIERS, Policy, unique_namespaces
+from transforms.arrays.grouped import changes, offsets
+from transforms.arrays.integers import Flags, Longs
+from transforms.ingest.free_parts import NO_PART, FreeParts, Part
+from transforms.ingest.known_nodes import DEVICE, STRONG, UNIQUE, WEAK, Entries, KnownNodes
+from transforms.ingest.parsed_schema import Made, Told, kind_of, no_lists, sums_of
+from transforms.ingest.subject import IdentifierReader
+from transforms.ingest.values.hashing import digests, event_keys
+from transforms.ingest.values.instants import instants
+from transforms.ingest.values.touch import NO_TOUCH, touch
+
+DEFAULT_TENANT = "default"
+MAX_ID_LENGTH = 512
+_TEXTS = 7  # so many fields are texts or instants; then come identifiers, actor, properties, context
+NO_NUMBERS = np.empty(0, np.int64)
+_INSTANTS = (4, 5)
+_IP = "ip_address"
+_MOST_TEXTS, _LONGEST_TEXT = 10_000, 1024  # that are remembered
+_TOUCH = ("touch_source", "touch_medium", "touch_campaign", "touch_referrer")
+
+
+class PlainEvents:
+    """Reads payloads of one mapping whose fields have these `names`, in the order of `extract.Found`."""
+
+    def __init__(
+        self, names: tuple[str, ...], is_utc: bool, policy: Policy, reader: IdentifierReader
+    ) -> None:
+        self._decode = _decoder(names)
+        self._is_utc = is_utc
+        self._known = KnownNodes(reader)
+        self._ip = _IP if any(namespace.name == _IP for namespace in policy.namespaces) else None
+        self._attaches = policy.weak_identifiers == "attach"
+        self._has_several = bool(unique_namespaces(policy))
+        self._properties, self._contexts = FreeParts(is_context=False), FreeParts(is_context=True)
+        self._lowered, self._quoted = _Remembered(_lowered), _Remembered(orjson.dumps)
+
+    def made(
+        self,
+        payloads: Sequence[bytes | None],
+        transport_at: Sequence[int | None],
+        most_bytes: int,
+    ) -> tuple[Longs, Longs, Made, Told]:
+        """(places among the payloads of the plain ones, the row of each of them, rows, the nodes that the plain ones
+        tell by place). There may be other rows, which mean nothing. Columns are those of MADE but for `identifiers`.
+        """
+        places, records = self._read(payloads, most_bytes)
+        if not records:
+            return NO_NUMBERS, NO_NUMBERS, {}, Told(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, [])
+        count, texts = len(places), pa.string()
+        ids, tenants, types, names, at, received, platforms, *rest = zip(
+            *map(msgspec.structs.astuple, records), strict=True
+        )
+        identifiers, actors, properties, contexts = rest
+        event_at, is_plain = instants(at, self._is_utc)
+        in_tenant, event_ids = self._tenants(tenants, is_plain), _usable_ids(ids, is_plain)
+        is_plain &= np.array([not actor for actor in actors])
+        frees = self._parts(self._properties, properties, is_plain)
+        arounds = self._parts(self._contexts, contexts, is_plain)
+        entries, has_plain_subject = self._known.entries(
+            in_tenant, identifiers, [c.ip for c in arounds], self._ip
+        )
+        subjects = _Subjects(self._known, entries, count, self._attaches, self._has_several)
+        is_plain &= has_plain_subject & subjects.are_usable()
+        received_at = _received_at(received, [transport_at[place] for place in places], is_plain)
+        kinds, used = self._lowered.of(types), self._lowered.of(platforms)
+        free_json, context_json = ([part.json for part in parts] for parts in (frees, arounds))
+        nodes, weak = subjects.linked(), subjects.weak()
+        head = [self._quoted.of(kinds), self._quoted.of(names), event_at, self._quoted.of(used)]
+        user, anchor = subjects.user_and_anchor()
+        key, key_low = event_keys(in_tenant, event_ids)
+        made: Made = {
+            "tenant": pa.array(in_tenant, texts),
+            "received_at": pa.array(received_at, kind_of("received_at")),
+            "reasons": no_lists("reasons", count),
+            "event_id": pa.array(event_ids, texts),
+            "event_key": pa.array(key),
+            "event_key_low": pa.array(key_low),
+            "content_digest": pa.array(_digests([*head, nodes, weak], free_json, context_json)),
+            "event_type": pa.array(kinds, texts),
+            "event_name": pa.array(names, texts),
+            "event_at": pa.array(event_at).cast(kind_of("event_at")),
+            "platform": pa.array(used, texts),
+            "user_node_id": user,
+            "anchor_node_id": anchor,
+            "node_ids": nodes,
+            "weak_node_ids": weak,
+            "actor_node_ids": no_lists("actor_node_ids", count),
+            **_touches(frees, arounds),
+            "claims": subjects.claims(),
+            "flags": no_lists("flags", count),
+            "properties": pa.array(free_json, texts),
+            "context": pa.array(context_json, texts),
+            "decision": pa.nulls(count, texts),
+            "node_sum": subjects.sums(),
+        }
+        chosen, place = np.flatnonzero(is_plain), np.array(places, np.int64)
+        return place[chosen], chosen, made, subjects.told(place, is_plain)
+
+    def _read(self, payloads: Sequence[bytes | None], most_bytes: int) -> tuple[list[int], list[Any]]:
+        """(places, records) of what has no more than the fields of a plain record, in their types."""
+        places, records = [], []
+        decode = self._decode
+        for place, payload in enumerate(payloads):
+            if payload is None or len(payload) > most_bytes:
+                continue
+            try:
+                if not payload.isascii():
+                    payload.decode()  # a free part is not looked into
+                records.append(decode(payload))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue
+            places.append(place)
+        return places, records
+
+    @staticmethod
+    def _tenants(tenants: Sequence[str | None], is_plain: Flags) -> list[str]:
+        """The tenants, the default one in place of none; what is no name as it is to be is not plain."""
+        names = {tenant: tenant or DEFAULT_TENANT for tenant in set(tenants)}
+        odd = {t for t in names if t is not None and not (0 < len(t) <= MAX_ID_LENGTH and t == t.strip())}
+        if odd:
+            is_plain &= np.array([tenant not in odd for tenant in tenants])
+            names |= dict.fromkeys(odd, DEFAULT_TENANT)
+        return [names[tenant] for tenant in tenants]
+
+    @staticmethod
+    def _parts(known: FreeParts, texts: Sequence[msgspec.Raw], is_plain: Flags) -> list[Part]:
+        parts = [known[bytes(text)] for text in texts]
+        if None not in parts:
+            return parts  # type: ignore[return-value]
+        is_plain &= np.array([part is not None for part in parts])
+        return [part or NO_PART for part in parts]
+
+
+class _Subjects:
+    """The nodes of many records, as arrays."""
+
+    def __init__(
+        self, known: KnownNodes, entries: Entries, count: int, attaches: bool, has_several_unique: bool
+    ) -> None:
+        self._has_several_unique = has_several_unique
+        self._known, self._entries, self._count, self._attaches = known, entries, count, attaches
+        self._ids, self._strengths = known.ids[entries.number], known.strengths[entries.number]
+        self._ties = known.ties[entries.number]
+        self._is_weak = self._strengths == WEAK
+
+    def are_usable(self) -> Flags:
+        """Which records have an identifier that links, and no more than one may have."""
+        row = self._entries.row
+        linking = np.bincount(row[~self._is_weak], minlength=self._count)
+        return (linking > 0) & (np.bincount(row, minlength=self._count) <= MAX_LINKING_IDENTIFIERS)
+
+    def linked(self) -> pa.Array:
+        return self._lists(np.ones(len(self._ids), bool) if self._attaches else ~self._is_weak, "node_ids")
+
+    def weak(self) -> pa.Array:
+        is_told = np.zeros(len(self._ids), bool) if self._attaches else self._is_weak
+        return self._lists(is_told, "weak_node_ids")
+
+    def _lists(self, chosen: Flags, name: str) -> pa.Array:
+        where = offsets(self._entries.row[chosen], self._count)
+        return pa.ListArray.from_arrays(where, pa.array(self._ids[chosen]), type=kind_of(name))
+
+    def user_and_anchor(self) -> tuple[pa.Array, pa.Array]:
+        """As `subject.user_and_anchor` has them of one record's nodes."""
+        user, has_user = self._first(self._strengths == UNIQUE)
+        device, has_device = self._first(self._strengths == DEVICE)
+        best, has_any = self._first(~self._is_weak)
+        anchor = np.where(has_device, device, best)
+        return pa.array(user, mask=~has_user), pa.array(anchor, mask=~has_any)
+
+    def claims(self) -> pa.Array:
+        """As `subject.claims_of` has them. A plain record has one value of a namespace."""
+        is_claim = self._strengths == STRONG
+        if self._has_several_unique:
+            is_claim |= self._strengths == UNIQUE
+        rows = np.flatnonzero(is_claim)
+        kind, row = kind_of("claims"), self._entries.row[rows]
+        is_none = np.ones(self._count, bool)
+        is_none[row] = False
+        spaces = pa.array(self._known.spaces[self._entries.number[rows]])
+        namespaces = pa.array(self._known.names, pa.string()).take(spaces)
+        values = pa.StructArray.from_arrays(
+            [namespaces, pa.array(self._ids[rows])], fields=list(kind.value_type)
+        )
+        where = offsets(row, self._count)
+        return pa.ListArray.from_arrays(where, values, type=kind, mask=pa.array(is_none))
+
+    def _first(self, chosen: Flags) -> tuple[Longs, Flags]:
+        """(the first of the chosen nodes of every record, whether there is one)."""
+        ids, is_there = np.zeros(self._count, np.int64), np.zeros(self._count, bool)
+        row, of = self._entries.row[chosen], self._ids[chosen]
+        begins = changes(row)
+        ids[row[begins]], is_there[row[begins]] = of[begins], True
+        return ids, is_there
+
+    def sums(self) -> pa.Array:
+        return sums_of(self._entries.row, self._ties, self._count)
+
+    def told(self, place: Longs, is_plain: Flags) -> Told:
+        """The nodes of plain records, by the places of these."""
+        chosen = is_plain[self._entries.row]
+        record = place[self._entries.row[chosen]]
+        number = self._entries.number[chosen]
+        return Told(record, self._ids[chosen], self._ties[chosen], number, self._known.nodes)
+
+
+def _decoder(names: tuple[str, ...]) -> Callable[[bytes], Any]:
+    """Reads an object that has nothing but fields of these names and types."""
+    kinds: list[Any] = [str | int | None if at in _INSTANTS else str | None for at in range(_TEXTS)]
+    kinds += [dict[str, str], dict[str, str] | None, msgspec.Raw, msgspec.Raw]
+    absent = [*[None] * _TEXTS, msgspec.NODEFAULT, None, msgspec.Raw(b""), msgspec.Raw(b"")]
+    fields = [
+        (f"field_{at}", kind, msgspec.field(name=name, default=default))
+        for at, (name, kind, default) in enumerate(zip(names, kinds, absent, strict=True))
+    ]
+    plain = msgspec.defstruct("Plain", fields, forbid_unknown_fields=True, kw_only=True, gc=False)
+    return msgspec.json.Decoder(plain).decode
+
+
+def _usable_ids(ids: Sequence[str | None], is_plain: Flags) -> list[str]:
+    """The events' ids; an event without one, or with an odd one, is not plain."""
+    is_good = [event_id is not None and 0 < len(event_id) <= MAX_ID_LENGTH for event_id in ids]
+    is_blank = pc.utf8_is_space(pa.array(ids, pa.string())).fill_null(True).to_numpy(zero_copy_only=False)
+    is_plain &= np.array(is_good) & ~is_blank
+    return [event_id or "" for event_id in ids]
+
+
+def _received_at(stated: Sequence[Any], by_transport: list[int | None], is_plain: Flags) -> list[int | None]:
+    """When each was received, by the record itself where it says so; what says so in an odd way is not plain."""
+    if not any(stated):
+        is_plain &= np.array([value is None for value in stated])
+        return by_transport
+    micros, is_instant = instants(stated, is_utc=True)
+    is_plain &= is_instant | np.array([value is None for value in stated])
+    pairs = zip(is_instant.tolist(), micros.tolist(), by_transport, strict=True)
+    return [mine if is_mine else transport for is_mine, mine, transport in pairs]
+
+
+def _touches(frees: Sequence[Part], arounds: Sequence[Part]) -> Made:
+    """What led to each event."""
+    found = [
+        touch(free.fields, around.fields) if free.has_touch or around.has_touch else NO_TOUCH
+        for free, around in zip(frees, arounds, strict=True)
+    ]
+    columns = zip(*found, strict=True)
+    return {name: pa.array(column, pa.string()) for name, column in zip(_TOUCH, columns, strict=True)}
+
+
+class _Remembered(dict[str | None, Any]):
+    """Answers for texts that repeat."""
+
+    def __init__(self, answer: Callable[[str | None], Any]) -> None:
+        self._answer = answer
+
+    def of(self, texts: Sequence[str | None]) -> list[Any]:
+        if len(self) > _MOST_TEXTS:
+            self.clear()
+        return [self[text] for text in texts]
+
+    def __missing__(self, text: str | None) -> Any:
+        answer = self._answer(text)
+        if text is None or len(text) <= _LONGEST_TEXT:
+            self[text] = answer
+        return answer
+
+
+def _lowered(text: str | None) -> str | None:
+    return None if text is None else text.strip().lower() or None
+
+
+def _digests(head: Sequence[Any], free: list[bytes | None], context: list[bytes | None]) -> Longs:
+    """The digest of each event's content: of the text that `RecordParser` hashes, put together column by column."""
+    event_type, name, at, platform, nodes, weak = head
+    comma, text = pa.scalar(b","), pa.binary()
+    columns = [
+        *(pa.array(event_type, text), comma, pa.array(name, text), comma, _as_text(pa.array(at)), comma),
+        *(pa.array(platform, text), pa.scalar(b",["), _joined(nodes), pa.scalar(b"],["), _joined(weak)),
+        *(pa.scalar(b"],[]]\n"), pa.array([part or b"" for part in free], text), pa.scalar(b"\n")),
+        pa.array([part or b"" for part in context], text),
+    ]
+    contents = pc.binary_join_element_wise(pa.scalar(b"["), *columns, pa.scalar(b""))
+    return digests(contents.to_pylist())
+
+
+def _as_text(numbers: pa.Array) -> pa.Array:
+    return numbers.cast(pa.string()).cast(pa.binary())
+
+
+def _joined(lists: pa.ListArray) -> pa.Array:
+    """The numbers of each list with commas between."""
+    texts = pa.ListArray.from_arrays(lists.offsets, _as_text(lists.values))
+    return pc.binary_join(texts, b",")
