@@ -65,11 +65,12 @@ test-faults-quick: setup ## A selection of the fault list, two real kills among 
 
 # The core tests with executors in processes of their own, Spark writers and look-ups in the tables. A batch costs
 # seconds there, so the hundred batches stay with `make test`.
-CORE := stream cluster spark_lookup components writers compaction snapshot
+CORE := stream/batch/test_stream stream/test_cluster state/test_spark_lookup runtime/test_graph_engine lake/test_writers \
+  lake/test_compaction lake/test_snapshot
 .PHONY: test-cluster
 test-cluster: setup ## Run the core tests on a small cluster of processes (20 minutes)
 	@STITCHLAKE_TEST_MASTER='local-cluster[2,1,1024]' STITCHLAKE_TEST_ENV=cluster $(PY) -m pytest \
-	  -m "not slow" $(CORE:%=tests/pipelines/test_%.py) $(ARGS)
+	  -m "not slow" $(CORE:%=tests/pipelines/%.py) $(ARGS)
 
 .PHONY: accuracy
 accuracy: setup ## Hold people against the generator's truth, beside three simpler ways
