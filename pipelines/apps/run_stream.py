@@ -267,7 +267,7 @@ def _until_done(
         if is_asked(processor.lake.path):
             try:
                 with processor.between_batches():
-                    _run_errands(processor, on_trouble)
+                    _run_requests(processor, on_trouble)
             except BaseException:
                 query.stop()
                 raise
@@ -282,7 +282,7 @@ def _until_done(
     return is_done or stop.is_set()
 
 
-def _run_errands(processor: BatchProcessor, on_trouble: Callable[[str], None]) -> None:
+def _run_requests(processor: BatchProcessor, on_trouble: Callable[[str], None]) -> None:
     """What others have asked for. No batch follows where half of it could not be taken back."""
     try:
         read_by = processor.parser.mapping_fingerprints
@@ -298,7 +298,7 @@ def _run_errands(processor: BatchProcessor, on_trouble: Callable[[str], None]) -
     except BaseException:
         processor.end()
         raise
-    processor.take_note()
+    processor.refresh()
 
 
 def _said(processor: BatchProcessor, error: Exception) -> str:

@@ -104,14 +104,14 @@ def try_mapping(
                 left_out = reader.left_out(found[min(row["record_position"], len(found) - 1)])
                 trial.events.append(_described(one, row, subject, names, left_out, policy))
     events = Keyed(*np.array(keys, np.int64).reshape(-1, 3).T)
-    standing = judge_duplicates(events, np.array(refused, bool), Keyed(*[_NO_KEYS] * 3))
-    trial.valid_count, trial.duplicate_count = int(standing.valid.sum()), int(standing.duplicate.sum())
-    trial.quarantined_count = int(standing.quarantined.sum())
-    if conflicts := int(standing.conflicting.sum()):
+    outcome = judge_duplicates(events, np.array(refused, bool), Keyed(*[_NO_KEYS] * 3))
+    trial.valid_count, trial.duplicate_count = int(outcome.valid.sum()), int(outcome.duplicate.sum())
+    trial.quarantined_count = int(outcome.quarantined.sum())
+    if conflicts := int(outcome.conflicting.sum()):
         trial.quarantined[CONFLICT] = conflicts
     for at, event in enumerate(trial.events):
-        event["is_duplicate"] = bool(standing.duplicate[at])
-        if standing.conflicting[at]:
+        event["is_duplicate"] = bool(outcome.duplicate[at])
+        if outcome.conflicting[at]:
             event["reasons"].append(CONFLICT)
     trial.identifiers = {
         n.name: {

@@ -36,7 +36,7 @@ def rows_of(mapping: str, payloads: Sequence[bytes], formats: Sequence[str] | No
     return table.drop_columns(["identifiers"]).to_pylist()
 
 
-def standing(rows: list[dict]) -> tuple[Outcome, ...]:
+def outcome(rows: list[dict]) -> tuple[Outcome, ...]:
     return tuple(Outcome(tuple(r["reasons"]), tuple(r["flags"])) for r in rows)
 
 
@@ -50,9 +50,9 @@ def test_every_record_comes_to_what_it_declares(lines, mapping):
     for row in rows:
         by_record.setdefault(row["origin_ordinal"], []).append(row)
     wrong = {
-        entry.name: (standing(by_record[at]), entry.outcomes)
+        entry.name: (outcome(by_record[at]), entry.outcomes)
         for at, entry in enumerate(mine)
-        if standing(by_record[at]) != entry.outcomes
+        if outcome(by_record[at]) != entry.outcomes
     }
     assert not wrong, json.dumps({k: repr(v)[:300] for k, v in wrong.items()}, indent=1)
     assert [by_record[at][0]["payload"] for at in range(len(mine))] == [entry.payload for entry in mine]
@@ -62,7 +62,7 @@ def test_every_record_comes_to_what_it_declares(lines, mapping):
 def test_every_file_comes_to_what_it_declares(file: PoisonFile):
     frames = list(frame(file.name, file.content))
     rows = rows_of(file.mapping, [f.payload for f in frames], [f.payload_format for f in frames])
-    assert standing(rows) == file.outcomes
+    assert outcome(rows) == file.outcomes
 
 
 @pytest.mark.thorough

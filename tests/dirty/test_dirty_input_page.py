@@ -10,7 +10,7 @@ from conf.bad_input import FLAGS, REASONS, pages_tables
 from pipelines.stream.batch import admission
 from tests.dirty.corpus import files, poison
 from transforms.ingest import control, parse, subject
-from transforms.ingest import deduplication as standing
+from transforms.ingest import deduplication as outcome
 from transforms.ingest.mapping import extract, payload
 from transforms.ingest.values import instants, normalize
 
@@ -29,7 +29,7 @@ def test_the_page_has_the_declared_tables():
 
 def test_the_rules_name_no_code_that_is_not_declared():
     """Seen to fail with a reason of the parser taken out of the declaration."""
-    modules = (admission, control, extract, instants, normalize, parse, payload, standing, subject)
+    modules = (admission, control, extract, instants, normalize, parse, payload, outcome, subject)
     named = {
         value
         for module in modules

@@ -22,7 +22,7 @@ from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import Snapshot, published
 from pipelines.operations.decisions.inbox import apply_waiting, control_source
 from pipelines.operations.rebuild.backfill import rebuild
-from pipelines.operations.requests.requests import run_errand
+from pipelines.operations.requests.requests import run_request
 from pipelines.operations.upkeep.history import History
 from pipelines.operations.upkeep.upkeep import Wishes, run_upkeep
 from pipelines.stream.source import Source
@@ -110,7 +110,7 @@ class Line:
                 elif op.kind == "decide":
                     apply_waiting(self.path, self.policy, SETTINGS)
                 elif op.kind == "upkeep":
-                    pause = partial(run_errand, self.path, self.policy, SETTINGS, "upkeep", HANDLERS)
+                    pause = partial(run_request, self.path, self.policy, SETTINGS, "upkeep", HANDLERS)
                     run_upkeep(self.lake, NO_HISTORY, pause)
                 else:
                     rebuild(self.path, after, SETTINGS, spark=_no_spark)

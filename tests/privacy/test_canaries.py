@@ -23,7 +23,7 @@ from pipelines.lake.views import register_duckdb, view_statements
 from pipelines.operations.decisions.inbox import INBOX
 from pipelines.operations.quarantine.corrections import Corrections
 from pipelines.operations.quarantine.selection import Selection
-from pipelines.operations.requests import requests as errands
+from pipelines.operations.requests import requests as requests
 from tests.direct_lake import DirectLake
 from tests.privacy.canaries import LOG, places
 from transforms.ingest.parsed_schema import CARRIED, PARSED_SCHEMA
@@ -166,7 +166,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (given / "corrected.jsonl").write_text(corrected(world / "lake", native("e4", 3, {"user_id": CORRECTED})))
     payloads = ["--payloads", str(given / "corrected.jsonl"), "--author", CORRECTOR]
     run(world, "quarantine", "replay", *payloads, *lake)
-    errands._ask(world / "lake", "replay", waiting())
+    requests._ask(world / "lake", "replay", waiting())
     run(world, "backup", str(world / "backup"), *lake[:2])
     run(world, "backup", str(world / "backup-with-key"), "--with-key", *lake[:2])
     return world
@@ -204,7 +204,7 @@ def test_a_correction_is_where_payloads_are_and_a_request_nowhere_but_in_its_fil
     assert found[CORRECTOR] == {"bronze.corrections.author"} <= PERSONAL
     (request,) = found[WAITING[0]]
     assert found[WAITING[1]] == {request}
-    assert request.startswith(f"lake/{errands._FOLDER}/")
+    assert request.startswith(f"lake/{requests._FOLDER}/")
 
 
 def test_keys_and_headers_of_a_topics_record_are_in_bronze_alone(tmp_path):

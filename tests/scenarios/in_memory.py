@@ -54,9 +54,9 @@ class World:
         self.batch_id += 1
         received = pa.Table.from_batches([self.parser.parse(_records(records, self.batch_id))])
         named = named_in(received).once()
-        standing = judge(received, self.state)
-        valid = received.filter(pa.array(standing.valid))
-        self.refused += received.filter(pa.array(standing.refused)).to_pylist()
+        outcome = judge(received, self.state)
+        valid = received.filter(pa.array(outcome.valid))
+        self.refused += received.filter(pa.array(outcome.refused)).to_pylist()
         intent = Intent("s", self.batch_id, self.batch_id, self.batch_id, {}, "", "", "", "")
         identified = identify(
             named, valid, decided(valid), self.state, self.policy, driver_components, intent

@@ -245,7 +245,7 @@ def _last_login_owners(sessions: pa.Table, claimant: Longs, facts: pa.Table) -> 
 
 
 def owned_changes(
-    heads: pa.Table,
+    session_keys: pa.Table,
     result: CutResult,
     policy: Policy,
     batch_id: int,
@@ -260,8 +260,8 @@ def owned_changes(
     ANCHOR_FACTS after it) only those that may have changed. `whole_rows`: those of them with these numbers (ascending),
     with all columns. `assigned`: see `as_decided`. `persons`: of the nodes that the sessions name.
     """
-    heads = heads.select(OWNER_COLUMNS)
-    owned = after_cut(heads, result)
+    session_keys = session_keys.select(OWNER_COLUMNS)
+    owned = after_cut(session_keys, result)
     if known is None or not known.num_rows:
         owned = assign_owners(owned, policy, persons)
     else:
@@ -270,9 +270,9 @@ def owned_changes(
         owned = owners_from_facts(owned, claimant, facts, policy)
     if assigned is not None and assigned.num_rows:
         owned = as_decided(owned, assigned)
-    kept = np.flatnonzero(is_kept(heads, result))
+    kept = np.flatnonzero(is_kept(session_keys, result))
     owners, of_upserts = np.split(longs(owned["owner_node_id"]), [len(kept)])
-    is_other = longs(heads["owner_node_id"])[kept] != owners
+    is_other = longs(session_keys["owner_node_id"])[kept] != owners
     others = conformed(whole_rows(kept[is_other]), SESSIONS.arrow, SESSIONS.names)
     written = pa.concat_tables([in_schema(others, SESSIONS.arrow), result.upserts])
     written = _with_owners(written, np.concatenate((owners[is_other], of_upserts)))
@@ -295,9 +295,9 @@ def as_decided(sessions: pa.Table, assigned: pa.Table) -> pa.Table:
 
 def _in_order(sessions: pa.Table) -> Longs:
     """Rows by anchor and start."""
-    heads = conformed(sessions, SESSIONS.arrow, ("anchor_node_id", "start_at", "start_event_id"))
-    place = places(longs(heads["start_at"]), whole(heads["start_event_id"]))
-    return np.lexsort((place, longs(heads["anchor_node_id"])))
+    session_keys = conformed(sessions, SESSIONS.arrow, ("anchor_node_id", "start_at", "start_event_id"))
+    place = places(longs(session_keys["start_at"]), whole(session_keys["start_event_id"]))
+    return np.lexsort((place, longs(session_keys["anchor_node_id"])))
 
 
 def _with_owners(sessions: pa.Table, owners: Longs) -> pa.Table:

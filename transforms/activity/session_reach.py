@@ -37,16 +37,16 @@ REACH_COLUMNS = ("anchor_node_id", "start_at", "start_event_id", "end_at", "end_
 
 def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> Longs:
     """Row numbers, ascending, of those of `sessions` (all of the events' anchors) that `events` may change."""
-    heads = conformed(sessions, SESSIONS.arrow, REACH_COLUMNS)
+    session_keys = conformed(sessions, SESSIONS.arrow, REACH_COLUMNS)
     new = conformed(events, EVENTS.arrow, ("anchor_node_id", "event_at", "event_id"))
-    n, m = new.num_rows, heads.num_rows
+    n, m = new.num_rows, session_keys.num_rows
     if n == 0 or m == 0:
         return np.zeros(0, np.int64)
     event_at = longs(new["event_at"])
-    start_at = np.concatenate((event_at, longs(heads["start_at"])))
-    end_at = np.concatenate((event_at, longs(heads["end_at"])))
-    anchor = np.concatenate((longs(new["anchor_node_id"]), longs(heads["anchor_node_id"])))
-    ids = [whole(new["event_id"]), whole(heads["start_event_id"]), whole(heads["end_event_id"])]
+    start_at = np.concatenate((event_at, longs(session_keys["start_at"])))
+    end_at = np.concatenate((event_at, longs(session_keys["end_at"])))
+    anchor = np.concatenate((longs(new["anchor_node_id"]), longs(session_keys["anchor_node_id"])))
+    ids = [whole(new["event_id"]), whole(session_keys["start_event_id"]), whole(session_keys["end_event_id"])]
     place = places(np.concatenate((start_at, end_at[n:])), pa.concat_arrays(ids))
     end_place = np.concatenate((place[:n], place[n + m :]))
 
@@ -67,8 +67,10 @@ def closure(sessions: pa.Table, events: pa.Table, gap_us: int) -> Longs:
     wanted = is_touched.copy()
     wanted[1:] |= is_touched[:-1] & ~separated[1:]
     wanted[:-1] |= ~is_session[1:] & ~separated[1:]  # before a touched session nothing changes
-    if heads["claims"].null_count < m:
-        has_claims = np.concatenate((np.zeros(n, np.bool_), flags(whole(heads["claims"]).is_valid())))[order]
+    if session_keys["claims"].null_count < m:
+        has_claims = np.concatenate((np.zeros(n, np.bool_), flags(whole(session_keys["claims"]).is_valid())))[
+            order
+        ]
         is_reached = ~separated
         is_reached[1:] &= has_claims[:-1]
         wanted |= previous(wanted) >= previous(~is_reached)

@@ -58,17 +58,19 @@ def windows_around(events: pa.Table, gap_us: int) -> Windows:
     return each.with_next(is_one)
 
 
-def reached(heads: pa.Table, in_part: Longs, windows: Windows, gap_us: int) -> tuple[Flags, Windows | None]:
+def reached(
+    session_keys: pa.Table, in_part: Longs, windows: Windows, gap_us: int
+) -> tuple[Flags, Windows | None]:
     """Which of the sessions `heads` (anchor_node_id, start_at, end_at, claims) are in a window or nearest to one, and
     all those of anchors that were not read `in_part`; and the windows that have to be read instead, if these do not
     hold all that counts."""
-    anchor, start, end = (longs(heads[c]) for c in ("anchor_node_id", "start_at", "end_at"))
+    anchor, start, end = (longs(session_keys[c]) for c in ("anchor_node_id", "start_at", "end_at"))
     keep = ~is_in(anchor, in_part)
     rows = np.flatnonzero(~keep)
     if not len(rows):
         return keep, None
     anchor, start, end = anchor[rows], start[rows], end[rows]
-    has_claims = flags(heads["claims"].is_valid())[rows]
+    has_claims = flags(session_keys["claims"].is_valid())[rows]
     window = _last_window(windows, anchor, start)
     here, following = np.maximum(window, 0), np.minimum(window + 1, len(windows) - 1)
     is_inside = (window >= 0) & (windows.anchor[here] == anchor) & (start <= windows.high[here])

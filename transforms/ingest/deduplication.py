@@ -21,7 +21,7 @@ class ConservationError(Refusal):
 
 
 @dataclass(frozen=True)
-class Standing:
+class DeduplicationOutcome:
     """Three masks over a batch's events; exactly one holds for each: received = valid + quarantined + duplicate."""
 
     valid: np.ndarray
@@ -42,7 +42,7 @@ class Keyed(NamedTuple):
     digest: np.ndarray
 
 
-def judge_duplicates(events: Keyed, refused: np.ndarray, known: Keyed) -> Standing:
+def judge_duplicates(events: Keyed, refused: np.ndarray, known: Keyed) -> DeduplicationOutcome:
     """`events` are in the order in which they count; `known` are the published ones with one of these upper halves.
 
     The same key with the same content is a duplicate, with other content a conflict. A refused event claims no key.
@@ -52,24 +52,24 @@ def judge_duplicates(events: Keyed, refused: np.ndarray, known: Keyed) -> Standi
     by = np.argsort(known.key, kind="stable")
     known_key, known_low, known_digest = (column[by] for column in known)
     keys, first, inverse = _first_rows(key)
-    standing_digest = digest[first]
+    first_digest = digest[first]
     is_known = np.zeros(len(keys), bool)
     is_other = bool((low != low[first][inverse]).any() or (known_key[1:] == known_key[:-1]).any())
     if len(known_key):
         at = np.minimum(np.searchsorted(known_key, keys), len(known_key) - 1)
         is_known = known_key[at] == keys
-        standing_digest = np.where(is_known, known_digest[at], standing_digest)
+        first_digest = np.where(is_known, known_digest[at], first_digest)
         is_other |= bool((is_known & (known_low[at] != low[first]) & (known_low[at] != 0)).any())
     if is_other:
         return judge_duplicates(*_told_apart(events, refused, known))
     valid, duplicate, conflicting = (np.zeros(len(refused), bool) for _ in range(3))
     wins = np.zeros(len(rows), bool)
     wins[first] = ~is_known
-    same = digest == standing_digest[inverse]
+    same = digest == first_digest[inverse]
     valid[rows] = wins
     duplicate[rows] = ~wins & same
     conflicting[rows] = ~wins & ~same
-    return Standing(valid, duplicate, conflicting, refused.copy())
+    return DeduplicationOutcome(valid, duplicate, conflicting, refused.copy())
 
 
 def _told_apart(events: Keyed, refused: np.ndarray, known: Keyed) -> tuple[Keyed, np.ndarray, Keyed]:
@@ -109,9 +109,9 @@ def _first_rows(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return keys[starts], np.minimum.reduceat(order, starts) if len(starts) else order, inverse
 
 
-def require_conservation(received_count: int, standing: Standing) -> None:
+def require_conservation(received_count: int, outcome: DeduplicationOutcome) -> None:
     """ConservationError unless every received event has exactly one standing."""
-    times = standing.valid.astype(np.int8) + standing.quarantined + standing.duplicate
+    times = outcome.valid.astype(np.int8) + outcome.quarantined + outcome.duplicate
     if len(times) != received_count or (times != 1).any():
         raise ConservationError(
             f"{received_count} events received, {int((times == 1).sum())} of them accounted for exactly once; "

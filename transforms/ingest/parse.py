@@ -24,7 +24,15 @@ from transforms.ingest.control import CONTROL, read_decision
 from transforms.ingest.free_parts import take_ip
 from transforms.ingest.mapping.extract import ENVELOPE_TOO_LARGE, Extractor, Found
 from transforms.ingest.mapping.payload import MALFORMED_JSON, PayloadReader, Refused
-from transforms.ingest.parsed_schema import Made, Places, Records, first_told, made_of, to_batch, told_by
+from transforms.ingest.parsed_schema import (
+    Made,
+    Places,
+    Records,
+    first_mentions,
+    made_of,
+    mentions_of,
+    to_batch,
+)
 from transforms.ingest.plain_events import DEFAULT_TENANT, MAX_ID_LENGTH, NO_NUMBERS, PlainEvents
 from transforms.ingest.subject import (
     NO_IDENTIFIER,
@@ -118,8 +126,8 @@ class RecordParser:
             taken = records.slice(start, end)
             if plain is None:
                 rows, places = self._rows_of(taken)
-                told = told_by(rows)
-                made = made_of(rows, told) | {"identifiers": first_told([told], len(rows), seen)}
+                mentions = mentions_of(rows)
+                made = made_of(rows, mentions) | {"identifiers": first_mentions([mentions], len(rows), seen)}
                 parts.append(to_batch(taken, made, places))
             else:
                 parts.append(to_batch(taken, self._made_of_plain(plain, taken, seen), None))
@@ -147,18 +155,18 @@ class RecordParser:
         pairs = zip(records.payload_format, records.payload, strict=True)
         payloads = [payload if payload_format == "json" else None for payload_format, payload in pairs]
         try:
-            plain_places, chosen, made, told = plain.made(
+            plain_places, chosen, made, mentions = plain.made(
                 payloads, records.transport_at, self.max_record_bytes
             )
         except Exception:  # which record it was, and what becomes of it, is found one by one
-            plain_places, chosen, made, told = NO_NUMBERS, NO_NUMBERS, {}, told_by([])
+            plain_places, chosen, made, mentions = NO_NUMBERS, NO_NUMBERS, {}, mentions_of([])
         row_of = np.full(count, -1, np.int64)
         row_of[plain_places] = chosen
         others = np.flatnonzero(row_of < 0)
         rows, _ = self._rows_of(records.chosen(others.tolist()))
-        by_others = told_by(rows)
-        told_in_place = by_others._replace(record=others[by_others.record])
-        identifiers = first_told([told, told_in_place], count, seen)
+        by_others = mentions_of(rows)
+        mentions_in_place = by_others._replace(record=others[by_others.record])
+        identifiers = first_mentions([mentions, mentions_in_place], count, seen)
         if len(others) or not made:
             rest = made_of(rows, by_others)
             row_of[others] = (len(made["tenant"]) if made else 0) + np.arange(len(others))

@@ -111,7 +111,7 @@ class Places(NamedTuple):
     element: list[bytes | None]
 
 
-class Told(NamedTuple):
+class Mentions(NamedTuple):
     """Nodes that records tell: the record of each, ascending; its id; its tie hash; and its place among `nodes`."""
 
     record: Longs
@@ -121,12 +121,12 @@ class Told(NamedTuple):
     nodes: list[Node]
 
 
-def told_by(rows: Sequence[tuple[Any, ...]]) -> Told:
+def mentions_of(rows: Sequence[tuple[Any, ...]]) -> Mentions:
     """What rows in the order of MADE tell, each row for a record."""
     nodes = [node for row in rows for node in row[_IDENTIFIERS]]
     counts = [len(row[_IDENTIFIERS]) for row in rows]
     ids, ties = (np.array([node[at] for node in nodes], np.int64) for at in (_NODE_ID, _TIE))
-    return Told(np.repeat(np.arange(len(rows)), counts), ids, ties, np.arange(len(nodes)), nodes)
+    return Mentions(np.repeat(np.arange(len(rows)), counts), ids, ties, np.arange(len(nodes)), nodes)
 
 
 def sums_of(record: Longs, tie: Longs, count: int) -> pa.Array:
@@ -135,7 +135,7 @@ def sums_of(record: Longs, tie: Longs, count: int) -> pa.Array:
     return pa.array(np.diff(before[np.searchsorted(record, np.arange(count + 1))]))
 
 
-def first_told(parts: Sequence[Told], count: int, seen: dict[int, int]) -> pa.Array:
+def first_mentions(parts: Sequence[Mentions], count: int, seen: dict[int, int]) -> pa.Array:
     """Of each of `count` records the nodes that none before it tells, in the type of `identifiers`.
 
     Nodes in `seen` (id → tie hash) are not told again; it learns the new ones. Of two identifiers that share a node id
@@ -150,8 +150,8 @@ def first_told(parts: Sequence[Told], count: int, seen: dict[int, int]) -> pa.Ar
     )
     chosen = in_order[np.sort(first[is_new])]
     seen.update(zip(ids[chosen].tolist(), ties[chosen].tolist(), strict=True))
-    told = zip(part_of[chosen].tolist(), place[chosen].tolist(), strict=True)
-    return _identifier_lists([parts[part].nodes[at] for part, at in told], offsets(record[chosen], count))
+    mentions = zip(part_of[chosen].tolist(), place[chosen].tolist(), strict=True)
+    return _identifier_lists([parts[part].nodes[at] for part, at in mentions], offsets(record[chosen], count))
 
 
 def _first_of_each(ids: Longs, ties: Longs) -> tuple[Longs, Longs]:
@@ -167,7 +167,7 @@ def _first_of_each(ids: Longs, ties: Longs) -> tuple[Longs, Longs]:
     return ids_there[starts], np.minimum.reduceat(order, starts) if len(starts) else order
 
 
-def made_of(rows: Sequence[tuple[Any, ...]], told: Told) -> Made:
+def made_of(rows: Sequence[tuple[Any, ...]], mentions: Mentions) -> Made:
     """Rows in the order of MADE as columns, but for `identifiers`. `told`: by these rows."""
     columns = zip(*rows, strict=True) if rows else ((),) * len(MADE)
     made = dict(zip(MADE, columns, strict=True))
@@ -176,15 +176,15 @@ def made_of(rows: Sequence[tuple[Any, ...]], told: Told) -> Made:
         for name, values in made.items()
         if name != "identifiers"
     }
-    return columns_of | {"node_sum": sums_of(told.record, told.tie, len(rows))}
+    return columns_of | {"node_sum": sums_of(mentions.record, mentions.tie, len(rows))}
 
 
 def _lists(name: str, rows: Sequence[Any]) -> pa.Array:
     """Lists as a column, built flat as `_identifier_lists` does it. `claims` are lists of nodes, or None."""
     kind = kind_of(name)
-    told = [row or () for row in rows] if name == "claims" else rows
-    items = list(chain.from_iterable(told))
-    counts = np.fromiter(map(len, told), np.int32, len(rows))
+    mentions = [row or () for row in rows] if name == "claims" else rows
+    items = list(chain.from_iterable(mentions))
+    counts = np.fromiter(map(len, mentions), np.int32, len(rows))
     where = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
     if name != "claims":
         return pa.ListArray.from_arrays(where, pa.array(items, kind.value_type), type=kind)

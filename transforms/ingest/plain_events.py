@@ -24,7 +24,7 @@ from transforms.arrays.grouped import changes, offsets
 from transforms.arrays.integers import Flags, Longs
 from transforms.ingest.free_parts import NO_PART, FreeParts, Part
 from transforms.ingest.known_nodes import DEVICE, STRONG, UNIQUE, WEAK, Entries, KnownNodes
-from transforms.ingest.parsed_schema import Made, Told, kind_of, no_lists, sums_of
+from transforms.ingest.parsed_schema import Made, Mentions, kind_of, no_lists, sums_of
 from transforms.ingest.subject import IdentifierReader
 from transforms.ingest.values.hashing import digests, event_keys
 from transforms.ingest.values.instants import instants
@@ -60,13 +60,13 @@ class PlainEvents:
         payloads: Sequence[bytes | None],
         transport_at: Sequence[int | None],
         most_bytes: int,
-    ) -> tuple[Longs, Longs, Made, Told]:
+    ) -> tuple[Longs, Longs, Made, Mentions]:
         """(places among the payloads of the plain ones, the row of each of them, rows, the nodes that the plain ones
         tell by place). There may be other rows, which mean nothing. Columns are those of MADE but for `identifiers`.
         """
         places, records = self._read(payloads, most_bytes)
         if not records:
-            return NO_NUMBERS, NO_NUMBERS, {}, Told(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, [])
+            return NO_NUMBERS, NO_NUMBERS, {}, Mentions(NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, NO_NUMBERS, [])
         count, texts = len(places), pa.string()
         ids, tenants, types, names, at, received, platforms, *rest = zip(
             *map(msgspec.structs.astuple, records), strict=True
@@ -115,7 +115,7 @@ class PlainEvents:
             "node_sum": subjects.sums(),
         }
         chosen, place = np.flatnonzero(is_plain), np.array(places, np.int64)
-        return place[chosen], chosen, made, subjects.told(place, is_plain)
+        return place[chosen], chosen, made, subjects.mentions(place, is_plain)
 
     def _read(self, payloads: Sequence[bytes | None], most_bytes: int) -> tuple[list[int], list[Any]]:
         """(places, records) of what has no more than the fields of a plain record, in their types."""
@@ -217,12 +217,12 @@ class _Subjects:
     def sums(self) -> pa.Array:
         return sums_of(self._entries.row, self._ties, self._count)
 
-    def told(self, place: Longs, is_plain: Flags) -> Told:
+    def mentions(self, place: Longs, is_plain: Flags) -> Mentions:
         """The nodes of plain records, by the places of these."""
         chosen = is_plain[self._entries.row]
         record = place[self._entries.row[chosen]]
         number = self._entries.number[chosen]
-        return Told(record, self._ids[chosen], self._ties[chosen], number, self._known.nodes)
+        return Mentions(record, self._ids[chosen], self._ties[chosen], number, self._known.nodes)
 
 
 def _decoder(names: tuple[str, ...]) -> Callable[[bytes], Any]:

@@ -20,11 +20,11 @@ from pipelines.lake.lake import existing_lake
 from pipelines.lake.snapshot import Snapshot, published
 from pipelines.operations.quarantine.corrections import Corrections, read_corrections
 from pipelines.operations.quarantine.overview import described, summary
-from pipelines.operations.quarantine.replay import replay, replay_errand
+from pipelines.operations.quarantine.replay import replay, replay_request
 from pipelines.operations.quarantine.reread import NO_CORRECTIONS
 from pipelines.operations.quarantine.selection import Selection, selected, with_payloads
 from pipelines.operations.requests.holder import holder_of
-from pipelines.operations.requests.requests import run_errand
+from pipelines.operations.requests.requests import run_request
 from transforms.ingest.values.instants import instant
 
 EMPTY = "nothing is in quarantine"
@@ -230,8 +230,8 @@ def _replay(args: argparse.Namespace, selection: Selection, snapshot: Snapshot |
         found = replay(holder, selection, corrections, is_dry=True, progress=say).as_json()
     else:
         arguments = _arguments(selection, settings, corrections)
-        handlers = {"replay": partial(replay_errand, progress=say)}
-        found = run_errand(args.lake, policy, settings, "replay", handlers, arguments, say=say)
+        handlers = {"replay": partial(replay_request, progress=say)}
+        found = run_request(args.lake, policy, settings, "replay", handlers, arguments, say=say)
     found = {"is_dry_run": args.dry_run, **found}
     print(json.dumps(found) if args.json else _report(found, selection))
     return 0

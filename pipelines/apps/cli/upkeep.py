@@ -16,7 +16,7 @@ from pipelines.apps.cli.problems import BadUsage, Exit, reported
 from pipelines.apps.cli.sql import as_table
 from pipelines.apps.request_handlers import HANDLERS
 from pipelines.lake.lake import existing_lake
-from pipelines.operations.requests.requests import run_errand
+from pipelines.operations.requests.requests import run_request
 from pipelines.operations.upkeep.upkeep import Report, Wishes, dry_run, run_upkeep
 
 
@@ -81,7 +81,7 @@ def do_upkeep(args: argparse.Namespace) -> int:
     if args.dry_run:
         report = dry_run(lake, wishes)
     else:
-        pause = partial(run_errand, lake.path, policy, settings, "upkeep", HANDLERS, say=_say)
+        pause = partial(run_request, lake.path, policy, settings, "upkeep", HANDLERS, say=_say)
         report = run_upkeep(lake, wishes, pause, say=_say)
     print(json.dumps(report) if args.json else as_text(report))
     return 0

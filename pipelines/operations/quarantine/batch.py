@@ -26,7 +26,7 @@ from pipelines.stream.batch.process import BatchProcessor
 from pipelines.stream.batch.publish import Publication, replay_row
 from pipelines.stream.batch.resolution import Identified
 from pipelines.stream.kafka.offsets import Offsets
-from transforms.ingest.deduplication import ConservationError, Standing
+from transforms.ingest.deduplication import ConservationError, DeduplicationOutcome
 from transforms.ingest.framing.files_read import FileRead
 from transforms.ingest.replayed import BROUGHT_BY
 
@@ -74,11 +74,11 @@ class ReplayBatch(BatchProcessor):
         return Cut(received, files)  # it is one portion of a replay already
 
     def landing(
-        self, received: pa.Table, standing: Standing, valid: pa.Table, batch_id: int
+        self, received: pa.Table, outcome: DeduplicationOutcome, valid: pa.Table, batch_id: int
     ) -> dict[TableSpec, pa.Table]:
-        refused = rows.quarantine_rows(received, standing, batch_id)
+        refused = rows.quarantine_rows(received, outcome, batch_id)
         arrived = pa.chunked_array(
-            [c for mask in (standing.refused, standing.conflicting) for c in _where(received, mask)],
+            [c for mask in (outcome.refused, outcome.conflicting) for c in _where(received, mask)],
             pa.int64(),
         )
         at = refused.schema.get_field_index("batch_id")
@@ -99,13 +99,13 @@ class ReplayBatch(BatchProcessor):
         publication: Publication,
         stream_batch_id: int | None,
         received: pa.Table,
-        standing: Standing,
+        outcome: DeduplicationOutcome,
         identified: Identified,
         owned: Owned,
     ) -> pa.Table:
         replaced, corrected = self._reread.replaced.num_rows, self._reread.corrections.num_rows
         return replay_row(
-            publication, stream_batch_id, received, standing, identified, owned, replaced, corrected
+            publication, stream_batch_id, received, outcome, identified, owned, replaced, corrected
         )
 
 

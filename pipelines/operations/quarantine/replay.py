@@ -26,7 +26,7 @@ from pipelines.operations.quarantine.corrections import RECORD, Corrections, Pla
 from pipelines.operations.quarantine.reread import NO_CORRECTIONS, Outcome, Reread, is_whole, read_again
 from pipelines.operations.quarantine.selection import Selection, portions, selected, with_payloads
 from pipelines.operations.requests.holder import Holder
-from pipelines.operations.requests.requests import Answer, ErrandFailed
+from pipelines.operations.requests.requests import Answer, RequestFailed
 from pipelines.state.lake_state import EVENT_KEYS, LakeState
 from pipelines.stream.batch.judged import judge
 from pipelines.stream.checkpoint import DIRECT
@@ -41,7 +41,7 @@ DECISION = "a decision that was refused is taken anew, not replayed"
 Progress = Callable[[str], None]
 
 
-class ReplayRefused(ErrandFailed):
+class ReplayRefused(RequestFailed):
     """The replay cannot be done as it is asked for; the message says what to do."""
 
 
@@ -65,10 +65,10 @@ class Replayed:
         }
 
 
-def replay_errand(
+def replay_request(
     holder: Holder, arguments: Mapping[str, Any], progress: Progress = lambda text: None
 ) -> Answer:
-    """The errand `replay`: {"selection": …, "max_record_bytes": …, "corrections": …} → the report. The limit is the
+    """The request `replay`: {"selection": …, "max_record_bytes": …, "corrections": …} → the report. The limit is the
     asker's: a running stream still has the one that it was started with."""
     holder = replace(
         holder, settings=replace(holder.settings, max_record_bytes=arguments["max_record_bytes"])

@@ -31,7 +31,7 @@ from pipelines.stream.batch.admission import admitted
 from pipelines.stream.batch.judged import judge
 from pipelines.stream.batch.named import named_in
 from pipelines.stream.batch.rows import ELEMENT
-from transforms.ingest.deduplication import CONFLICT, Standing
+from transforms.ingest.deduplication import CONFLICT, DeduplicationOutcome
 from transforms.ingest.parse import RecordParser
 from transforms.ingest.parsed_schema import PARSED_SCHEMA, Records
 from transforms.ingest.replayed import REPLAYED_SCHEMA
@@ -122,9 +122,9 @@ def read_again(
     kept, numbers = rows.take(pa.array(candidates)).combine_chunks(), of_record[candidates]
     received = _with_identifiers_of(kept, rows)
     received, _ = admitted(received, named_in(received), state, max_tenants)
-    standing = judge(received, state)
+    outcome = judge(received, state)
     was_rows = [records[n].refused.get(p) for n, p in zip(numbers, position[candidates], strict=True)]
-    changes = _changes(received, standing, was_rows) | takes_all[numbers]
+    changes = _changes(received, outcome, was_rows) | takes_all[numbers]
     is_corrected = np.array([r.is_corrected for r in records])
     changes |= is_corrected[numbers]
     replaced = [was for was, change in zip(was_rows, changes, strict=True) if was is not None and change]
@@ -135,10 +135,10 @@ def read_again(
         pa.Table.from_pylist(replaced, schema=_places_schema()),
         _corrections(received, numbers, records, is_corrected, corrections.author),
         Outcome(
-            int(standing.valid.sum()),
-            int(standing.duplicate.sum()),
-            int(standing.quarantined.sum()),
-            _reasons(received, standing),
+            int(outcome.valid.sum()),
+            int(outcome.duplicate.sum()),
+            int(outcome.quarantined.sum()),
+            _reasons(received, outcome),
             left,
         ),
     )
@@ -221,21 +221,23 @@ def _framed(records: list[Mapping[str, Any]]) -> Records:
     )
 
 
-def _changes(received: pa.Table, standing: Standing, was_rows: list[dict[str, Any] | None]) -> np.ndarray:
+def _changes(
+    received: pa.Table, outcome: DeduplicationOutcome, was_rows: list[dict[str, Any] | None]
+) -> np.ndarray:
     """Which events are anything else than what their rows in quarantine say already."""
-    changes = ~standing.quarantined
+    changes = ~outcome.quarantined
     columns = zip(*(received[name].to_pylist() for name in ("tenant", "event_id", "reasons")), strict=True)
     for at, ((tenant, event_id, reasons), was) in enumerate(zip(columns, was_rows, strict=True)):
-        reasons = [CONFLICT] if standing.conflicting[at] else reasons
+        reasons = [CONFLICT] if outcome.conflicting[at] else reasons
         if not changes[at] and was is not None:
             changes[at] = (tenant, event_id, reasons) != (was["tenant"], was["event_id"], was["reasons"])
     return changes
 
 
-def _reasons(received: pa.Table, standing: Standing) -> Counter[str]:
-    refused = received["reasons"].filter(pa.array(standing.refused)).to_pylist()
+def _reasons(received: pa.Table, outcome: DeduplicationOutcome) -> Counter[str]:
+    refused = received["reasons"].filter(pa.array(outcome.refused)).to_pylist()
     found = Counter(reason for reasons in refused for reason in reasons)
-    found[CONFLICT] += int(standing.conflicting.sum())
+    found[CONFLICT] += int(outcome.conflicting.sum())
     return +found
 
 

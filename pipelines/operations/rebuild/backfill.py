@@ -19,7 +19,7 @@ from pipelines.operations.rebuild.dates import Dates
 from pipelines.operations.rebuild.rebuild import OpenSpark, Plan, planned, something_published
 from pipelines.operations.rebuild.shadow_lake import Progress, Rules
 from pipelines.operations.rebuild.swap import SWAP, swap, swap_in
-from pipelines.operations.requests.requests import run_errand
+from pipelines.operations.requests.requests import run_request
 from pipelines.operations.upgrade import ready_to_write
 
 ROUNDS = 20  # of catching up with a stream before it is called too fast
@@ -72,12 +72,15 @@ def rebuild(
 def _between_batches(
     lake: Lake, plan: Plan, rules: Rules, patience_seconds: float, progress: Progress
 ) -> Done:
-    side, arguments = plan.side, {"side": plan.side.declared.id, "compare_seconds": plan.compare_seconds}
+    shadow, arguments = (
+        plan.shadow,
+        {"side": plan.shadow.declared.id, "compare_seconds": plan.compare_seconds},
+    )
     for _ in range(ROUNDS):
         snapshot = something_published(lake)
-        if side.left(snapshot):
-            side.catch_up(snapshot, rules, progress)
-        answer = run_errand(
+        if shadow.left(snapshot):
+            shadow.catch_up(snapshot, rules, progress)
+        answer = run_request(
             lake.path,
             rules.policy,
             rules.settings,
@@ -106,9 +109,9 @@ def _once_alone(lake: Lake, plan: Plan, rules: Rules, patience_seconds: float, p
                 settle(lake, None)
                 snapshot = something_published(lake)
                 refuse_half_written_batch(lake, snapshot)
-                rest = plan.side.left(snapshot)
+                rest = plan.shadow.left(snapshot)
                 progress("writing")
-                last, batch_id = swap_in(snapshot, plan.side, rules)
+                last, batch_id = swap_in(snapshot, plan.shadow, rules)
                 return Done(batch_id, time.perf_counter() - began, rest, last.effects.as_dict())
         except LakeLocked:
             if time.monotonic() > until:
@@ -120,7 +123,7 @@ def _once_alone(lake: Lake, plan: Plan, rules: Rules, patience_seconds: float, p
                 )
                 is_told = True
             time.sleep(_LOOKS_EVERY_SECONDS)
-            plan.side.catch_up(something_published(lake), rules)
+            plan.shadow.catch_up(something_published(lake), rules)
 
 
 def _refuse_half_written(lake: Lake) -> None:

@@ -26,7 +26,7 @@ from conf.tables import (
     IDENTITY_REDIRECTS,
 )
 from pipelines.lake.snapshot import Snapshot
-from pipelines.operations.rebuild.shadow_lake import SideLake
+from pipelines.operations.rebuild.shadow_lake import ShadowLake
 from pipelines.stream.batch.rows import hot_rows, table_of
 from transforms.arrays.grouped import longs
 from transforms.compare.compared import Compared, compare
@@ -62,15 +62,18 @@ class Changes:
     compared: dict[TableSpec, Compared]
 
 
-def changes_of(snapshot: Snapshot, side: SideLake, batch_id: int, batch_at: int) -> Changes:
+def changes_of(snapshot: Snapshot, shadow: ShadowLake, batch_id: int, batch_at: int) -> Changes:
     """The rows that turn the published tables into those of `side`, which is as of the same batch, persons keeping
     their ids."""
-    renamed = _renamed(snapshot, side, batch_id, batch_at)
+    renamed = _renamed(snapshot, shadow, batch_id, batch_at)
     changes = Changes({}, {}, {}, {}, {})
     for spec in ALL:
         if spec in _APART:
             continue
-        before, after = snapshot.arrow(spec).cast(spec.arrow), _under_kept_ids(spec, side, snapshot, renamed)
+        before, after = (
+            snapshot.arrow(spec).cast(spec.arrow),
+            _under_kept_ids(spec, shadow, snapshot, renamed),
+        )
         left_out = (*spec.key, *_KEPT, *_WHERE_FROM, *_FOLLOWING, "updated_batch_id")
         columns = [c for c in spec.names if c not in left_out]
         compared = compare(before, after, spec.key, columns)
@@ -91,11 +94,11 @@ def _put(changes: Changes, spec: TableSpec, rows: pa.Table) -> None:
         changes.appended[spec] = rows
 
 
-def _renamed(snapshot: Snapshot, side: SideLake, batch_id: int, batch_at: int) -> Renamed:
+def _renamed(snapshot: Snapshot, shadow: ShadowLake, batch_id: int, batch_at: int) -> Renamed:
     present = snapshot.arrow(IDENTITY_MAP)
     redirects = snapshot.arrow(IDENTITY_REDIRECTS)
-    owners = side.table(IDENTITY_MAP, snapshot)
-    identifiers = side.table(IDENTIFIERS, snapshot)
+    owners = shadow.table(IDENTITY_MAP, snapshot)
+    identifiers = shadow.table(IDENTIFIERS, snapshot)
     unknown = np.setdiff1d(longs(owners["node_id"]), longs(present["node_id"]))
     return rename_persons(
         owners,
@@ -124,10 +127,10 @@ def _left_with(snapshot: Snapshot, nodes: np.ndarray) -> tuple[np.ndarray, np.nd
     return node[mine], owner[last][mine]
 
 
-def _under_kept_ids(spec: TableSpec, side: SideLake, snapshot: Snapshot, renamed: Renamed) -> pa.Table:
+def _under_kept_ids(spec: TableSpec, shadow: ShadowLake, snapshot: Snapshot, renamed: Renamed) -> pa.Table:
     if spec is IDENTITY_MAP:
         return renamed.owners
-    rows = side.table(spec, snapshot)
+    rows = shadow.table(spec, snapshot)
     if spec is IDENTITY_DECISIONS:  # their order is that of (batch, place), and the batch becomes this one
         rows = rows.sort_by([("batch_id", "ascending"), ("batch_ordinal", "ascending")])
         rows = _with(rows, "batch_ordinal", pa.array(np.arange(rows.num_rows)))

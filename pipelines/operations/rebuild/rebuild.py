@@ -1,6 +1,6 @@
 """Rebuild a lake: derive everything from bronze again beside it, show what changes, publish it as one batch.
 
-published S ──▶ side lake ──▶ changes ──▶ [effects] … caught up with N ──▶ rows of batch N+1 ──▶ ops.batches: N+1
+published S ──▶ shadow lake ──▶ changes ──▶ [effects] … caught up with N ──▶ rows of batch N+1 ──▶ ops.batches: N+1
                 beside a running stream                      between two of its batches; invisible until ──┘
 """
 
@@ -30,7 +30,7 @@ from pipelines.lake.writing.writer import TableWriter, Txn
 from pipelines.operations.attempt import RebuildRefused, begin, forget
 from pipelines.operations.rebuild.changes import Changes, changes_of
 from pipelines.operations.rebuild.dates import Dates
-from pipelines.operations.rebuild.shadow_lake import Progress, Rules, SideLake, side_lake
+from pipelines.operations.rebuild.shadow_lake import Progress, Rules, ShadowLake, shadow_lake
 from pipelines.stream.batch.publish import Publication, compaction_row, rebuild_row
 from pipelines.stream.batch.steps import Steps
 from pipelines.stream.kafka.offsets import offsets_of_record, to_json
@@ -46,18 +46,18 @@ class Plan:
 
     snapshot: Snapshot
     batch_at: int
-    side: SideLake
+    shadow: ShadowLake
     changes: Changes
     effects: Effects
     counts: dict[str, int]
     compare_seconds: float
 
     def identifiers(self, node_ids: set[int]) -> dict[int, str]:
-        """`namespace:value` of some nodes, before or after. Only while the side lake is there."""
+        """`namespace:value` of some nodes, before or after. Only while the shadow lake is there."""
         wanted = pc.field("node_id").isin(pa.array(sorted(node_ids), pa.int64()))
         names: dict[int, str] = {}
         for rows in (
-            self.side.chosen(IDENTIFIERS, wanted),
+            self.shadow.chosen(IDENTIFIERS, wanted),
             self.snapshot.dataset(IDENTIFIERS).to_table(filter=wanted),
         ):
             names |= {r["node_id"]: f"{r['namespace']}:{r['value']}" for r in rows.to_pylist()}
@@ -94,23 +94,25 @@ def planned(
     dates: Dates | None = None,
     progress: Progress = lambda text: None,
 ) -> Iterator[tuple[Plan, Rules]]:
-    """A rebuild of the last published state, computed beside whatever writes the lake; its side lake ends with the
+    """A rebuild of the last published state, computed beside whatever writes the lake; its shadow lake ends with the
     block. Of the lake itself nothing is written."""
     snapshot = something_published(lake)
     rules = rules_for(snapshot, policy, settings, spark)
-    with side_lake(snapshot, rules, dates) as side:
-        yield plan_of(snapshot, side, rules, progress), rules
+    with shadow_lake(snapshot, rules, dates) as shadow:
+        yield plan_of(snapshot, shadow, rules, progress), rules
 
 
-def plan_of(snapshot: Snapshot, side: SideLake, rules: Rules, progress: Progress = lambda text: None) -> Plan:
-    """Bring the side lake up to the snapshot and compare them."""
-    side.catch_up(snapshot, rules, progress)
+def plan_of(
+    snapshot: Snapshot, shadow: ShadowLake, rules: Rules, progress: Progress = lambda text: None
+) -> Plan:
+    """Bring the shadow lake up to the snapshot and compare them."""
+    shadow.catch_up(snapshot, rules, progress)
     progress("comparing with the published tables")
     began = time.perf_counter()
     batch_at = time.time_ns() // 1000
-    changes = changes_of(snapshot, side, snapshot.batch_id + 1, batch_at)
+    changes = changes_of(snapshot, shadow, snapshot.batch_id + 1, batch_at)
     effects = effects_of(changes.before, changes.after, changes.compared)
-    return Plan(snapshot, batch_at, side, changes, effects, side.counts(), time.perf_counter() - began)
+    return Plan(snapshot, batch_at, shadow, changes, effects, shadow.counts(), time.perf_counter() - began)
 
 
 def publish_rebuild(plan: Plan, rules: Rules, writer: TableWriter | None = None) -> int:
@@ -120,7 +122,7 @@ def publish_rebuild(plan: Plan, rules: Rules, writer: TableWriter | None = None)
     the lake shows the former state or the new one, and the next holder takes back what is left of the former.
     """
     lake, steps = plan.snapshot.lake, Steps()
-    settings, declared = rules.settings, plan.side.declared
+    settings, declared = rules.settings, plan.shadow.declared
     writer = writer or make_writer(
         settings.writer if rules.spark else "delta_rs", lake, rules.spark, settings.spark_writer_from_rows
     )
@@ -165,11 +167,11 @@ def publish_rebuild(plan: Plan, rules: Rules, writer: TableWriter | None = None)
     return attempt.batch_id
 
 
-def published_as(snapshot: Snapshot, side_id: str) -> int | None:
-    """The batch that has published a side lake, if one has."""
+def published_as(snapshot: Snapshot, shadow_id: str) -> int | None:
+    """The batch that has published a shadow lake, if one has."""
     rows = snapshot.arrow(BATCHES, ["batch_id", "kind", "inputs"])
     for row in rows.filter(pc.equal(rows["kind"], "rebuild")).to_pylist():
-        if row["inputs"] and json.loads(row["inputs"]).get("side") == side_id:
+        if row["inputs"] and json.loads(row["inputs"]).get("side") == shadow_id:
             return row["batch_id"]
     return None
 

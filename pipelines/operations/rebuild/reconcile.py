@@ -1,6 +1,6 @@
 """The reconciliation: are the published tables what bronze gives, when it is derived again by the lake's own rules?
 
-Reads one pinned state of the lake and writes a side lake only, so it may run beside the stream.
+Reads one pinned state of the lake and writes a shadow lake only, so it may run beside the stream.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import Snapshot
 from pipelines.operations.rebuild.dates import Dates
 from pipelines.operations.rebuild.rebuild import OpenSpark, rules_for, something_published
-from pipelines.operations.rebuild.shadow_lake import Declared, Progress, SideLake, side_lake
+from pipelines.operations.rebuild.shadow_lake import Declared, Progress, ShadowLake, shadow_lake
 from transforms.compare.reconciliation import (
     CHANGED,
     COMPARED,
@@ -87,26 +87,26 @@ def reconcile(
     """Derive the last published state again under `policy`, which must be the lake's own, and compare."""
     snapshot = something_published(lake)
     rules = rules_for(snapshot, policy, settings, spark)
-    with side_lake(snapshot, rules, dates) as side:
-        side.catch_up(snapshot, rules, progress)
-        return _reconciled(snapshot, side, progress)
+    with shadow_lake(snapshot, rules, dates) as shadow:
+        shadow.catch_up(snapshot, rules, progress)
+        return _reconciled(snapshot, shadow, progress)
 
 
-def _reconciled(snapshot: Snapshot, side: SideLake, progress: Progress) -> Reconciliation:
+def _reconciled(snapshot: Snapshot, shadow: ShadowLake, progress: Progress) -> Reconciliation:
     columns = ["node_id", "canonical_id"]
     persons = (
         persons_of(snapshot.arrow(IDENTITY_MAP, columns)),
-        persons_of(side.table(IDENTITY_MAP, snapshot).select(columns)),
+        persons_of(shadow.table(IDENTITY_MAP, snapshot).select(columns)),
     )
     tables = []
     for spec in COMPARED:
         progress(f"comparing {spec.full_name}")
-        parts = list(_differences(spec, snapshot, side, persons))
+        parts = list(_differences(spec, snapshot, shadow, persons))
         total = parts[0]
         for part in parts[1:]:
             total = total.plus(part)
         tables.append(total)
-    declared, batches = side.declared, snapshot.arrow(BATCHES, list(_COUNTS))
+    declared, batches = shadow.declared, snapshot.arrow(BATCHES, list(_COUNTS))
     return Reconciliation(
         snapshot.batch_id,
         declared.since,
@@ -114,16 +114,16 @@ def _reconciled(snapshot: Snapshot, side: SideLake, progress: Progress) -> Recon
         tuple(tables),
         tuple(sorted(_changed_mappings(snapshot, declared))),
         {name: pc.sum(batches[name]).as_py() or 0 for name in _COUNTS},
-        side.counts(),
+        shadow.counts(),
     )
 
 
 def _differences(
-    spec: TableSpec, snapshot: Snapshot, side: SideLake, persons: tuple[Persons, Persons]
+    spec: TableSpec, snapshot: Snapshot, shadow: ShadowLake, persons: tuple[Persons, Persons]
 ) -> Iterator[TableDifference]:
     """One table at a time, and of events, which are most of a lake, a slice by the hashes of their ids."""
     if spec is not EVENTS:
-        yield compare_table(spec, snapshot.arrow(spec), side.table(spec, snapshot), *persons)
+        yield compare_table(spec, snapshot.arrow(spec), shadow.table(spec, snapshot), *persons)
         return
     published = snapshot.dataset(spec)
     slices = 1
@@ -131,7 +131,7 @@ def _differences(
         slices *= 2
     for number in range(slices):
         mine = pc.bit_wise_and(pc.field("event_key"), slices - 1) == number
-        yield compare_table(spec, published.to_table(filter=mine), side.chosen(spec, mine), *persons)
+        yield compare_table(spec, published.to_table(filter=mine), shadow.chosen(spec, mine), *persons)
 
 
 def _changed_mappings(snapshot: Snapshot, declared: Declared) -> set[str]:

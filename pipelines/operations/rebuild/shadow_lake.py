@@ -51,7 +51,7 @@ from transforms.ingest.parse import RecordParser
 from transforms.ingest.replayed import BROUGHT_BY
 
 SIDE = "_stitchlake/side"
-# What a side lake can follow. Anything else changes what was published before.
+# What a shadow lake can follow. Anything else changes what was published before.
 FOLLOWED = frozenset({"batch", PORTION, "empty"}) | SAME_ROWS_KINDS
 _DECLARED = "side.json"
 _COUNTS = ("received", "valid", "quarantined", "duplicate")
@@ -61,7 +61,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Declared:
-    """By which rules a side lake is made; on disk, because another process may have to go on with it.
+    """By which rules a shadow lake is made; on disk, because another process may have to go on with it.
 
     `since`, `until`: ISO dates. `begun_at_batch_id`: the published batch of the lake that it began with."""
 
@@ -92,8 +92,8 @@ class Rules:
     spark: SparkSession | None = None
 
 
-class SideLake:
-    """One side lake. `catch_up` brings it to a published batch of its lake, `table` says what it derives."""
+class ShadowLake:
+    """One shadow lake. `catch_up` brings it to a published batch of its lake, `table` says what it derives."""
 
     def __init__(self, of: Lake, folder: Path) -> None:
         self.of, self.folder, self.lake = of, folder, Lake(folder / "lake")
@@ -166,7 +166,7 @@ class SideLake:
             )
 
     def _parser(self, snapshot: Snapshot, after: int, rules: Rules) -> RecordParser:
-        """Reads by the mappings as they were when this side lake first used them, or not at all."""
+        """Reads by the mappings as they were when this shadow lake first used them, or not at all."""
         mappings = {name: load_mapping(name) for name in mappings_of(snapshot, after)}
         known = self.declared.mapping_fingerprints
         for name, mapping in mappings.items():
@@ -201,15 +201,15 @@ class SideLake:
         """Take back the portion that a dead process has begun: this time it may end with another batch."""
         last = self._there.batch_id if self._there else 0
         if (begun := pending_intent(self.lake.path / INTENT, last)) is not None:
-            # The events of a side lake's batch are taken again as a whole, whatever portions of it there are.
+            # The events of a shadow lake's batch are taken again as a whole, whatever portions of it there are.
             discard_unpublished(self.lake, begun.after if begun.is_portion else last, begun.txn.app_id)
             (self.lake.path / INTENT).unlink()
             self._there = published(self.lake)
 
 
 @contextmanager
-def side_lake(snapshot: Snapshot, rules: Rules, dates: Dates | None = None) -> Iterator[SideLake]:
-    """A new side lake of `snapshot`'s lake, empty; gone when the block ends. Clears away what dead processes left."""
+def shadow_lake(snapshot: Snapshot, rules: Rules, dates: Dates | None = None) -> Iterator[ShadowLake]:
+    """A new shadow lake of `snapshot`'s lake, empty; gone when the block ends. Clears away what dead processes left."""
     folders = snapshot.lake.path / SIDE
     _clear(folders)
     declared = Declared(
@@ -228,19 +228,19 @@ def side_lake(snapshot: Snapshot, rules: Rules, dates: Dates | None = None) -> I
     with lake_lock(folder):  # while it is held, nobody clears it away
         try:
             _declare(folder, declared)
-            side = SideLake(snapshot.lake, folder)
-            side.lake.create_missing(ALL)
-            yield side
+            shadow = ShadowLake(snapshot.lake, folder)
+            shadow.lake.create_missing(ALL)
+            yield shadow
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def open_side(lake: Lake, side_id: str) -> SideLake:
-    """A side lake that another process has made. RebuildRefused when it is gone."""
-    folder = contained(lake.path / SIDE, side_id)
+def open_shadow(lake: Lake, shadow_id: str) -> ShadowLake:
+    """A shadow lake that another process has made. RebuildRefused when it is gone."""
+    folder = contained(lake.path / SIDE, shadow_id)
     if not (folder / _DECLARED).exists():
         raise RebuildRefused("the side tables are gone: whoever made them has given up")
-    return SideLake(lake, folder)
+    return ShadowLake(lake, folder)
 
 
 def _clear(folders: Path) -> None:

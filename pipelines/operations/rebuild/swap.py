@@ -1,4 +1,4 @@
-"""Put a side lake in place of what is published, between two batches of the stream if one is running.
+"""Put a shadow lake in place of what is published, between two batches of the stream if one is running.
 
 The pause: derive the few events that were published since, compare, write. Both parts of it are bounded by settings,
 and the pause is told afterwards.
@@ -15,9 +15,9 @@ from pyspark.sql import SparkSession
 from pipelines.lake.snapshot import Snapshot
 from pipelines.operations.attempt import RebuildRefused
 from pipelines.operations.rebuild.rebuild import Plan, plan_of, publish_rebuild, published_as
-from pipelines.operations.rebuild.shadow_lake import Rules, SideLake, open_side
+from pipelines.operations.rebuild.shadow_lake import Rules, ShadowLake, open_shadow
 from pipelines.operations.requests.holder import Holder
-from pipelines.operations.requests.requests import Answer, ErrandFailed
+from pipelines.operations.requests.requests import Answer, RequestFailed
 from pipelines.runtime.fingerprint import code_fingerprint
 from transforms.identity.canonical import TooManyPersons
 
@@ -25,26 +25,26 @@ SWAP = "swap"
 
 
 def swap(holder: Holder, arguments: Mapping[str, Any]) -> Answer:
-    """The errand `swap`: publish the side lake `side`, of which comparing took `compare_seconds`.
+    """The request `swap`: publish the shadow lake `side`, of which comparing took `compare_seconds`.
 
     Answers `batch_id`, `pause_seconds`, `rest_event_count` and `effects`, or `left`: how many events it is behind, when
     these are too many for a pause; then nothing was done.
     """
     began = time.perf_counter()
     try:
-        side = open_side(holder.lake, arguments["side"])
-        if (batch_id := published_as(holder.snapshot, side.declared.id)) is not None:
+        shadow = open_shadow(holder.lake, arguments["side"])
+        if (batch_id := published_as(holder.snapshot, shadow.declared.id)) is not None:
             return {"batch_id": batch_id}  # whoever did it was killed before it could say so
-        _refuse_other_rules(side, holder)
-        rest = side.left(holder.snapshot)
+        _refuse_other_rules(shadow, holder)
+        rest = shadow.left(holder.snapshot)
         if holder.read_by is not None:
             if rest > holder.settings.swap_up_to_events:
                 return {"left": rest}
             _refuse_long_pause(arguments["compare_seconds"], holder)
         rules = Rules(holder.policy, holder.key, holder.settings, SparkSession.getActiveSession())
-        plan, batch_id = swap_in(holder.snapshot, side, rules)
+        plan, batch_id = swap_in(holder.snapshot, shadow, rules)
     except (RebuildRefused, TooManyPersons) as e:
-        raise ErrandFailed(str(e)) from None
+        raise RequestFailed(str(e)) from None
     return {
         "batch_id": batch_id,
         "pause_seconds": round(time.perf_counter() - began, 3),
@@ -53,15 +53,15 @@ def swap(holder: Holder, arguments: Mapping[str, Any]) -> Answer:
     }
 
 
-def swap_in(snapshot: Snapshot, side: SideLake, rules: Rules) -> tuple[Plan, int]:
-    """Bring the side lake up to the last published state and publish it. For the holder of the lock."""
-    plan = plan_of(snapshot, side, rules)
+def swap_in(snapshot: Snapshot, shadow: ShadowLake, rules: Rules) -> tuple[Plan, int]:
+    """Bring the shadow lake up to the last published state and publish it. For the holder of the lock."""
+    plan = plan_of(snapshot, shadow, rules)
     return plan, publish_rebuild(plan, rules)
 
 
-def _refuse_other_rules(side: SideLake, holder: Holder) -> None:
+def _refuse_other_rules(shadow: ShadowLake, holder: Holder) -> None:
     """What a running stream does with its next batch must be what was done with all those before."""
-    declared = side.declared
+    declared = shadow.declared
     if declared.policy_fingerprint != holder.policy.fingerprint:
         raise RebuildRefused(
             "this is a rebuild under another policy than the stream's; stop the stream first"

@@ -1,1 +1,1 @@
-"""Errands: work on a lake that only its one writer may do, whoever asks for it."""
+"""Requests: work on a lake that only its one writer may do, whoever asks for it."""

@@ -1,7 +1,7 @@
-"""Have an errand run: by ourselves where no stream writes the lake, else by the stream between two of its batches.
+"""Have a request run: by ourselves where no stream writes the lake, else by the stream between two of its batches.
 
 asker ── lock is free ──▶ handler(holder, arguments) ──▶ answer
-   └──── a stream has it: <lake>/_stitchlake/errands/ID.json ──▶ stream: handler ──▶ ID.answer ──▶ asker
+   └──── a stream has it: <lake>/_stitchlake/requests/ID.json ──▶ stream: handler ──▶ ID.answer ──▶ asker
 
 A handler that is killed leaves a lake that the next writer can go on with; whoever asked has it run from its start.
 Handlers raise ErrandFailed, or a kind of it, for what somebody should read.
@@ -32,15 +32,15 @@ from pipelines.stream.batch.intent import INTENT, pending_intent
 Answer = dict[str, Any]  # what JSON can hold
 Handler = Callable[[Holder, Mapping[str, Any]], Answer]
 
-_FOLDER = "_stitchlake/errands"
+_FOLDER = "_stitchlake/requests"
 _LOOKS_EVERY_SECONDS = 0.2
 
 
-class ErrandFailed(Refusal):
-    """An errand was refused or not finished; the message is the handler's own, or says what to do."""
+class RequestFailed(Refusal):
+    """A request was refused or not finished; the message is the handler's own, or says what to do."""
 
 
-def run_errand(
+def run_request(
     lake_path: Path,
     policy: Policy,
     settings: Settings,
@@ -51,7 +51,7 @@ def run_errand(
     patience_seconds: float = 600.0,
     say: Callable[[str], None] = lambda text: None,
 ) -> Answer:
-    """Run the errand `kind` with `arguments` (plain JSON), and return its answer.
+    """Run the request `kind` with `arguments` (plain JSON), and return its answer.
 
     ErrandFailed when a running stream refused it or did not get to it within `patience_seconds`. What the handler
     raises is raised as it is where no stream runs.
@@ -71,7 +71,7 @@ def run_errand(
             if (answer := _taken(asked)) is not None:
                 return answer
             if time.monotonic() > until:
-                raise ErrandFailed(
+                raise RequestFailed(
                     "the stream did not get to it; try again when it has less to do, or stop it first"
                 )
             time.sleep(_LOOKS_EVERY_SECONDS)
@@ -82,7 +82,7 @@ def run_errand(
 
 
 def is_asked(lake_path: Path) -> bool:
-    """Whether an errand waits for the stream. Cheap: the stream looks several times a second."""
+    """Whether a request waits for the stream. Cheap: the stream looks several times a second."""
     return any((lake_path / _FOLDER).glob("*.json"))
 
 
@@ -108,14 +108,14 @@ def run_asked(
     asked = sorted((lake.path / _FOLDER).glob("*.json"))
     for path in asked:
         try:
-            errand = _read(path)
+            request = _read(path)
         except FileNotFoundError:  # whoever asked has given up
             continue
         except (OSError, ValueError):
             _put_aside(path, on_trouble)
             continue
         answer = _outcome(
-            lambda: holder_of(lake, policy, settings, read_by or {}, open_state), handlers, errand
+            lambda: holder_of(lake, policy, settings, read_by or {}, open_state), handlers, request
         )
         if "problem" in answer and is_begun(lake):  # the stream's next batch must not build on half of it
             take_back_unfinished(lake, published(lake))
@@ -127,10 +127,10 @@ def run_asked(
 
 def _read(path: Path) -> Mapping[str, Any]:
     """The request in a file. ValueError where it is none."""
-    errand = json.loads(path.read_bytes())
-    if not isinstance(errand, dict) or not {"kind", "arguments"} <= errand.keys():
+    request = json.loads(path.read_bytes())
+    if not isinstance(request, dict) or not {"kind", "arguments"} <= request.keys():
         raise ValueError
-    return errand
+    return request
 
 
 def _put_aside(path: Path, on_trouble: Callable[[str], None]) -> None:
@@ -150,17 +150,17 @@ def is_between_batches(lake: Lake) -> bool:
 
 
 def is_begun(lake: Lake) -> bool:
-    """Whether something of an errand is on record as begun and not published."""
+    """Whether something of a request is on record as begun and not published."""
     return not is_between_batches(lake) or (lake.path / ATTEMPT).exists()
 
 
 def _outcome(
-    hold: Callable[[], Holder], handlers: Mapping[str, Handler], errand: Mapping[str, Any]
+    hold: Callable[[], Holder], handlers: Mapping[str, Handler], request: Mapping[str, Any]
 ) -> Answer:
-    """The answer, or what hindered it: an errand must not end the stream."""
+    """The answer, or what hindered it: a request must not end the stream."""
     try:
-        return {"answer": handlers[errand["kind"]](hold(), errand["arguments"])}
-    except (ErrandFailed, LakeChanged, NotReady) as e:
+        return {"answer": handlers[request["kind"]](hold(), request["arguments"])}
+    except (RequestFailed, LakeChanged, NotReady) as e:
         return {"problem": str(e)}
     except Exception as e:  # its words may quote a value
         return {"problem": f"the stream could not do it: {type(e).__name__}; stop the stream and try again"}
@@ -182,9 +182,9 @@ def _taken(asked: Path | None) -> Answer | None:
     except FileNotFoundError:
         return None
     except ValueError:
-        raise ErrandFailed("the stream's answer is damaged; look what is done, and ask again") from None
+        raise RequestFailed("the stream's answer is damaged; look what is done, and ask again") from None
     if "problem" in found:
-        raise ErrandFailed(found["problem"])
+        raise RequestFailed(found["problem"])
     return found["answer"]
 
 

@@ -25,7 +25,7 @@ from pipelines.lake.batch_rows import BatchRows
 from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import Snapshot, published
 from pipelines.lake.writing.data_files import batches_in, file_sizes
-from pipelines.operations.requests.requests import ErrandFailed
+from pipelines.operations.requests.requests import RequestFailed
 from pipelines.operations.upkeep.delta_log import Pace
 from pipelines.operations.upkeep.history import published_about
 from pipelines.runtime.contained import contained
@@ -38,7 +38,7 @@ RELOCATED = (
 ARCHIVE_OF = "stitchlake.archiveOf"  # property of the archive: the id of the bronze.events that it belongs to
 
 
-class ArchiveProblem(ErrandFailed):
+class ArchiveProblem(RequestFailed):
     """Records cannot be archived or brought back; the message says what to do."""
 
 

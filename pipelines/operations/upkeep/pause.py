@@ -37,7 +37,7 @@ CHECKPOINT_FROM_COMMITS = 10  # fewer are read faster than a checkpoint is writt
 
 
 def upkeep(holder: Holder, arguments: Mapping[str, Any]) -> Answer:
-    """The errand `upkeep`. Arguments: `history_days`, `history_batches`, `pause_seconds`, `moves` (or null), and
+    """The request `upkeep`. Arguments: `history_days`, `history_batches`, `pause_seconds`, `moves` (or null), and
     `done_steps`: how many were done in the pauses before this one.
 
     The answer's `is_complete` is false when steps are left for another pause. `floors`: per table the oldest version

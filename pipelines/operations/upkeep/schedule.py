@@ -90,7 +90,7 @@ def _pauses_of(processor: BatchProcessor) -> Callable[[Mapping[str, Any]], Answe
             try:
                 return upkeep(holder, arguments)
             finally:
-                processor.take_note()
+                processor.refresh()
 
     return pause
 

@@ -26,7 +26,7 @@ from pipelines.lake.lake import Lake, with_hot_parts
 from pipelines.lake.snapshot import published
 from pipelines.lake.writing.compaction import MOVING
 from pipelines.operations.requests.holder import NotReady
-from pipelines.operations.requests.requests import Answer, ErrandFailed
+from pipelines.operations.requests.requests import Answer, RequestFailed
 from pipelines.operations.upkeep.archive import (
     ArchiveProblem,
     Moves,
@@ -44,7 +44,7 @@ Pause = Callable[[Mapping[str, Any]], Answer]
 Report = dict[str, Any]
 
 
-class UpkeepRefused(ErrandFailed):
+class UpkeepRefused(RequestFailed):
     """Upkeep cannot be done now; the message says why and what to do."""
 
 
@@ -80,7 +80,7 @@ def run_upkeep(
     pace: Pace = no_pace,
     say: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Do it; `pause` runs the errand `upkeep` with the arguments it is given. `pace` is called after each small step.
+    """Do it; `pause` runs the request `upkeep` with the arguments it is given. `pace` is called after each small step.
 
     AnotherUpkeep when one of this lake is running.
     """

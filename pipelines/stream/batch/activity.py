@@ -66,7 +66,7 @@ def cut_activity(
     step."""
     gap_us = session_gap_us(policy)
     near = sessions_near(valid, state, policy, gap_us)
-    touched = state.sessions.take(near.positions[closure(near.heads, valid, gap_us)])
+    touched = state.sessions.take(near.positions[closure(near.session_keys, valid, gap_us)])
     schema = valid.select(EVENT_COLUMNS).schema
 
     def fetch(expansions: pa.Table) -> pa.Table:
@@ -93,7 +93,7 @@ def own_sessions(
     resolution = identified.resolution
     judged_anew = union(identified.decided_anchors, _claimed_anchors(resolution, state))
     judged = sessions_to_judge(cut.near, cut.result, judged_anew, state, policy)
-    positions, before = judged.positions, judged.heads
+    positions, before = judged.positions, judged.session_keys
     anchors = union(numpy_of(valid["anchor_node_id"]), judged_anew)
     assigned = state.identity.decisions.assignments_of(anchors)
 

@@ -30,25 +30,27 @@ Ties = dict[int, int]  # node id → tie hash: an identifier
 Key = tuple[int, int]
 
 
-def admitted(received: pa.Table, told: Named, state: LakeState, max_tenants: int) -> tuple[pa.Table, Named]:
+def admitted(
+    received: pa.Table, mentions: Named, state: LakeState, max_tenants: int
+) -> tuple[pa.Table, Named]:
     """(`received` with the reasons of those who come too late, the identifiers that the others name, sorted by id).
 
     `received`: events in PARSED_SCHEMA, in the order in which they count; `told`: the identifiers that they name.
     """
-    named, doubled = told.once(), told.doubled()
+    named, doubled = mentions.once(), mentions.doubled()
     ids, ties = _published(named.id, state)
     colliding = union(doubled, ids[named.tie[places_in(named.id, ids)] != ties])
-    strangers = _strangers(received["tenant"], state, max_tenants)
-    if not len(colliding) and not strangers:
+    new_tenants = _new_tenants(received["tenant"], state, max_tenants)
+    if not len(colliding) and not new_tenants:
         return received, named
     is_mine = is_in(ids, colliding)
     holders = dict(zip(ids[is_mine].tolist(), ties[is_mine].tolist(), strict=True))
-    door = _Door(strangers, max_tenants - len(state.tenants), set(colliding.tolist()), holders)
-    reasons = door.reasons(_in_question(received, told, colliding, strangers, state))
+    door = _Admission(new_tenants, max_tenants - len(state.tenants), set(colliding.tolist()), holders)
+    reasons = door.reasons(_in_question(received, mentions, colliding, new_tenants, state))
     is_held = np.array(
-        [door.holds(i, t) for i, t in zip(told.id.tolist(), told.tie.tolist(), strict=True)], bool
+        [door.holds(i, t) for i, t in zip(mentions.id.tolist(), mentions.tie.tolist(), strict=True)], bool
     )
-    return _with_reasons(received, reasons), told.select(is_held).once()
+    return _with_reasons(received, reasons), mentions.select(is_held).once()
 
 
 def _published(ids: Longs, state: LakeState) -> tuple[Longs, Longs]:
@@ -61,7 +63,7 @@ def _published(ids: Longs, state: LakeState) -> tuple[Longs, Longs]:
     )
 
 
-def _strangers(tenants: pa.ChunkedArray, state: LakeState, max_tenants: int) -> frozenset[str]:
+def _new_tenants(tenants: pa.ChunkedArray, state: LakeState, max_tenants: int) -> frozenset[str]:
     """The tenants that are new, if not all of them can be taken."""
     new = [tenant for tenant in pc.unique(tenants).to_pylist() if tenant not in state.tenants]
     return frozenset(new if len(state.tenants) + len(new) > max_tenants else ())
@@ -79,14 +81,14 @@ class _Event:
 
 
 @dataclass
-class _Door:
+class _Admission:
     """Lets events in one after the other. `room`: for so many of the `strangers`."""
 
-    strangers: frozenset[str]
+    new_tenants: frozenset[str]
     room: int
     colliding: set[int]
     holders: Ties
-    _guests: set[str] = field(default_factory=set)
+    _admitted_tenants: set[str] = field(default_factory=set)
     _claimed: set[Key] = field(default_factory=set)
 
     def reasons(self, events: Iterable[_Event]) -> dict[int, str]:
@@ -95,14 +97,17 @@ class _Door:
         for event in events:
             if event.is_published or event.key in self._claimed:
                 continue
-            if event.tenant in self.strangers - self._guests and len(self._guests) >= self.room:
+            if (
+                event.tenant in self.new_tenants - self._admitted_tenants
+                and len(self._admitted_tenants) >= self.room
+            ):
                 found[event.row] = TOO_MANY_TENANTS
             elif (holders := self._with(event.identifiers)) is None:
                 found[event.row] = COLLISION
             else:
                 self.holders |= holders
                 self._claimed.add(event.key)
-                self._guests |= self.strangers & {event.tenant}
+                self._admitted_tenants |= self.new_tenants & {event.tenant}
         return found
 
     def holds(self, node_id: int, tie: int) -> bool:
@@ -118,11 +123,11 @@ class _Door:
 
 
 def _in_question(
-    received: pa.Table, told: Named, colliding: Longs, strangers: frozenset[str], state: LakeState
+    received: pa.Table, mentions: Named, colliding: Longs, new_tenants: frozenset[str], state: LakeState
 ) -> Iterator[_Event]:
     """Events of strangers, those that name one of `colliding`, and every other one with the id of one of these."""
     acceptable = numpy_of(pc.list_value_length(received["reasons"])) == 0
-    asked = numpy_of(pc.is_in(received["tenant"], pa.array(sorted(strangers), pa.string()))).copy()
+    asked = numpy_of(pc.is_in(received["tenant"], pa.array(sorted(new_tenants), pa.string()))).copy()
     for name in NODE_LISTS:
         lists = whole(received[name])
         asked[numpy_of(pc.list_parent_indices(lists))[is_in(numpy_of(pc.list_flatten(lists)), colliding)]] = (
@@ -137,7 +142,7 @@ def _in_question(
         received.select(["tenant", *NODE_LISTS, "decision", "node_sum"]).take(pa.array(rows)).to_pylist()
     )
     ties: dict[int, set[int]] = {}
-    for node_id, tie in zip(told.id.tolist(), told.tie.tolist(), strict=True):
+    for node_id, tie in zip(mentions.id.tolist(), mentions.tie.tolist(), strict=True):
         ties.setdefault(node_id, set()).add(tie)
     for at, row in zip(rows.tolist(), columns, strict=True):
         of = (int(key[at]), int(low[at]))

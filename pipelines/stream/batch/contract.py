@@ -100,11 +100,11 @@ class Attempt:
 
     def finish(self) -> None:
         """Wait for what was begun; whatever went wrong is raised once nothing is being written any more."""
-        self.let_go()
+        self.abandon()
         for running in self._running:
             running.result()
 
-    def let_go(self) -> None:
+    def abandon(self) -> None:
         """Wait for what was begun, however it ends."""
         wait(self._running)
 

@@ -18,7 +18,12 @@ from pipelines.stream.batch.named import Named, named_by
 from transforms.arrays.grouped import whole
 from transforms.ingest.control import decision_of
 from transforms.ingest.decisions import Decision
-from transforms.ingest.deduplication import Keyed, Standing, judge_duplicates, require_conservation
+from transforms.ingest.deduplication import (
+    DeduplicationOutcome,
+    Keyed,
+    judge_duplicates,
+    require_conservation,
+)
 
 PLACE = ("source", "origin", "origin_ordinal", "record_position")
 _OF_RECORDS = ("payload", "element", "headers")
@@ -34,7 +39,7 @@ class Judged:
 
     received: pa.Table
     named: Named
-    standing: Standing
+    outcome: DeduplicationOutcome
     valid: pa.Table
     control: pa.Table
     keys: pa.Table
@@ -43,22 +48,22 @@ class Judged:
 def judged(received: pa.Table, together: pa.Table, state: LakeState, max_tenants: int) -> Judged:
     """`received`: events in the order in which they count, all or a part of those that were parsed `together`."""
     received, named = admitted(received, named_by(received, together), state, max_tenants)
-    standing = judge(received, state)
-    accepted = received.select(_OF_EVENTS).filter(pa.array(standing.valid))
+    outcome = judge(received, state)
+    accepted = received.select(_OF_EVENTS).filter(pa.array(outcome.valid))
     decision = accepted["decision"]
     control = accepted.filter(decision.is_valid()) if len(decision) > decision.null_count else accepted[:0]
     valid = accepted.filter(decision.is_null()) if control.num_rows else accepted
-    return Judged(received, named, standing, valid, control, accepted.select(EVENT_KEYS.names))
+    return Judged(received, named, outcome, valid, control, accepted.select(EVENT_KEYS.names))
 
 
-def judge(received: pa.Table, state: LakeState) -> Standing:
+def judge(received: pa.Table, state: LakeState) -> DeduplicationOutcome:
     """What becomes of each of these events, which are in the order in which they count."""
     events = keyed(received)
     refused = numpy_of(pc.list_value_length(received["reasons"])) > 0
     known = state.event_keys.rows("event_key", events.key[~refused])
-    standing = judge_duplicates(events, refused, keyed(known))
-    require_conservation(received.num_rows, standing)
-    return standing
+    outcome = judge_duplicates(events, refused, keyed(known))
+    require_conservation(received.num_rows, outcome)
+    return outcome
 
 
 def keyed(events: pa.Table) -> Keyed:

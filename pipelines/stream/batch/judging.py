@@ -33,7 +33,7 @@ from transforms.arrays.integers import distinct, is_in, union, without
 from transforms.identity.evidence import NO_EVIDENCE
 from transforms.identity.joined import joined_values
 
-HEADS = [n for n in SESSIONS.names if n in {*REACH_COLUMNS, *OWNER_COLUMNS}]
+SESSION_KEYS = [n for n in SESSIONS.names if n in {*REACH_COLUMNS, *OWNER_COLUMNS}]
 _ANCHOR = "anchor_node_id"
 
 
@@ -43,7 +43,7 @@ class Read:
     only those near the events that they were read for."""
 
     positions: np.ndarray
-    heads: pa.Table
+    session_keys: pa.Table
     in_part: np.ndarray
 
 
@@ -53,7 +53,7 @@ class ToJudge:
     there, as they are after the cut; `persons`: of the nodes that the sessions name."""
 
     positions: np.ndarray
-    heads: pa.Table
+    session_keys: pa.Table
     facts: pa.Table
     persons: Persons
 
@@ -63,17 +63,17 @@ def sessions_near(events: pa.Table, state: LakeState, policy: Policy, gap_us: in
     if needs_all_sessions(policy):
         anchors = distinct(numpy_of(events[_ANCHOR]))
         positions = np.sort(state.sessions.find(_ANCHOR, anchors))
-        return Read(positions, state.sessions.take(positions, HEADS), anchors[:0])
+        return Read(positions, state.sessions.take(positions, SESSION_KEYS), anchors[:0])
     windows = windows_around(events, gap_us)
     while True:
         positions, in_part = state.sessions.near(windows)
         positions.sort()
-        heads = state.sessions.take(positions, HEADS)
+        session_keys = state.sessions.take(positions, SESSION_KEYS)
         if not len(in_part):
-            return Read(positions, heads, in_part)
-        is_reached, wider = reached(heads, in_part, windows, gap_us)
+            return Read(positions, session_keys, in_part)
+        is_reached, wider = reached(session_keys, in_part, windows, gap_us)
         if wider is None:
-            return Read(positions[is_reached], heads.filter(pa.array(is_reached)), in_part)
+            return Read(positions[is_reached], session_keys.filter(pa.array(is_reached)), in_part)
         windows = wider
 
 
@@ -88,15 +88,15 @@ def sessions_to_judge(
     while True:
         anchors = numpy_of(known[_ANCHOR])
         whole = union(judged_anew, without(near.in_part, anchors))
-        positions, heads = near.positions, near.heads
+        positions, session_keys = near.positions, near.session_keys
         if len(whole):
             positions = union(positions, state.sessions.find(_ANCHOR, whole))
-            heads = state.sessions.take(positions, HEADS)
-        persons = _named_persons(heads, cut, known, state, policy)
+            session_keys = state.sessions.take(positions, SESSION_KEYS)
+        persons = _named_persons(session_keys, cut, known, state, policy)
         if not len(near.in_part) and not len(judged_anew):
-            return ToJudge(positions, heads, known, persons)
-        after = after_cut(heads, cut)
-        was, new = (_facts_at(anchors, sessions, policy, persons) for sessions in (heads, after))
+            return ToJudge(positions, session_keys, known, persons)
+        after = after_cut(session_keys, cut)
+        was, new = (_facts_at(anchors, sessions, policy, persons) for sessions in (session_keys, after))
         facts, is_sure = facts_after(known, was, new, persons)
         if is_sure.all():
             break
@@ -104,20 +104,20 @@ def sessions_to_judge(
     elsewhere = judged_otherwise(known, facts, policy)
     if len(elsewhere):
         positions = union(positions, state.sessions.near(elsewhere)[0])
-        heads = state.sessions.take(positions, HEADS)
-        persons = _named_persons(heads, cut, known, state, policy)  # of those sessions too
+        session_keys = state.sessions.take(positions, SESSION_KEYS)
+        persons = _named_persons(session_keys, cut, known, state, policy)  # of those sessions too
     learnt = _facts_at(np.intersect1d(whole, near.in_part), after, policy, persons)
     state.anchor_facts.replace(
         state.anchor_facts.find(_ANCHOR, union(judged_anew, near.in_part)), pa.concat_tables([facts, learnt])
     )
-    return ToJudge(positions, heads, facts, persons)
+    return ToJudge(positions, session_keys, facts, persons)
 
 
 def _named_persons(
-    heads: pa.Table, cut: CutResult, known: pa.Table, state: LakeState, policy: Policy
+    session_keys: pa.Table, cut: CutResult, known: pa.Table, state: LakeState, policy: Policy
 ) -> Persons:
     first = numpy_of(known["first_claimant_node_id"])
-    named = state.identity.nodes(union(named_nodes(heads), named_nodes(cut.upserts), first))
+    named = state.identity.nodes(union(named_nodes(session_keys), named_nodes(cut.upserts), first))
     joined = joined_values(named, named, NO_EVIDENCE, state.identity, policy)
     if len(joined.member):
         named = state.identity.nodes(union(named.id, joined.label))

@@ -54,7 +54,7 @@ class LastPublished:
             self._versions = require_as_left(self.lake, self._published_versions, own_transactions(pending))
             if self.state is None:
                 self.state = self.open_state(snapshot)
-            self._stands_at(batch_id)
+            self._set_last_batch(batch_id)
             self._is_in_doubt = False
             self._begun = pending if pending is not None and pending.stream == self.stream else None
             # A batch of which a portion is published is read as it was at first: as if none of it had been.
@@ -65,7 +65,7 @@ class LastPublished:
             self._done_stream_batch_id = last_published_of(self.lake, self.stream)
         return self.state
 
-    def take_note(self) -> None:
+    def refresh(self) -> None:
         """Somebody else has published: read the state anew before the next batch, unless only files have changed."""
         if self.state is None or self.state.is_dirty or self._is_in_doubt:
             return
@@ -75,7 +75,7 @@ class LastPublished:
         if self._knows(snapshot.batch_id):
             self._published_versions = dict(snapshot.table_versions)
             self._versions = require_as_left(self.lake, self._published_versions)
-            self._stands_at(snapshot.batch_id)
+            self._set_last_batch(snapshot.batch_id)
         else:
             self.state.is_dirty = True
 
@@ -88,7 +88,7 @@ class LastPublished:
             return since == batch_id
         return set(kinds_after(self.lake, since)) <= SAME_ROWS_KINDS
 
-    def _stands_at(self, batch_id: int) -> None:
+    def _set_last_batch(self, batch_id: int) -> None:
         """What this processor knows is what that batch has published, the last one."""
         self._last_batch_id = batch_id
         if self.state is not None:

@@ -58,9 +58,9 @@ def named_by(received: pa.Table, together: pa.Table) -> Named:
     decided = (n for d in received["decision"].drop_null().to_pylist() for n in nodes_decided(d))
     lists = (numpy_of(pc.list_flatten(whole(received[name]))) for name in NODE_LISTS)
     used = distinct(np.concatenate([*lists, np.fromiter(decided, np.int64)]))
-    told = whole(together["identifiers"])
-    is_used = is_in(numpy_of(pc.struct_field(pc.list_flatten(told), "node_id")), used)
-    rows = np.unique(numpy_of(pc.list_parent_indices(told))[is_used])
+    mentions = whole(together["identifiers"])
+    is_used = is_in(numpy_of(pc.struct_field(pc.list_flatten(mentions), "node_id")), used)
+    rows = np.unique(numpy_of(pc.list_parent_indices(mentions))[is_used])
     found = named_in(together.select(["tenant", "identifiers"]).take(pa.array(rows)))
     return found.select(is_in(found.id, used))
 

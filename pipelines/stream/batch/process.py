@@ -54,7 +54,7 @@ from pipelines.stream.batch.resolution import Identified, identify
 from pipelines.stream.batch.steps import Steps
 from pipelines.stream.kafka.offsets import Offsets, advanced, to_json
 from transforms.identity.components import Components
-from transforms.ingest.deduplication import Standing
+from transforms.ingest.deduplication import DeduplicationOutcome
 from transforms.ingest.framing.files_read import FileRead, Readings, facts_of
 from transforms.ingest.parse import RecordParser
 from transforms.ingest.records import parsed_for_driver
@@ -112,7 +112,7 @@ class BatchProcessor(LastPublished):
         self._one_at_a_time, self._has_ended = threading.RLock(), False
         self._compacting = Compacting(lake, writer, settings)
         self._attempt: Attempt | None = None
-        self._aside: list[Future[Any]] = []  # what a batch works out beside its other steps
+        self._concurrent: list[Future[Any]] = []  # what a batch works out beside its other steps
         self._earlier = PublishedEvents(lake)
         self.on_files: Callable[[Sequence[FileRead]], None] = lambda files: None
         self._pool = ThreadPoolExecutor(settings.write_threads, thread_name_prefix="write")
@@ -143,8 +143,8 @@ class BatchProcessor(LastPublished):
             except Exception as e:
                 self.failure, self._is_in_doubt = e, True
                 if self._attempt is not None:
-                    self._attempt.let_go()  # the next one must not meet what this one is still writing
-                wait(self._aside)  # nor change what this one is still reading
+                    self._attempt.abandon()  # the next one must not meet what this one is still writing
+                wait(self._concurrent)  # nor change what this one is still reading
                 if self.state is not None and self.state.is_dirty:
                     self.state.undo()
                 raise
@@ -208,7 +208,7 @@ class BatchProcessor(LastPublished):
                 break
             first, until = portion.until, None
             started, steps = time.perf_counter(), Steps()
-        self._have_met(files)
+        self._record_files(files)
 
     def _publish(self, portion: Portion, proposed: Intent, steps: Steps, started: float) -> None:
         """Publish one portion, nearly always the whole of the stream's batch."""
@@ -218,13 +218,15 @@ class BatchProcessor(LastPublished):
             state.prefetch(portion.received)
         with steps("judge"):
             found = judged(portion.received, portion.together, state, self.settings.max_tenants)
-            received, standing, valid = found.received, found.standing, found.valid
+            received, outcome, valid = found.received, found.outcome, found.valid
         intent, attempt = self._begin(proposed)
         state.is_dirty = True
         with steps("bronze"):
-            landed = self.landing(received, standing, valid, intent.batch_id)
+            landed = self.landing(received, outcome, valid, intent.batch_id)
             attempt.start({**landed, FILES: file_rows(portion.files, intent.batch_id)})
-        cut = self._beside(lambda: cut_activity(valid, state, self.policy, intent, self._fetch_events))
+        cut = self._run_concurrently(
+            lambda: cut_activity(valid, state, self.policy, intent, self._fetch_events)
+        )
         with steps("identity"):
             decided = decisions_of(found.control, intent.batch_id)
             identified = identify(found.named, valid, decided, state, self.policy, self.components, intent)
@@ -251,31 +253,31 @@ class BatchProcessor(LastPublished):
                 offsets,
                 stream_batch_id,
             )
-            row = self.row(publication, stream_batch_id, received, standing, identified, owned)
+            row = self.row(publication, stream_batch_id, received, outcome, identified, owned)
             row = with_metrics(row, counts_of(portion.files))
             self.require_lock()
             attempt.publish(row)
         state.settle()
-        self._went_out(publication, offsets, stream_batch_id)
+        self._record_published(publication, offsets, stream_batch_id)
         self.on_published(
             BatchReport(
                 intent.batch_id,
                 received.num_rows,
-                int(standing.valid.sum()),
-                int(standing.quarantined.sum()),
-                int(standing.duplicate.sum()),
+                int(outcome.valid.sum()),
+                int(outcome.quarantined.sum()),
+                int(outcome.duplicate.sum()),
                 len(owned.persons),
                 time.perf_counter() - started,
                 steps.seconds,
             )
         )
 
-    def _beside(self, work: Callable[[], Result]) -> Callable[[], Result]:
+    def _run_concurrently(self, work: Callable[[], Result]) -> Callable[[], Result]:
         """Begin `work` on another core, and say how to wait for it. What asks Spark is done when it is waited for."""
         if isinstance(self.state, TableState):
             return work
         running = self._pool.submit(work)
-        self._aside = [running]
+        self._concurrent = [running]
         return running.result
 
     def _begin(self, proposed: Intent) -> tuple[Intent, Attempt]:
@@ -303,16 +305,18 @@ class BatchProcessor(LastPublished):
             "empty", intent.batch_id, intent.batch_at, steps, self._offsets, stream_batch_id
         )
         attempt.publish(with_metrics(empty_row(publication, stream_batch_id), counts_of(files)))
-        self._went_out(publication, self._offsets, stream_batch_id)
-        self._have_met(files)
+        self._record_published(publication, self._offsets, stream_batch_id)
+        self._record_files(files)
 
-    def _went_out(self, publication: Publication, offsets: Offsets, stream_batch_id: int | None) -> None:
-        self._stands_at(publication.batch_id)
+    def _record_published(
+        self, publication: Publication, offsets: Offsets, stream_batch_id: int | None
+    ) -> None:
+        self._set_last_batch(publication.batch_id)
         if stream_batch_id is not None:
             self._done_stream_batch_id = stream_batch_id
         self._published_versions, self._offsets = dict(publication.table_versions), offsets
 
-    def _have_met(self, files: Sequence[FileRead]) -> None:
+    def _record_files(self, files: Sequence[FileRead]) -> None:
         """The stream's batch is published, with these files."""
         self._begun = None
         if self._files is not None:
@@ -384,7 +388,7 @@ class BatchProcessor(LastPublished):
             self.require_lock()
             attempt = Attempt(self.lake, self.writer, txn, self._versions, self._pool, is_repeated=False)
             attempt.publish(compaction_row(publication))
-            self._stands_at(batch_id)
+            self._set_last_batch(batch_id)
             self._published_versions = dict(publication.table_versions)
 
     # -- what a batch of another kind does otherwise ---------------------------------------------------------------
@@ -401,12 +405,12 @@ class BatchProcessor(LastPublished):
         return Cut(received, files, self.settings.max_batch_pairs, self.settings.max_batch_bytes)
 
     def landing(
-        self, received: pa.Table, standing: Standing, valid: pa.Table, batch_id: int
+        self, received: pa.Table, outcome: DeduplicationOutcome, valid: pa.Table, batch_id: int
     ) -> dict[TableSpec, pa.Table]:
         """The rows of records and events as they came, which wait for no other step."""
         return {
             BRONZE_EVENTS: rows.bronze_rows(received, batch_id),
-            QUARANTINE: rows.quarantine_rows(received, standing, batch_id),
+            QUARANTINE: rows.quarantine_rows(received, outcome, batch_id),
             EVENTS: rows.event_rows(valid, batch_id),
         }
 
@@ -419,12 +423,12 @@ class BatchProcessor(LastPublished):
         publication: Publication,
         stream_batch_id: int | None,
         received: pa.Table,
-        standing: Standing,
+        outcome: DeduplicationOutcome,
         identified: Identified,
         owned: Owned,
     ) -> pa.Table:
         """The row of ops.batches."""
-        return batch_row(publication, stream_batch_id, received, standing, identified, owned)
+        return batch_row(publication, stream_batch_id, received, outcome, identified, owned)
 
     # -- parts -----------------------------------------------------------------------------------------------------
 

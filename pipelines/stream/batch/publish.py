@@ -18,7 +18,7 @@ from pipelines.stream.batch import rows
 from pipelines.stream.batch.activity import Owned
 from pipelines.stream.batch.resolution import Identified
 from quality.punctuality import punctuality
-from transforms.ingest.deduplication import Standing
+from transforms.ingest.deduplication import DeduplicationOutcome
 
 ALL_TENANTS = "*"
 PORTION = "portion"  # the kind of a batch after which more of the same batch of the stream comes
@@ -77,7 +77,7 @@ def batch_row(
     publication: Publication,
     stream_batch_id: int | None,
     received: pa.Table,
-    standing: Standing,
+    outcome: DeduplicationOutcome,
     identified: Identified,
     owned: Owned,
 ) -> pa.Table:
@@ -86,20 +86,20 @@ def batch_row(
         "stream_batch_id": pa.array([stream_batch_id], pa.int64()),
         "record_count": np.array([rows.records_of(received.select(["record_position"])).num_rows]),
         "received_count": np.array([received.num_rows]),
-        "valid_count": np.array([standing.valid.sum()]),
-        "quarantined_count": np.array([standing.quarantined.sum()]),
-        "duplicate_count": np.array([standing.duplicate.sum()]),
+        "valid_count": np.array([outcome.valid.sum()]),
+        "quarantined_count": np.array([outcome.quarantined.sum()]),
+        "duplicate_count": np.array([outcome.duplicate.sum()]),
         "inputs": pa.array([_inputs(received)]),
         "new_tenants": pa.array([identified.new_tenants], pa.list_(pa.string())),
     }
-    return _row(publication, columns, _metrics(publication, received, standing, identified, owned))
+    return _row(publication, columns, _metrics(publication, received, outcome, identified, owned))
 
 
 def replay_row(
     publication: Publication,
     stream_batch_id: int | None,
     received: pa.Table,
-    standing: Standing,
+    outcome: DeduplicationOutcome,
     identified: Identified,
     owned: Owned,
     replaced_count: int,
@@ -114,17 +114,21 @@ def replay_row(
         "stream_batch_id": pa.array([stream_batch_id], pa.int64()),
         "record_count": np.array([corrected_count]),
         "received_count": np.array([received.num_rows - replaced_count]),
-        "valid_count": np.array([standing.valid.sum()]),
-        "quarantined_count": np.array([standing.quarantined.sum() - replaced_count]),
-        "duplicate_count": np.array([standing.duplicate.sum()]),
+        "valid_count": np.array([outcome.valid.sum()]),
+        "quarantined_count": np.array([outcome.quarantined.sum() - replaced_count]),
+        "duplicate_count": np.array([outcome.duplicate.sum()]),
         "inputs": pa.array([_inputs(received)]),
         "new_tenants": pa.array([identified.new_tenants], pa.list_(pa.string())),
     }
-    return _row(publication, columns, _metrics(publication, received, standing, identified, owned))
+    return _row(publication, columns, _metrics(publication, received, outcome, identified, owned))
 
 
 def _metrics(
-    publication: Publication, received: pa.Table, standing: Standing, identified: Identified, owned: Owned
+    publication: Publication,
+    received: pa.Table,
+    outcome: DeduplicationOutcome,
+    identified: Identified,
+    owned: Owned,
 ) -> dict[str, int]:
     causes = pc.value_counts(pa.array(identified.resolution.cause, pa.string())).to_pylist()
     instants = received.select(["event_at", "received_at"])
@@ -135,8 +139,8 @@ def _metrics(
         "solved_node_count": identified.resolution.solved_node_count,
         "touched_person_count": len(owned.persons),
         "changed_session_count": owned.sessions.num_rows,
-        "conflicting_duplicate_count": int(standing.conflicting.sum()),
-        **punctuality(instants.filter(pa.array(standing.valid)), publication.started_at),
+        "conflicting_duplicate_count": int(outcome.conflicting.sum()),
+        **punctuality(instants.filter(pa.array(outcome.valid)), publication.started_at),
     }
 
 

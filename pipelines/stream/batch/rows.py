@@ -23,7 +23,7 @@ from transforms.arrays.grouped import in_schema
 from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import Evidence
 from transforms.identity.nodes import Nodes
-from transforms.ingest.deduplication import CONFLICT, Standing
+from transforms.ingest.deduplication import CONFLICT, DeduplicationOutcome
 
 ELEMENT = "element"
 Columns = dict[str, np.ndarray | pa.Array | pa.ChunkedArray]
@@ -70,10 +70,10 @@ def records_of(received: pa.Table) -> pa.Table:
     return received if pc.all(is_first).as_py() else received.filter(is_first)
 
 
-def quarantine_rows(received: pa.Table, standing: Standing, batch_id: int) -> pa.Table:
+def quarantine_rows(received: pa.Table, outcome: DeduplicationOutcome, batch_id: int) -> pa.Table:
     """One row per refused event; one of several in an envelope keeps its own text, not that of the others."""
-    refused = received.filter(pa.array(standing.refused))
-    conflicting = received.filter(pa.array(standing.conflicting))
+    refused = received.filter(pa.array(outcome.refused))
+    conflicting = received.filter(pa.array(outcome.conflicting))
     reasons = pa.array([[CONFLICT]] * conflicting.num_rows, pa.list_(pa.string()))
     parts = [
         table_of(QUARANTINE, _with_own_payload(refused), batch_id, refused.num_rows),

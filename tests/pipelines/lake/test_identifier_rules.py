@@ -67,14 +67,14 @@ def without_recorded_rules(lake: DirectLake, identifier: str | None = None) -> N
 
 
 def refusals(lake: DirectLake, tmp_path: Path) -> list[str]:
-    """What a stream, an errand, a decision and a rebuild of some days say."""
+    """What a stream, a request, a decision and a rebuild of some days say."""
     said = []
     with pytest.raises(stream.PolicyChanged) as streaming:
         stream._refuse_other_policy(published(lake.lake), POLICY)
     said.append(str(streaming.value))
-    with pytest.raises(NotReady) as errand, holding(lake.path, POLICY, SETTINGS):
+    with pytest.raises(NotReady) as request, holding(lake.path, POLICY, SETTINGS):
         pass
-    said.append(str(errand.value))
+    said.append(str(request.value))
     with pytest.raises(DecisionProblem) as decision:
         apply_waiting(lake.path, POLICY, SETTINGS)
     said.append(str(decision.value))

@@ -14,7 +14,7 @@ from pipelines.apps.cli.__main__ import main
 from pipelines.lake.hashing_key import key_path
 from pipelines.lake.lake import Lake
 from pipelines.operations.decisions.inbox import put
-from pipelines.operations.requests import requests as errands
+from pipelines.operations.requests import requests as requests
 from pipelines.operations.upgrade import ready_to_write
 from pipelines.runtime.private_files import VARIABLE, keep_files_private, mask
 from tests.direct_lake import DirectLake
@@ -59,7 +59,7 @@ def test_lakes_errands_decisions_backups_archives_and_exports_are_private(
     world.processor.compact()
     do_upkeep(world, wishes(archive_days=0.0, archive_to=str(home / "cheap")))
     put(lake, {"decision": "merge"})
-    errands._ask(lake, "upkeep", {})
+    requests._ask(lake, "upkeep", {})
     for words in (
         ["quality", "--lake", str(lake)],
         ["backup", str(backup), "--lake", str(lake), "--with-key"],

@@ -12,7 +12,7 @@ from conf.tables import EVENTS, IDENTITY_DECISIONS, QUARANTINE
 from pipelines.apps.request_handlers import HANDLERS
 from pipelines.operations.decisions.inbox import apply_waiting, put
 from pipelines.operations.quarantine.selection import Selection
-from pipelines.operations.requests.requests import ErrandFailed, _ask, _taken, run_asked, run_errand
+from pipelines.operations.requests.requests import RequestFailed, _ask, _taken, run_asked, run_request
 from pipelines.state.lake_state import LakeState
 from tests.direct_lake import DirectLake
 from tests.pipelines.stream.batch.test_failed_batch import BATCHES_OF_EVENTS, DECISION, contents, event
@@ -51,7 +51,7 @@ def test_a_replay_in_a_running_stream_uses_the_streams_state_and_leaves_it_usabl
     settings = replace(lake.settings, lookup="driver")
     with stream.between_batches():
         assert run_asked(lake.lake, lake.policy, settings, HANDLERS, {}, stream.shared_state) == 1
-    stream.take_note()
+    stream.refresh()
     assert _taken(asked)["valid_count"] == 1
     lake.feed([event(801, device_id="d")])
     assert stream.ready_state() is state
@@ -72,8 +72,8 @@ def test_a_replay_that_fails_in_a_running_stream_leaves_the_streams_state_as_it_
         patched.setattr("pipelines.operations.quarantine.batch.replay_row", lambda *_: 1 / 0)
         with stream.between_batches():
             run_asked(lake.lake, lake.policy, lake.settings, HANDLERS, {}, stream.shared_state)
-    stream.take_note()
-    with pytest.raises(ErrandFailed, match="ZeroDivisionError"):
+    stream.refresh()
+    with pytest.raises(RequestFailed, match="ZeroDivisionError"):
         _taken(asked)
     monkeypatch.setattr(stream, "open_state", not_loaded)
     assert contents(stream.ready_state()) == before
@@ -87,7 +87,7 @@ def decide(lake: DirectLake) -> None:
 
 
 def replay(lake: DirectLake) -> None:
-    answer = run_errand(lake.path, lake.policy, settings_of(lake), "replay", HANDLERS, REPLAY)
+    answer = run_request(lake.path, lake.policy, settings_of(lake), "replay", HANDLERS, REPLAY)
     assert answer["valid_count"] == 1
 
 

@@ -26,8 +26,8 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str], str, str]] = {
     ),
     "the lake itself": (lambda d: lake_in(d / "lake"), ["native:lake"], "lake", "the lake .* is inside it"),
     "inside the lake": (
-        lambda d: (lake_in(d / "lake") / "_stitchlake/errands").mkdir(parents=True),
-        ["native:lake/_stitchlake/errands"], "lake", "is inside the lake .*give a folder of its own",
+        lambda d: (lake_in(d / "lake") / "_stitchlake/requests").mkdir(parents=True),
+        ["native:lake/_stitchlake/requests"], "lake", "is inside the lake .*give a folder of its own",
     ),
     "inside another lake": (
         lambda d: lake_in(d / "other") / "gold", ["native:other/ops"], "lake", "is inside the lake",

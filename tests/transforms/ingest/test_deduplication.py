@@ -16,28 +16,30 @@ from quality.punctuality import AHEAD_BY_SECONDS, LATE_AFTER_SECONDS, punctualit
 from tests.quality.conftest import feed, line, processor_of
 from transforms.ingest.deduplication import (
     ConservationError,
-    Standing,
+    DeduplicationOutcome,
     judge_duplicates,
     require_conservation,
 )
 
 
-def standing(valid: list[int], duplicate: list[int], conflicting: list[int], refused: list[int]) -> Standing:
-    return Standing(*(np.array(mask, bool) for mask in (valid, duplicate, conflicting, refused)))
+def outcome(
+    valid: list[int], duplicate: list[int], conflicting: list[int], refused: list[int]
+) -> DeduplicationOutcome:
+    return DeduplicationOutcome(*(np.array(mask, bool) for mask in (valid, duplicate, conflicting, refused)))
 
 
 def test_each_event_has_exactly_one_standing():
-    require_conservation(3, standing([1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]))
+    require_conservation(3, outcome([1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]))
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        standing([1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]),  # one has none
-        standing([1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 1]),  # one has two
-        standing([1, 0], [0, 1], [0, 0], [0, 0]),  # one is gone
+        outcome([1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]),  # one has none
+        outcome([1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 1]),  # one has two
+        outcome([1, 0], [0, 1], [0, 0], [0, 0]),  # one is gone
         # Two wrongs that add up: three received, and one valid, one duplicate, one refused.
-        standing([1, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 1]),
+        outcome([1, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 1]),
     ],
     ids=["none", "two", "gone", "the sums agree"],
 )
@@ -55,10 +57,10 @@ def test_a_broken_standing_stops_the_line_and_nothing_is_written(clean_lake, cop
     versions = {spec.full_name: lake.version(spec) for spec in with_hot_parts(ALL)}
     lines = [line(20, 400, "page_view", device_id="dev-ada"), line(21, 401, "page_view", device_id="dev-bob")]
 
-    def forgetful(*given: np.ndarray) -> Standing:
-        standing = judge_duplicates(*given)
-        standing.valid[0] = False
-        return standing
+    def forgetful(*given: np.ndarray) -> DeduplicationOutcome:
+        outcome = judge_duplicates(*given)
+        outcome.valid[0] = False
+        return outcome
 
     monkeypatch.setattr(judged, "judge_duplicates", forgetful)
     with pytest.raises(ConservationError, match="2 events received, 1 of them"):

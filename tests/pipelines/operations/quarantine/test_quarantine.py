@@ -29,7 +29,7 @@ from pipelines.operations.quarantine.corrections import Corrections
 from pipelines.operations.quarantine.replay import ReplayRefused
 from pipelines.operations.quarantine.selection import Selection, selected
 from pipelines.operations.rebuild.rebuild import planned
-from pipelines.operations.requests.requests import run_asked, run_errand
+from pipelines.operations.requests.requests import run_asked, run_request
 from pipelines.stream.source import Source
 from tests.direct_lake import DirectLake
 from tests.examples import examples
@@ -292,7 +292,7 @@ def test_a_replay_that_fails_in_a_stream_leaves_nothing_for_the_streams_next_bat
     """Seen to fail when a handler's failure is only answered and not taken back."""
     with monkeypatch.context() as patched:
         patched.setattr("pipelines.operations.quarantine.batch.replay_row", lambda *_: 1 / 0)
-        folder = world.path / "_stitchlake" / "errands"
+        folder = world.path / "_stitchlake" / "requests"
         folder.mkdir(parents=True)
         arguments = {"selection": Selection().as_json(), "max_record_bytes": made.limit}
         (folder / "1.json").write_text(json.dumps({"kind": "replay", "arguments": arguments}))
@@ -467,7 +467,7 @@ def test_a_running_stream_replays_and_goes_on(make_lake, tmp_path):
         arguments = {"selection": Selection().as_json(), "max_record_bytes": lakes.limit}
         said: list[str] = []
         handlers = {"replay": lambda *_: pytest.fail("the stream has the lock")}
-        answer = run_errand(
+        answer = run_request(
             world.path, world.policy, world.settings, "replay", handlers, arguments, say=said.append
         )
         assert said

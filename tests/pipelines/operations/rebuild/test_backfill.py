@@ -34,10 +34,10 @@ from pipelines.operations.rebuild.backfill import rebuild
 from pipelines.operations.rebuild.dates import Dates
 from pipelines.operations.rebuild.rebuild import planned, rules_for
 from pipelines.operations.rebuild.reconcile import reconcile
-from pipelines.operations.rebuild.shadow_lake import SIDE, open_side, side_lake
+from pipelines.operations.rebuild.shadow_lake import SIDE, open_shadow, shadow_lake
 from pipelines.operations.rebuild.swap import swap_in
 from pipelines.operations.requests.holder import holder_of, holding
-from pipelines.operations.requests.requests import ErrandFailed, is_asked, run_asked
+from pipelines.operations.requests.requests import RequestFailed, is_asked, run_asked
 from pipelines.operations.upkeep.archive import ArchiveProblem
 from tests.direct_lake import DirectLake
 from tests.pipelines.operations.upkeep.worlds import do_upkeep, wishes
@@ -125,11 +125,11 @@ def conserved(world: World) -> bool:
 
 @contextmanager
 def side_of(world: World, dates: Dates | None = None):
-    with side_lake(published(world.lake), rules_of(world), dates) as side:
-        yield side
+    with shadow_lake(published(world.lake), rules_of(world), dates) as shadow:
+        yield shadow
 
 
-# Seen to fail when the rest is not caught up with, and when a side lake forgets which batches are in it.
+# Seen to fail when the rest is not caught up with, and when a shadow lake forgets which batches are in it.
 @pytest.mark.slow  # a running stream shows it too, below
 @pytest.mark.parametrize("seed", [1, 2])
 def test_swapped_in_between_two_batches_it_is_the_lake_that_had_the_fixed_rules_from_the_start(
@@ -141,15 +141,15 @@ def test_swapped_in_between_two_batches_it_is_the_lake_that_had_the_fixed_rules_
     world.take(batches[1])
     world.fix()
     world.take(batches[2])
-    with side_of(world) as side:
-        assert side.catch_up(published(world.lake), rules_of(world))
+    with side_of(world) as shadow:
+        assert shadow.catch_up(published(world.lake), rules_of(world))
         world.take(batches[3])  # the stream goes on meanwhile
-        assert side.left(published(world.lake)) == len(batches[3])
-        side.catch_up(published(world.lake), rules_of(world))
+        assert shadow.left(published(world.lake)) == len(batches[3])
+        shadow.catch_up(published(world.lake), rules_of(world))
         world.take(batches[4])
         before = world.contents()
-        plan, batch_id = swap_in(published(world.lake), side, rules_of(world))
-        world.processor.take_note()
+        plan, batch_id = swap_in(published(world.lake), shadow, rules_of(world))
+        world.processor.refresh()
         assert plan.changes.replaced
     world.take(batches[5])
     world.take(batches[6])
@@ -196,11 +196,11 @@ def unpublished_rows(world: World) -> dict[str, int]:
     return found
 
 
-# Seen to fail when take_back_unfinished leaves the rows, and when a side lake keeps those of a portion that it begins
+# Seen to fail when take_back_unfinished leaves the rows, and when a shadow lake keeps those of a portion that it begins
 # anew.
 @pytest.mark.slow  # once per write
 def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_same(tmp_path, monkeypatch):
-    """Also while the rest is derived: the side lake is as real as the other one, and is gone on with."""
+    """Also while the rest is derived: the shadow lake is as real as the other one, and is gone on with."""
     batches = cut(records(3, 24), 30)
     world = World(tmp_path / "world")
     world.take([r for b in batches[:3] for r in b])
@@ -214,8 +214,8 @@ def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_
         return replace_rows(lake, spec, rows, txn)
 
     taken, swapped = 3, False
-    with side_of(world) as side:
-        side.catch_up(published(world.lake), rules_of(world))
+    with side_of(world) as shadow:
+        shadow.catch_up(published(world.lake), rules_of(world))
         for writes in range(60):
             if taken < len(batches):
                 world.take(batches[taken])
@@ -227,11 +227,11 @@ def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_
                 patched.setattr("pipelines.operations.rebuild.rebuild.replace_rows", replace_or_die)
                 Dies.left = writes
                 with suppress(KeyboardInterrupt):
-                    swap_in(before, open_side(world.lake, side.declared.id), rules_of(world))
+                    swap_in(before, open_shadow(world.lake, shadow.declared.id), rules_of(world))
             after = published(world.lake)
             take_back_unfinished(world.lake, after)
             assert not unpublished_rows(world)
-            world.processor.take_note()
+            world.processor.refresh()
             if after.batch_id > before.batch_id:
                 swapped = True
                 break
@@ -256,8 +256,8 @@ def test_a_range_of_dates_reads_its_records_again_and_leaves_all_others_as_they_
     dates = Dates(date(2026, 3, 2), date(2026, 3, 4))
     with planned(world.lake, world.policy, world.settings, no_spark, dates) as (plan, rules):
         world.take(batches[3])
-        swap_in(published(world.lake), plan.side, rules)
-    world.processor.take_note()
+        swap_in(published(world.lake), plan.shadow, rules)
+    world.processor.refresh()
 
     # Without a published event (its time was not found), a record's date is that of its arrival, which is another year.
     def is_read_again(r: dict) -> bool:
@@ -293,7 +293,7 @@ def test_any_range_under_the_same_rules_changes_nothing(tmp_path):
 
 
 class Stream:
-    """A thread that holds the lock, publishes batches, and looks for errands in between, as the stream does."""
+    """A thread that holds the lock, publishes batches, and looks for requests in between, as the stream does."""
 
     def __init__(self, world: World, batches: list[list[dict]]) -> None:
         self.world, self.waiting, self.stop = world, list(batches), threading.Event()
@@ -310,7 +310,7 @@ class Stream:
                 if is_asked(world.path):
                     read_by = world.parser.mapping_fingerprints
                     run_asked(world.lake, world.policy, world.settings, HANDLERS, read_by)
-                    world.processor.take_note()
+                    world.processor.refresh()
                 elif self.waiting:
                     world.take(self.waiting.pop(0))
 
@@ -355,13 +355,13 @@ def test_a_stream_that_is_far_ahead_is_followed_first_and_one_that_is_too_fast_i
             return handlers[kind](holder_of(world.lake, policy, holder_settings, {}), arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.operations.rebuild.backfill.run_errand", run_ahead)
+        patched.setattr("pipelines.operations.rebuild.backfill.run_request", run_ahead)
         with pytest.raises(RebuildRefused, match="faster than it can be followed"):
             rebuild(world.path, world.policy, settings, spark=no_spark)
     stream = Stream(world, [])
     try:
         world.settings = replace(world.settings, swap_up_to_seconds=0.0)
-        with pytest.raises(ErrandFailed, match="would have to wait"):
+        with pytest.raises(RequestFailed, match="would have to wait"):
             rebuild(world.path, world.policy, settings, spark=no_spark)
     finally:
         stream.end()
@@ -377,15 +377,15 @@ def test_a_stream_that_reads_by_the_old_mapping_or_is_an_older_program_is_not_sw
     stream = Stream(world, [])
     try:
         world.file.write_text(FIXED)
-        with pytest.raises(ErrandFailed, match="older version of the mapping"):
+        with pytest.raises(RequestFailed, match="older version of the mapping"):
             rebuild(world.path, world.policy, world.settings, spark=no_spark)
         world.file.write_text(BROKEN)
         for limit in ("max_record_bytes", "max_tenants"):
             larger = replace(world.settings, **{limit: 2**25})
-            with pytest.raises(ErrandFailed, match=f"{limit} is .* the same --env"):
+            with pytest.raises(RequestFailed, match=f"{limit} is .* the same --env"):
                 rebuild(world.path, world.policy, larger, spark=no_spark)
         monkeypatch.setattr("pipelines.operations.rebuild.swap.code_fingerprint", lambda: "older")
-        with pytest.raises(ErrandFailed, match="another version of the program"):
+        with pytest.raises(RequestFailed, match="another version of the program"):
             rebuild(world.path, world.policy, world.settings, spark=no_spark)
     finally:
         stream.end()
@@ -448,7 +448,7 @@ def test_a_swap_that_fails_inside_a_running_stream_leaves_nothing_for_its_next_b
     try:
         with monkeypatch.context() as patched:
             patched.setattr("pipelines.operations.rebuild.rebuild.replace_rows", fails)
-            with pytest.raises(ErrandFailed, match="OSError"):
+            with pytest.raises(RequestFailed, match="OSError"):
                 rebuild(world.path, world.policy, world.settings, spark=no_spark)
         stream.waiting += batches[1:]
         while stream.waiting:
@@ -463,17 +463,17 @@ def test_asked_twice_it_is_swapped_in_once(tmp_path):
     """The stream that did it was killed before it could answer."""
     world = World(tmp_path / "world", FIXED)
     world.take(records(29)[:10])
-    with side_of(world) as side:
-        side.catch_up(published(world.lake), rules_of(world))
-        _, batch_id = swap_in(published(world.lake), side, rules_of(world))
+    with side_of(world) as shadow:
+        shadow.catch_up(published(world.lake), rules_of(world))
+        _, batch_id = swap_in(published(world.lake), shadow, rules_of(world))
         with holding(world.path, world.policy, world.settings) as holder:
-            arguments = {"side": side.declared.id, "compare_seconds": 0.0}
+            arguments = {"side": shadow.declared.id, "compare_seconds": 0.0}
             assert HANDLERS["swap"](holder, arguments) == {"batch_id": batch_id}
         with pytest.raises(RebuildRefused, match="begin again"):
-            side.catch_up(published(world.lake), rules_of(world))
+            shadow.catch_up(published(world.lake), rules_of(world))
     with (
         holding(world.path, world.policy, world.settings) as holder,
-        pytest.raises(ErrandFailed, match="gone"),
+        pytest.raises(RequestFailed, match="gone"),
     ):
         HANDLERS["swap"](holder, arguments)
 
@@ -482,12 +482,12 @@ def test_a_mapping_that_changes_while_it_is_derived_is_noticed(tmp_path):
     world = World(tmp_path / "world", FIXED)
     batches = cut(records(31), 2)
     world.take(batches[0])
-    with side_of(world) as side:
-        side.catch_up(published(world.lake), rules_of(world))
+    with side_of(world) as shadow:
+        shadow.catch_up(published(world.lake), rules_of(world))
         world.take(batches[1])
         world.file.write_text(BROKEN)
         with pytest.raises(RebuildRefused, match="has been changed meanwhile"):
-            side.catch_up(published(world.lake), rules_of(world))
+            shadow.catch_up(published(world.lake), rules_of(world))
 
 
 def test_what_a_dead_process_has_left_beside_a_lake_is_cleared_away(tmp_path):

@@ -1,4 +1,4 @@
-"""Errands: whoever holds the lake's lock runs them, and whoever asked has the answer."""
+"""Requests: whoever holds the lake's lock runs them, and whoever asked has the answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 import pytest
 
 from pipelines.lake.lock import lake_lock
-from pipelines.operations.requests.requests import ErrandFailed, is_asked, run_asked, run_errand
+from pipelines.operations.requests.requests import RequestFailed, is_asked, run_asked, run_request
 from tests.direct_lake import DirectLake
 
 pytestmark = pytest.mark.thorough  # a lake for each of them
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.thorough  # a lake for each of them
 EVENT = {"event_id": "a", "timestamp": "2026-03-01T10:00:00Z", "identifiers": {"user_id": "ann"}}
 
 
-class Refused(ErrandFailed):
+class Refused(RequestFailed):
     pass
 
 
@@ -45,7 +45,7 @@ def world(tmp_path):
 
 @pytest.fixture
 def stream(world):
-    """Somebody who has the lock and looks for errands, as a stream does between its batches."""
+    """Somebody who has the lock and looks for requests, as a stream does between its batches."""
     stop, has_lock = threading.Event(), threading.Event()
 
     def run():
@@ -63,7 +63,7 @@ def stream(world):
 
 
 def ask(world, kind, patience=10.0, **arguments):
-    return run_errand(
+    return run_request(
         world.path, world.policy, world.settings, kind, HANDLERS, arguments, patience_seconds=patience
     )
 
@@ -80,9 +80,9 @@ def test_a_stream_runs_it_and_answers(world, stream):
 
 
 def test_a_refusal_arrives_in_its_own_words_and_other_trouble_without_values(world, stream):
-    with pytest.raises(ErrandFailed, match="not today"):
+    with pytest.raises(RequestFailed, match="not today"):
         ask(world, "refuse")
-    with pytest.raises(ErrandFailed) as trouble:
+    with pytest.raises(RequestFailed) as trouble:
         ask(world, "stumble")
     assert "ValueError" in str(trouble.value)
     assert "ann" not in str(trouble.value)
@@ -92,8 +92,8 @@ def test_a_refusal_arrives_in_its_own_words_and_other_trouble_without_values(wor
 def test_if_the_stream_ends_first_it_is_run_here(world, stream):
     intent = world.path / "_stitchlake" / "intent.json"
     begun = json.loads(intent.read_text()) | {"batch_id": 2}
-    intent.write_text(json.dumps(begun))  # as if a batch were half-written: the stream leaves errands alone
-    with pytest.raises(ErrandFailed, match="did not get to it"):
+    intent.write_text(json.dumps(begun))  # as if a batch were half-written: the stream leaves requests alone
+    with pytest.raises(RequestFailed, match="did not get to it"):
         ask(world, "tell", patience=0.3)
     answers = []
     asker = threading.Thread(target=lambda: answers.append(ask(world, "tell")))
@@ -110,7 +110,7 @@ def test_if_the_stream_ends_first_it_is_run_here(world, stream):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"kind": "tell"}', None], ids=str)
 def test_a_damaged_request_is_put_aside_and_the_others_are_done(world, content):
-    folder = world.path / "_stitchlake" / "errands"
+    folder = world.path / "_stitchlake" / "requests"
     folder.mkdir(parents=True)
     damaged = folder / "00000000000000000001-a.json"
     damaged.mkdir() if content is None else damaged.write_bytes(content)

@@ -18,7 +18,7 @@ from pipelines.lake.writing.compaction import compact_files, file_bound
 from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
 from pipelines.lake.writing.writer import Txn
 from pipelines.operations.requests.holder import NotReady
-from pipelines.operations.requests.requests import ErrandFailed, run_errand
+from pipelines.operations.requests.requests import RequestFailed, run_request
 from pipelines.operations.upkeep import pause as pause_module
 from pipelines.operations.upkeep.history import (
     History,
@@ -185,7 +185,7 @@ class TestBesideABatch:
         world.feed(records(world.batches))
         state = world.processor.state
         do_upkeep(world, wishes(days=0))
-        world.processor.take_note()
+        world.processor.refresh()
         assert not state.is_dirty
         world.feed(records(world.batches))
         assert world.processor.state is state
@@ -270,7 +270,7 @@ class TestFiles:
                 world.processor.compact()
             if batch % 50 == 49:
                 do_upkeep(world, wishes(batches=kept))
-                world.processor.take_note()
+                world.processor.refresh()
         for spec in with_hot_parts(ALL):
             sizes = world.lake.open(spec).get_add_actions(flatten=True)["size_bytes"].to_pylist()
             assert len(sizes) <= file_bound(sum(sizes)) + every, spec.full_name
@@ -284,7 +284,7 @@ class TestLeftovers:
     def test_what_is_old_goes_and_what_is_in_use_stays(self, world):
         root = world.path / "_stitchlake"
         names = {
-            "errands/1.answer": True,
+            "requests/1.answer": True,
             "intent.partial": True,
             "graph-checkpoints/a/rdd-1/part-0": True,
             "rebuild.json": False,
@@ -296,7 +296,7 @@ class TestLeftovers:
         (root / "stream.json").write_text('{"stream": "now", "sources": []}')
         for stream in ("now", "before"):
             (world.path / "_checkpoints" / stream).mkdir(parents=True)
-        young = root / "errands" / "2.json"
+        young = root / "requests" / "2.json"
         age(world, 25)
         young.write_text("{}")
         report = do_upkeep(world, wishes(days=0))
@@ -306,8 +306,10 @@ class TestLeftovers:
         assert report["leftover_count"] == 4
 
     def test_a_lake_that_is_locked_is_asked_and_says_so(self, world):
-        with lake_lock(world.path), pytest.raises(ErrandFailed, match="did not get to it"):
-            run_errand(world.path, world.policy, world.settings, "upkeep", HANDLERS, {}, patience_seconds=0.1)
+        with lake_lock(world.path), pytest.raises(RequestFailed, match="did not get to it"):
+            run_request(
+                world.path, world.policy, world.settings, "upkeep", HANDLERS, {}, patience_seconds=0.1
+            )
 
 
 def test_versions_are_those_of_the_batch(world):

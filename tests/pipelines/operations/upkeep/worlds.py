@@ -21,7 +21,7 @@ from pipelines.lake.hashing_key import key_path
 from pipelines.lake.lake import Lake, with_hot_parts
 from pipelines.lake.snapshot import Snapshot, published
 from pipelines.lake.writing import delta_rs_writer
-from pipelines.operations.requests.requests import run_errand
+from pipelines.operations.requests.requests import run_request
 from pipelines.operations.upkeep.history import History, versions_of
 from pipelines.operations.upkeep.upkeep import Report, Wishes, run_upkeep
 from pipelines.stream.batch.process import BatchProcessor
@@ -69,7 +69,7 @@ def do_upkeep(world: DirectLake, wanted: Wishes | None = None, **more: object) -
 
 
 def pause_of(world: DirectLake) -> Callable:
-    return partial(run_errand, world.path, world.policy, world.settings, "upkeep", HANDLERS)
+    return partial(run_request, world.path, world.policy, world.settings, "upkeep", HANDLERS)
 
 
 # -- what readers see ------------------------------------------------------------------------------------------------

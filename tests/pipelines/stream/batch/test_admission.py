@@ -70,7 +70,7 @@ def lake_of(path: Path, open_state=LakeState.load, **settings: int) -> DirectLak
     return lake
 
 
-def standing(lake: DirectLake) -> tuple[set[str], dict[str, list[str]]]:
+def outcome(lake: DirectLake) -> tuple[set[str], dict[str, list[str]]]:
     """(the events that are valid, those that are refused with their reasons)."""
     return (
         {r["event_id"] for r in lake.rows(EVENTS)},
@@ -115,7 +115,7 @@ def test_an_event_whose_identifier_has_the_node_id_of_another_is_quarantined_and
     for size in sizes:
         lake.feed(records[at : at + size])
         at += size
-    valid, refused = standing(lake)
+    valid, refused = outcome(lake)
     assert 0 < len(valid) < 60
     assert valid == expected(records, narrow)
     assert refused == {r["event_id"]: ["identifier_collision"] for r in records if r["event_id"] not in valid}
@@ -130,7 +130,7 @@ def test_two_of_one_event_may_share_no_node_id(tmp_path: Path, narrow: Places):
     lake = lake_of(tmp_path / "lake")
     lake.feed([event(1, {"device_id": "ab", "cookie_id": "ba"}), event(2, {"device_id": ["ab", "ba"]})])
     lake.feed([event(3, {"cookie_id": "ba"})])
-    assert standing(lake) == ({"e3"}, {"e1": ["identifier_collision"], "e2": ["identifier_collision"]})
+    assert outcome(lake) == ({"e3"}, {"e1": ["identifier_collision"], "e2": ["identifier_collision"]})
 
 
 def test_files_that_were_parsed_apart_are_told_apart(tmp_path: Path, narrow: Places):
@@ -142,7 +142,7 @@ def test_files_that_were_parsed_apart_are_told_apart(tmp_path: Path, narrow: Pla
     ]
     parts = [lake.parsed(records, "native", f"{at}.jsonl") for at, records in enumerate(files)]
     lake.processor.process(lambda: pa.concat_tables(parts[::-1]), 0)
-    assert standing(lake) == ({"e1", "e2"}, {"e3": ["identifier_collision"], "e4": ["identifier_collision"]})
+    assert outcome(lake) == ({"e1", "e2"}, {"e3": ["identifier_collision"], "e4": ["identifier_collision"]})
 
 
 def test_a_duplicate_or_refused_event_brings_nobody(tmp_path: Path, narrow: Places):
@@ -158,7 +158,7 @@ def test_a_duplicate_or_refused_event_brings_nobody(tmp_path: Path, narrow: Plac
             event(3, {"device_id": "xyz"}),
         ]
     )
-    assert standing(lake) == (
+    assert outcome(lake) == (
         {"e1", "e2"},
         {"e1": ["conflicting_duplicate"], "e2": ["identifier_collision"], "e3": ["identifier_collision"]},
     )
@@ -176,7 +176,7 @@ def test_a_retry_decides_the_same(tmp_path: Path, narrow: Places, open_state, mo
     lake.processor = lake.new_processor()
     lake.processor.open_state = partial(open_state, policy=lake.policy)
     lake.feed(records[20:], name="x.jsonl")
-    valid, refused = standing(lake)
+    valid, refused = outcome(lake)
     assert valid == expected(records, narrow)
     assert len(valid) + len(refused) == len(lake.rows(EVENTS)) + len(lake.rows(QUARANTINE)) == 60
 
@@ -215,7 +215,7 @@ def test_a_decision_about_an_identifier_that_has_the_node_id_of_another_is_refus
         }
         decide(lake, name, record)
     assert [d["decision_id"] for d in lake.rows(IDENTITY_DECISIONS)] == ["2"]
-    assert standing(lake)[1] == {"1": ["identifier_collision"]}
+    assert outcome(lake)[1] == {"1": ["identifier_collision"]}
 
 
 @STATES
@@ -231,7 +231,7 @@ def test_tenants_beyond_the_limit_are_quarantined_and_the_others_go_on(
     for size in sizes:
         lake.feed(records[at : at + size])
         at += size
-    valid, refused = standing(lake)
+    valid, refused = outcome(lake)
     assert valid == {f"e{n}" for n, tenant in enumerate(tenants) if tenant in "abd"}
     assert refused == {f"e{n}": ["too_many_tenants"] for n, tenant in enumerate(tenants) if tenant in "cef"}
     told = sorted(lake.rows(BATCHES), key=lambda b: b["batch_id"])
@@ -248,10 +248,10 @@ def test_tenants_that_others_have_published_count_where_state_is_in_the_tables(t
         lake.feed([event(10 + n, {"device_id": "d"}, own)])
         other = DirectLake(lake.path, stream=f"other {n}")
         other.feed([event(20 + n, {"device_id": "d"}, others)], name=f"{n}.jsonl")
-        lake.processor.take_note()
+        lake.processor.refresh()
     lake.feed([event(30, {"device_id": "d"}, "e")])  # by itself: the nodes of others would tell their tenants
     lake.feed([event(n, {"device_id": "d"}, tenant) for n, tenant in enumerate("abcd", 31)])
-    assert standing(lake)[1] == {"e30": ["too_many_tenants"]}
+    assert outcome(lake)[1] == {"e30": ["too_many_tenants"]}
 
 
 def test_the_tenants_of_a_batch_that_failed_are_new_to_its_retry(tmp_path: Path, monkeypatch):
@@ -264,19 +264,19 @@ def test_the_tenants_of_a_batch_that_failed_are_new_to_its_retry(tmp_path: Path,
         with pytest.raises(ZeroDivisionError):
             lake.feed(records, name="x.jsonl")
     lake.feed(records, name="x.jsonl")
-    assert standing(lake) == ({"e0", "e1", "e2"}, {"e3": ["too_many_tenants"]})
+    assert outcome(lake) == ({"e0", "e1", "e2"}, {"e3": ["too_many_tenants"]})
     assert sorted(t for b in lake.rows(BATCHES) for t in b["new_tenants"]) == ["a", "b"]
 
 
 def test_a_raised_limit_lets_refused_tenants_in_by_a_replay(tmp_path: Path):
     lake = lake_of(tmp_path / "lake", max_tenants=1)
     lake.feed([event(n, {"device_id": "d"}, f"t{n}") for n in range(3)])
-    assert standing(lake) == ({"e0"}, {"e1": ["too_many_tenants"], "e2": ["too_many_tenants"]})
+    assert outcome(lake) == ({"e0"}, {"e1": ["too_many_tenants"], "e2": ["too_many_tenants"]})
     with holding(lake.path, lake.policy, replace(lake.settings, max_tenants=2)) as holder:
         dry = replay(holder, Selection(), is_dry=True)
         done = replay(holder, Selection())
     assert dry.outcome == done.outcome
-    assert standing(lake) == ({"e0", "e1"}, {"e2": ["too_many_tenants"]})
+    assert outcome(lake) == ({"e0", "e1"}, {"e2": ["too_many_tenants"]})
 
 
 def test_more_tenants_than_16_bits_hold():

@@ -193,11 +193,11 @@ def test_whoever_wants_no_batch_waits_for_the_compaction_and_its_batches_do_not(
     next(world.gates())
     inside = threading.Event()
 
-    def errand() -> None:
+    def request() -> None:
         with world.processor.between_batches():
             inside.set()
 
-    thread = threading.Thread(target=errand, daemon=True)
+    thread = threading.Thread(target=request, daemon=True)
     thread.start()
     world.feed(records(1, 3))
     assert not inside.wait(0.2)

@@ -127,21 +127,21 @@ def judged(payloads: list[bytes], first: int, known: dict[tuple[int, int], int])
     events = keyed(received)
     refused = pc.list_value_length(received["reasons"]).to_numpy() > 0
     of_known = [(*key, content) for key, content in known.items()]
-    standing = judge_duplicates(events, refused, Keyed(*np.array(of_known, np.int64).reshape(-1, 3).T))
-    upper, low, content = (column[standing.valid].tolist() for column in events)
+    outcome = judge_duplicates(events, refused, Keyed(*np.array(of_known, np.int64).reshape(-1, 3).T))
+    upper, low, content = (column[outcome.valid].tolist() for column in events)
     known.update(zip(zip(upper, low, strict=True), content, strict=True))
-    return received, standing
+    return received, outcome
 
 
 @given(st.lists(payloads, max_size=8), st.integers(0, 8))
 def test_any_mixture_of_envelopes_conserves_however_it_is_cut(records, cut):
-    whole, standing = judged(records, 0, {})
-    require_conservation(sum(map(event_count, records)), standing)
+    whole, outcome = judged(records, 0, {})
+    require_conservation(sum(map(event_count, records)), outcome)
     bronze = rows.bronze_rows(whole, 1)
     assert bronze["payload"].to_pylist() == records
     assert bronze["origin_ordinal"].to_pylist() == list(range(len(records)))
-    refused = rows.quarantine_rows(whole, standing, 1)
-    assert refused.num_rows == standing.quarantined.sum()
+    refused = rows.quarantine_rows(whole, outcome, 1)
+    assert refused.num_rows == outcome.quarantined.sum()
     places = list(zip(whole["origin_ordinal"].to_pylist(), whole["record_position"].to_pylist(), strict=True))
     assert len(set(places)) == len(places)
     assert None not in refused["payload"].to_pylist()
@@ -153,4 +153,4 @@ def test_any_mixture_of_envelopes_conserves_however_it_is_cut(records, cut):
     ]
     for mask in ("valid", "quarantined", "duplicate"):
         in_parts = np.concatenate([getattr(s, mask) for _, s in parts])
-        assert in_parts.tolist() == getattr(standing, mask).tolist()
+        assert in_parts.tolist() == getattr(outcome, mask).tolist()

@@ -103,6 +103,6 @@ def test_the_first_of_its_whole_key_wins_whatever_shares_a_half(events, publishe
     columns = np.array([e[:3] for e in events], np.int64).reshape(-1, 3).T
     known = np.array([(*key, content) for key, content in published.items()], np.int64).reshape(-1, 3).T
     refused = np.array([e[3] for e in events], bool)
-    standing = judge_duplicates(Keyed(*columns), refused, Keyed(*known))
+    outcome = judge_duplicates(Keyed(*columns), refused, Keyed(*known))
     names = ("valid", "duplicate", "conflicting", "refused")
-    assert [next(n for n in names if getattr(standing, n)[at]) for at in range(len(events))] == expected
+    assert [next(n for n in names if getattr(outcome, n)[at]) for at in range(len(events))] == expected

@@ -41,7 +41,7 @@ def decide(lake: DirectLake, name: str, *records: dict) -> None:
     for at, record in enumerate(records):
         (folder / f"{name}-{at}.json").write_text(json.dumps(record), encoding="utf-8")
     apply_waiting(lake.path, lake.policy, lake.settings)
-    lake.processor.take_note()
+    lake.processor.refresh()
 
 
 @pytest.fixture

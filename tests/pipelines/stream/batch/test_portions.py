@@ -19,7 +19,7 @@ from pipelines.lake.snapshot import published
 from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
 from pipelines.operations.attempt import RebuildRefused, refuse_half_written_batch
 from pipelines.operations.decisions.inbox import settle
-from pipelines.operations.rebuild.shadow_lake import Rules, open_side, side_lake
+from pipelines.operations.rebuild.shadow_lake import Rules, open_shadow, shadow_lake
 from pipelines.stream.batch.intent import INTENT, IntentConflict, pending_intent
 from pipelines.stream.batch.portions import Cut
 from pipelines.stream.batch.read_before import Landed, readings
@@ -310,7 +310,7 @@ def test_a_rebuild_that_dies_between_portions_takes_the_batch_again(tmp_path, mo
     snapshot = published(lake.lake)
     settings = replace(lake.settings, max_batch_pairs=2)
     rules = Rules(lake.policy, lake.key, settings)
-    with side_lake(snapshot, rules) as side:
+    with shadow_lake(snapshot, rules) as shadow:
         bronze = Counter()
         append = DeltaRsWriter.append
 
@@ -322,10 +322,10 @@ def test_a_rebuild_that_dies_between_portions_takes_the_batch_again(tmp_path, mo
 
         monkeypatch.setattr(DeltaRsWriter, "append", failing)
         with pytest.raises(Broken):
-            side.catch_up(snapshot, rules)
+            shadow.catch_up(snapshot, rules)
         monkeypatch.undo()
-        assert published(side.lake).batch_id > 1
-        again = open_side(lake.lake, side.declared.id)
+        assert published(shadow.lake).batch_id > 1
+        again = open_shadow(lake.lake, shadow.declared.id)
         assert again.upto == 0
         again.catch_up(snapshot, rules)
         counts = again.counts()
