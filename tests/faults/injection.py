@@ -313,7 +313,8 @@ def _uncommitted(table: Path, write: Callable[[], object], is_batch: bool = Fals
 
     `is_batch`: what is written has a batch's transaction; a compaction beside it may commit too, and stays.
     """
-    before = _versions(table)
+    before, pointer = _versions(table), table / "_delta_log" / "_last_checkpoint"
+    said = pointer.read_bytes() if pointer.exists() else None
     write()
     new = _versions(table) - before
     new = {name for name in new if not is_batch or b'"txn"' in (table / "_delta_log" / name).read_bytes()}
@@ -324,6 +325,12 @@ def _uncommitted(table: Path, write: Callable[[], object], is_batch: bool = Fals
         version = name.removesuffix(".json")  # what Spark writes with an entry and after it goes too
         for left in (f"{version}.crc", f".{version}.crc.crc", f".{name}.crc"):
             (entry.parent / left).unlink(missing_ok=True)
+        checkpoint = entry.parent / f"{version}.checkpoint.parquet"  # made after the commit that is not there now
+        if checkpoint.exists():
+            checkpoint.unlink()
+            pointer.unlink()
+            if said is not None:
+                pointer.write_bytes(said)
     return bool(new)
 
 
