@@ -325,7 +325,9 @@ def _uncommitted(table: Path, write: Callable[[], object], is_batch: bool = Fals
         version = name.removesuffix(".json")  # what Spark writes with an entry and after it goes too
         for left in (f"{version}.crc", f".{version}.crc.crc", f".{name}.crc"):
             (entry.parent / left).unlink(missing_ok=True)
-        checkpoint = entry.parent / f"{version}.checkpoint.parquet"  # made after the commit that is not there now
+        checkpoint = (
+            entry.parent / f"{version}.checkpoint.parquet"
+        )  # made after the commit that is not there now
         if checkpoint.exists():
             checkpoint.unlink()
             pointer.unlink()

@@ -49,7 +49,7 @@ def wheel(tmp_path_factory) -> Path:
 
 def submit(wheel: Path, cwd: Path, job: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
     """Run a job file with pyspark's own spark-submit, as docs/spark-submit.md has it; the checkout is out of sight."""
-    script = shutil.copy(ROOT / "pipelines" / "jobs" / f"{job}.py", cwd)
+    script = shutil.copy(ROOT / "pipelines" / "apps" / "jobs" / f"{job}.py", cwd)
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("PYTHONPATH", "SPARK_", "PYSPARK_"))
     }
@@ -230,5 +230,5 @@ def test_the_page_on_spark_submit_names_the_jars_that_are_declared():
     page = (ROOT / "docs" / "spark-submit.md").read_text(encoding="utf-8")
     for jar in (DELTA, GRAPHFRAMES, KAFKA):
         assert jar.coordinate in page
-    for job in (ROOT / "pipelines" / "jobs").glob("[a-z]*.py"):
-        assert f"pipelines/jobs/{job.name}" in page
+    for job in (ROOT / "pipelines" / "apps" / "jobs").glob("[a-z]*.py"):
+        assert f"pipelines/apps/jobs/{job.name}" in page

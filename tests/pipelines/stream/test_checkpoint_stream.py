@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS
-from pipelines.apps.run_stream import StreamFailed, StreamResult, read_files, run_stream
+from pipelines.apps.run_stream import StreamFailed, StreamResult, run_stream
 from pipelines.lake.hashing_key import key_path
 from pipelines.lake.snapshot import published
+from pipelines.stream import read_files
 from pipelines.stream.source import Source
 from tests.pipelines.conftest import TestLake
 from tests.pipelines.stream.batch.test_stream import event
