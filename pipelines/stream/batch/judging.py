@@ -39,7 +39,7 @@ _ANCHOR = "anchor_node_id"
 
 @dataclass(frozen=True)
 class Read:
-    """Published sessions of some anchors: positions (ascending) and heads. All of them, but of the anchors `in_part`
+    """Published sessions of some anchors: positions (ascending) and session keys. All of them, but of the anchors `in_part`
     only those near the events that they were read for."""
 
     positions: np.ndarray

@@ -67,7 +67,7 @@ class Sessions:
         cut = cut_activity(events, self.state, self.policy, intent, lambda _: self.events)
         judged = sessions_to_judge(cut.near, cut.result, NO_ANCHORS, self.state, self.policy)
         upserts = owned_changes(
-            judged.heads,
+            judged.session_keys,
             cut.result,
             self.policy,
             self.batches,
@@ -76,7 +76,7 @@ class Sessions:
             known=judged.facts,
         )
         gone = union(cut.result.removed, upserts["session_id"].to_numpy())
-        dead = judged.positions[is_in(judged.heads["session_id"].to_numpy(), gone)]
+        dead = judged.positions[is_in(judged.session_keys["session_id"].to_numpy(), gone)]
         self.state.sessions.replace(dead, upserts)
         self.state.settle()
         self.events = pa.concat_tables([self.events, events])
