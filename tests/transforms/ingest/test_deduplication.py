@@ -1,4 +1,4 @@
-"""In the batch: every event has one standing or the line stops, and what is odd about events is counted."""
+"""In the batch: every event has one outcome or the line stops, and what is odd about events is counted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_anything_else_is_an_error(broken):
 
 
 @pytest.mark.thorough
-def test_a_broken_standing_stops_the_line_and_nothing_is_written(clean_lake, copy_of, monkeypatch):
+def test_a_broken_outcome_stops_the_stream_and_nothing_is_written(clean_lake, copy_of, monkeypatch):
     """Seen to fail: without `require_conservation` in the batch, batch 5 is published with an event less."""
     lake = copy_of(clean_lake)
     processor = processor_of(lake)
