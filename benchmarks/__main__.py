@@ -22,6 +22,7 @@ from benchmarks.measured import SCALES, Scale
 from benchmarks.questions import QUESTIONS
 from benchmarks.record import ON_RECORD, record_question, recorded, rows_of
 from benchmarks.table import FAILED, as_text, question_of, unasked
+from pipelines.runtime.process_end import run_and_end
 
 # A question that takes so much longer than expected is stuck.
 PATIENCE_TIMES, PATIENCE_MINUTES = 3, 5
@@ -86,4 +87,4 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

@@ -9,10 +9,10 @@ dirty      20 % duplicates, 5 % late, 5 % poison, against clean input of as many
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from conf.settings import load_settings
 from conf.tables import BATCHES
 from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import Snapshot, published
+from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
 from pipelines.stream.source import Source
 from pipelines.stream.sources import read_stream
@@ -258,4 +259,4 @@ def _land(lines: Sequence[bytes], landing: Path, per_file: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

@@ -24,6 +24,7 @@ from pyspark.sql import functions as F
 
 from pipelines.runtime.jars import resolve_jars
 from pipelines.runtime.java import find_java
+from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.stop_signals import stop_signals
 
 NAMESPACES = ("user_id", "email", "phone", "device_id", "cookie_id")
@@ -217,4 +218,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from benchmarks.measured import SEED, Measured, Scale, repeated
 from benchmarks.stitch import label, visitors
 from conf.settings import load_settings
 from pipelines.runtime.graph_engine import graphframes_components
+from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
 from transforms.identity.components import Components, driver_components
 
@@ -114,4 +116,4 @@ def _in_time(solve: Components, spark: SparkSession, graph: Graph, cap_seconds: 
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

@@ -28,6 +28,7 @@ from benchmarks.capacity_model import (
 from benchmarks.readme import with_table
 from benchmarks.record import recorded, results_of
 from benchmarks.table import number
+from pipelines.runtime.process_end import run_and_end
 
 INPUTS = Path(__file__).with_name("capacity.yaml")
 PAGE = Path(__file__).parent.parent / "docs" / "capacity.md"
@@ -183,4 +184,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

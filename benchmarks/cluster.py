@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import statistics
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES
 from pipelines.lake.hashing_key import key_path
 from pipelines.lake.snapshot import Snapshot
+from pipelines.runtime.process_end import run_and_end
 from tests.direct_lake import KEY
 from transforms.compare.reconciliation import compare_states
 
@@ -114,4 +116,4 @@ def _require_same(left: Snapshot, right: Snapshot) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

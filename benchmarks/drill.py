@@ -34,6 +34,7 @@ from pipelines.lake.lake import Lake, NoLake
 from pipelines.lake.snapshot import published
 from pipelines.operations.backup.restore import restore
 from pipelines.operations.backup.take import Taken, back_up
+from pipelines.runtime.process_end import run_and_end
 from pipelines.stream.slices import land
 from transforms.compare.reconciliation import compare_states
 
@@ -218,4 +219,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks import copies
@@ -17,6 +18,7 @@ from benchmarks.harness import run_alone
 from benchmarks.measured import Measured, Scale
 from benchmarks.stitch import label
 from conf.settings import load_settings
+from pipelines.runtime.process_end import run_and_end
 
 NAME = "driver_memory"
 NODES: dict[Scale, int] = {"quick": 8_000, "usual": 1_000_000, "large": 10_000_000}
@@ -85,4 +87,4 @@ def probe(lake: Path, persons: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

@@ -10,12 +10,13 @@ rows of each published batch: once it has them in hand, their events are fresh.
 from __future__ import annotations
 
 import statistics
-import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import run_alone
 from benchmarks.live.run import LIVE_SETTINGS, Load, run_live
 from benchmarks.measured import Measured, Scale, percentile
+from pipelines.runtime.process_end import run_and_end
 
 NAME = "freshness"
 LOADS = {
@@ -57,4 +58,4 @@ def measure(scale: Scale, folder: Path) -> list[Measured]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

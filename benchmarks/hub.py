@@ -6,8 +6,8 @@ session that never ends. It is switched on and off twice within one run, so that
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from benchmarks.harness import run_alone
 from benchmarks.live.producer import Phase, Producer
 from benchmarks.live.run import LAND_EVERY_SECONDS, LIVE_SETTINGS, run_live
 from benchmarks.measured import Measured, Scale, percentile
+from pipelines.runtime.process_end import run_and_end
 
 NAME = "hub"
 TURNS = 2
@@ -104,4 +105,4 @@ def hub_event(n: int, microseconds: int) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

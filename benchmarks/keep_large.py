@@ -11,6 +11,7 @@ import sys
 from benchmarks.questions import QUESTIONS
 from benchmarks.record import ON_RECORD, record, rows_of
 from benchmarks.table import FAILED
+from pipelines.runtime.process_end import run_and_end
 
 
 def main() -> int:
@@ -30,4 +31,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

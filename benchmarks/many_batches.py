@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from benchmarks.measured import Measured, Scale
 from conf.tables import ALL, IDENTITY_MAP
 from pipelines.lake.lake import Lake, with_hot_parts
 from pipelines.lake.snapshot import published
+from pipelines.runtime.process_end import run_and_end
 
 NAME = "many_batches"
 
@@ -151,4 +153,4 @@ def _require_right(lake: Lake, sent: int, run: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from conf.settings import load_settings
 from conf.tables import IDENTIFIERS, IDENTITY_MAP, PROFILES
 from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import Snapshot, published
+from pipelines.runtime.process_end import run_and_end
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.open_state import row_count
 
@@ -193,4 +195,4 @@ def rows_of(lakes: Sequence[_Grown], plan: Plan, limit: int) -> list[Measured]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

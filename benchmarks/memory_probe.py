@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.copies import AT, Record, customer, event, number
 from benchmarks.direct import Batches
+from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.released_memory import keep_for_next
 
 EVENTS_PER_BATCH = 1_000
@@ -64,4 +65,4 @@ def _batch(n: int, known: int) -> list[Record]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from benchmarks.measured import Measured, Scale
 from conf.tables import EVENTS
 from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import published
+from pipelines.runtime.process_end import run_and_end
 
 NAME = "naive"
 REPEATED_SHARE = 0.02
@@ -242,4 +244,4 @@ def _ingest(lines: list[bytes], folder: Path) -> list[Measured]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

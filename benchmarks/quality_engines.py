@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.record import record
 from conf.tables import IDENTITY_MAP
+from pipelines.runtime.process_end import run_and_end
 
 ENGINES = ("duckdb", "pandas", "spark")
 CHECKED = ("tenant", "node_id", "canonical_id", "updated_batch_id")  # declared never null
@@ -171,4 +172,4 @@ def _broken(batch: Any) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

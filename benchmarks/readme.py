@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.questions import QUESTIONS
 from benchmarks.record import ON_RECORD, recorded, rows_of
 from benchmarks.table import as_markdown, unasked
+from pipelines.runtime.process_end import run_and_end
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -37,4 +38,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

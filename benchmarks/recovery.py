@@ -7,11 +7,11 @@ turns, and events arrive by the clock all the while.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import run_alone
@@ -24,6 +24,7 @@ from benchmarks.measured import Measured, Scale, repeated
 from conf.tables import BATCHES
 from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import published
+from pipelines.runtime.process_end import run_and_end
 
 NAME = "recovery"
 TIMES = 10
@@ -146,4 +147,4 @@ def _received(lake: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

@@ -20,6 +20,7 @@ import networkx as nx
 import orjson
 
 from benchmarks.record import record
+from pipelines.runtime.process_end import run_and_end
 
 TARGET_SECONDS = 120.0
 
@@ -90,4 +91,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

@@ -15,12 +15,14 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.copies import Record
 from benchmarks.direct import Batches
+from pipelines.runtime.process_end import run_and_end
 from pipelines.stream.batch.process import BatchReport
 
 SIZES = (1_000, 10_000, 100_000)
@@ -84,4 +86,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_and_end(partial(main, sys.argv[1:]))

@@ -14,7 +14,6 @@ import gc
 import itertools
 import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -31,6 +30,7 @@ from conf.settings import load_settings
 from conf.tables import ALL, BATCHES
 from pipelines.apps.run_stream import run_stream
 from pipelines.lake.lake import Lake, with_hot_parts
+from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
 from pipelines.stream.batch.process import BatchReport
 from pipelines.stream.source import Source
@@ -230,4 +230,4 @@ def _upkeep_count(lake: Lake) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

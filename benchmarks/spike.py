@@ -7,8 +7,8 @@ beyond the usual rate, which is measured in the same run as it catches up with h
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from benchmarks.harness import run_alone
 from benchmarks.live.producer import Phase
 from benchmarks.live.run import LIVE_SETTINGS, run_live
 from benchmarks.measured import Measured, Scale
+from pipelines.runtime.process_end import run_and_end
 
 NAME = "spike"
 TIMES = 10
@@ -96,4 +97,4 @@ def seconds_until_normal(sights: pd.DataFrame, end: float, normal: float) -> flo
 
 
 if __name__ == "__main__":
-    sys.exit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from benchmarks.measured import SEED, Measured, Scale, repeated
 from conf.settings import load_settings
 from conf.tables import IDENTIFIERS, IDENTITY_MAP
 from pipelines.lake.snapshot import published
+from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.stream.batch.process import BatchReport
@@ -241,4 +243,4 @@ def _median_step(reports: list[BatchReport], step: str) -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_alone(__name__))
+    run_and_end(partial(run_alone, __name__))

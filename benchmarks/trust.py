@@ -9,7 +9,6 @@ identifiers that are hers alone. What only a shared device connects, nobody can 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from conf.settings import load_settings
 from pipelines.apps.results import connect
 from pipelines.apps.run_stream import run_stream
 from pipelines.generator import generate
+from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
 from pipelines.stream.source import Source
 from transforms.identity.components import driver_components
@@ -149,4 +149,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

@@ -7,7 +7,6 @@ whose evidence is complete is not exactly right.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from conf.settings import load_settings
 from pipelines.apps.results import connect
 from pipelines.apps.run_stream import run_stream
 from pipelines.generator import generate
+from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
 from pipelines.stream.source import Source
 
@@ -76,4 +76,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

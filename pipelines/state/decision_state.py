@@ -113,13 +113,13 @@ class DecisionState:
         self._index()
 
     def _index(self) -> None:
-        outcome = sorted((self._decisions[k] for k in self._in_force), key=lambda d: d.sequence)
-        joins = {(min(p), max(p)): d.decided_at for d in reversed(outcome) for p in d.joins}
+        decided = sorted((self._decisions[k] for k in self._in_force), key=lambda d: d.sequence)
+        joins = {(min(p), max(p)): d.decided_at for d in reversed(decided) for p in d.joins}
         pairs = [(left, right, at) for (left, right), at in joins.items()]
-        sides = [(n, i, side) for i, d in enumerate(outcome) for n, side in d.sides]
+        sides = [(n, i, side) for i, d in enumerate(decided) for n, side in d.sides]
         assigned = [
             (d.anchor, d.start_at, d.end_at, d.owner or -d.anchor, i)
-            for i, d in enumerate(outcome)
+            for i, d in enumerate(decided)
             if d.kind == "assign"
         ]
         self._joins = _keyed(JOINS, ("left", "right"), pairs)

@@ -18,9 +18,12 @@ def test_a_question_of_many_processes_is_answered(question: str, tmp_path: Path)
     code = f"""
 from pathlib import Path
 from benchmarks import {question}
-for row in {question}.measure("quick", Path({str(tmp_path)!r})):
-    assert row.value is not None and row.baseline, row
-    print(row.name, row.value, row.baseline)
+from pipelines.runtime.process_end import run_and_end
+def main():
+    for row in {question}.measure("quick", Path({str(tmp_path)!r})):
+        assert row.value is not None and row.baseline, row
+        print(row.name, row.value, row.baseline)
+run_and_end(main)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False

@@ -152,10 +152,8 @@ def cut_sessions(
         unclear = units.anchor[broken]
         if leaning.any():
             is_head = ~is_in(units.anchor, unclear) & (~is_event | (is_new & ~is_held & ~is_repeated))
-            session_keys = order[is_head[order]]
-            unclear = union(
-                unclear, units.anchor[_torn(units, session_keys, pools, span_claims, leaning, gap_us)]
-            )
+            heads = order[is_head[order]]
+            unclear = union(unclear, units.anchor[_torn(units, heads, pools, span_claims, leaning, gap_us)])
         if len(unclear):
             is_unclear = is_in(units.anchor, unclear)
             expansions = _expansions(units, broken | (leaning & is_unclear))
@@ -178,12 +176,10 @@ def _span_claims(units: Units, pools: Pools, claims_say_all: bool) -> SpanClaims
     return SpanClaims(pools.claims, user, units.session, pools.first_span)
 
 
-def _torn(
-    units: Units, session_keys: Longs, pools: Pools, named: SpanClaims, leaning: Flags, gap_us: int
-) -> Longs:
+def _torn(units: Units, heads: Longs, pools: Pools, named: SpanClaims, leaning: Flags, gap_us: int) -> Longs:
     """Those of the leaning spans that are cut off from the first span of their session."""
     session_of_unit = np.full(len(units.anchor), -1, np.int64)
-    session_of_unit[session_keys] = np.cumsum(_cuts(units, session_keys, named, gap_us)) - 1
+    session_of_unit[heads] = np.cumsum(_cuts(units, heads, named, gap_us)) - 1
     rows = np.flatnonzero(leaning & (session_of_unit >= 0))
     return rows[session_of_unit[rows] != session_of_unit[pools.first_span[units.session[rows]]]]
 
@@ -252,14 +248,14 @@ def _check_expanded(units: Units, holder: Longs, broken: Flags, is_expanded: Fla
         )
 
 
-def _cuts(units: Units, session_keys: Longs, named: SpanClaims, gap_us: int) -> Flags:
+def _cuts(units: Units, heads: Longs, named: SpanClaims, gap_us: int) -> Flags:
     """Which of the units `heads`, in their order, begin a session."""
-    in_order = units.take(session_keys)
+    in_order = units.take(heads)
     run = changes(in_order.anchor)
     run[1:] |= (in_order.start_at[1:] - in_order.end_at[:-1] > gap_us) | in_order.is_logout[:-1]
     place = np.full(len(units.anchor), -1, np.int64)
-    place[session_keys] = np.arange(len(session_keys))
-    return cut_by_names(run, named.user[session_keys], named.claims.placed(place))
+    place[heads] = np.arange(len(heads))
+    return cut_by_names(run, named.user[heads], named.claims.placed(place))
 
 
 def _assemble(
@@ -337,10 +333,8 @@ def session_ids(anchor: Longs, start_at: Longs, start_event_id: pa.Array) -> Lon
     """63 bits of the anchor and the first event, never 0: content alone, whatever batch brought it."""
     pack, begin = struct.Struct("<qq").pack, _EMPTY.copy
     ids = []
-    session_keys = zip(
-        anchor.tolist(), start_at.tolist(), start_event_id.cast(pa.binary()).to_pylist(), strict=True
-    )
-    for anchor_of_one, at, event_id in session_keys:
+    heads = zip(anchor.tolist(), start_at.tolist(), start_event_id.cast(pa.binary()).to_pylist(), strict=True)
+    for anchor_of_one, at, event_id in heads:
         hashed = begin()
         hashed.update(pack(anchor_of_one, at) + event_id)
         ids.append(hashed.digest())

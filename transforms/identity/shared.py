@@ -87,19 +87,19 @@ def choose_hosts(ids: np.ndarray, pairs: Evidence, nodes: Nodes, policy: Policy)
     if not len(ids):
         return hosts
     decided = pairs.kind == MERGE_CODE
-    outcome = np.intersect1d(ids, np.concatenate([pairs.left[decided], pairs.right[decided]]))
+    asked = np.intersect1d(ids, np.concatenate([pairs.left[decided], pairs.right[decided]]))
     if policy.shared_identifier != "own_profile":
         rows = nodes.at(ids)
         can_be_given = ~nodes.is_hub[rows] & ~_attaching(policy)[nodes.namespace[rows]]
-        outcome = union(outcome, ids[can_be_given])
+        asked = union(asked, ids[can_be_given])
     # Of millions of pairs those of the few that look for a host have to be ordered.
-    pairs = pairs.select(is_in(pairs.left, outcome) | is_in(pairs.right, outcome))
+    pairs = pairs.select(is_in(pairs.left, asked) | is_in(pairs.right, asked))
     order = believed_order(pairs, nodes, policy)
     me = np.concatenate([pairs.left[order], pairs.right[order]])
     other = np.concatenate([pairs.right[order], pairs.left[order]])
     rank = np.concatenate([np.arange(len(order))] * 2)
     other_row = nodes.at(other)
-    good = is_in(me, outcome) & ~nodes.is_shared[other_row] & ~_attaching(policy)[nodes.namespace[other_row]]
+    good = is_in(me, asked) & ~nodes.is_shared[other_row] & ~_attaching(policy)[nodes.namespace[other_row]]
     me, other, rank = me[good], other[good], rank[good]
     by = np.lexsort((rank, me))
     found, first = distinct_first(me[by])

@@ -57,9 +57,9 @@ def in_force(decisions: dict[tuple[str, str], Decision]) -> frozenset[tuple[str,
     for d in decisions.values():
         if d.kind == "undo" and d.undoes is not None:
             undoes.setdefault((d.tenant, d.undoes), []).append(d)
-    outcome: set[tuple[str, str]] = set()
+    found: set[tuple[str, str]] = set()
     for d in sorted(decisions.values(), key=lambda d: d.sequence, reverse=True):  # the last word first
         later = (u for u in undoes.get(d.key, ()) if u.sequence > d.sequence)
-        if not any(u.key in outcome for u in later):
-            outcome.add(d.key)
-    return frozenset(outcome)
+        if not any(u.key in found for u in later):
+            found.add(d.key)
+    return frozenset(found)

@@ -150,8 +150,8 @@ def first_mentions(parts: Sequence[Mentions], count: int, seen: dict[int, int]) 
     )
     chosen = in_order[np.sort(first[is_new])]
     seen.update(zip(ids[chosen].tolist(), ties[chosen].tolist(), strict=True))
-    mentions = zip(part_of[chosen].tolist(), place[chosen].tolist(), strict=True)
-    return _identifier_lists([parts[part].nodes[at] for part, at in mentions], offsets(record[chosen], count))
+    new = zip(part_of[chosen].tolist(), place[chosen].tolist(), strict=True)
+    return _identifier_lists([parts[part].nodes[at] for part, at in new], offsets(record[chosen], count))
 
 
 def _first_of_each(ids: Longs, ties: Longs) -> tuple[Longs, Longs]:
@@ -182,9 +182,9 @@ def made_of(rows: Sequence[tuple[Any, ...]], mentions: Mentions) -> Made:
 def _lists(name: str, rows: Sequence[Any]) -> pa.Array:
     """Lists as a column, built flat as `_identifier_lists` does it. `claims` are lists of nodes, or None."""
     kind = kind_of(name)
-    mentions = [row or () for row in rows] if name == "claims" else rows
-    items = list(chain.from_iterable(mentions))
-    counts = np.fromiter(map(len, mentions), np.int32, len(rows))
+    lists = [row or () for row in rows] if name == "claims" else rows
+    items = list(chain.from_iterable(lists))
+    counts = np.fromiter(map(len, lists), np.int32, len(rows))
     where = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
     if name != "claims":
         return pa.ListArray.from_arrays(where, pa.array(items, kind.value_type), type=kind)

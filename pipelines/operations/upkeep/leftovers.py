@@ -13,7 +13,13 @@ from pipelines.operations.upkeep.delta_log import Pace
 from pipelines.stream.checkpoint import POINTER
 
 LEFT_HOURS = 24.0  # nothing in use goes untouched for that long
-HALF_MADE = ("_stitchlake/*.partial", "_stitchlake/requests/*", "_stitchlake/control/.*")
+# `errands` is what programs before the folder `requests` called it: what they left there goes too.
+HALF_MADE = (
+    "_stitchlake/*.partial",
+    "_stitchlake/requests/*",
+    "_stitchlake/errands/*",
+    "_stitchlake/control/.*",
+)
 GRAPH_CHECKPOINTS = "_stitchlake/graph-checkpoints/*/rdd-*"  # Spark forgets to remove them while it runs
 CHECKPOINTS = "_checkpoints"
 

@@ -39,8 +39,8 @@ _ANCHOR = "anchor_node_id"
 
 @dataclass(frozen=True)
 class Read:
-    """Published sessions of some anchors: positions (ascending) and session keys. All of them, but of the anchors `in_part`
-    only those near the events that they were read for."""
+    """Published sessions of some anchors: positions (ascending) and session keys. All of them, but of the anchors
+    `in_part` only those near the events that they were read for."""
 
     positions: np.ndarray
     session_keys: pa.Table

@@ -3,7 +3,7 @@
 name ──▶ read before? ──no──▶ all of it
            │yes
            ├─ with this content ──▶ nothing
-           ├─ other records of the file (slices) ──▶ all of it
+           ├─ a slice with no number that was read ──▶ all of it, in whatever order slices come
            └─ other content ──▶ the records whose bytes are not in bronze.events under this name
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from transforms.ingest.framing.files_read import (
     Readings,
     digest_of_file,
 )
-from transforms.ingest.framing.frames import origin_of
+from transforms.ingest.framing.frames import frames, origin_of
 
 EMPTY = "without a record"
 _KINDS = {
@@ -60,12 +61,31 @@ def readings(landed: Iterable[Landed], record: FilesOfRecord) -> Readings:
                 digest = digest_of_file(content)
         except OSError:  # gone again: Spark passes it over
             continue
-        next_number = max((r.last + 1 for r in before if r.last is not None), default=0)
         if any(r.path == file.name and r.digest == digest for r in before):
             found[place] = Reading(digest, 0, None)
-        elif start < next_number or any(r.path == file.name for r in before):
+        elif any(r.path == file.name for r in before) or _has_read(before, file, start):
+            next_number = max((r.last + 1 for r in before if r.last is not None), default=0)
             found[place] = Reading(digest, next_number, record.seen_records((file.source, origin)))
     return found
+
+
+def _has_read(before: Sequence[FileRead], file: Landed, start: int) -> bool:
+    """Whether records with numbers of this file, which begins at number `start`, have been read. The file is looked
+    into only where records behind its start have been."""
+    ranges = [(r.first, r.last) for r in before if r.first is not None and r.last is not None]
+    if any(first <= start <= last for first, last in ranges):
+        return True
+    behind = [first for first, _ in ranges if first > start]
+    return bool(behind) and _last_number(file) >= min(behind)
+
+
+def _last_number(file: Landed) -> int:
+    """The number of the file's last record in its origin, -1 where it has none or is gone."""
+    last = -1
+    with suppress(OSError):
+        for found in frames(file.name, file.path.read_bytes()):
+            last = found.ordinals[-1]
+    return last
 
 
 class FileNews:

@@ -62,16 +62,19 @@ def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
         assert process.stderr.read() == b""
 
 
-def test_every_program_of_the_product_that_reads_tables_ends_this_way() -> None:
-    root = Path(__file__).parents[3] / "pipelines"
-    programs = [p for p in root.rglob("*.py") if '__name__ == "__main__"' in p.read_text(encoding="utf-8")]
+def test_every_program_that_reads_tables_ends_this_way() -> None:
+    """Seen to fail for the benchmarks, one of which ended with SIGABRT after it had printed everything."""
+    root = Path(__file__).parents[3]
+    files = [file for folder in ("pipelines", "benchmarks") for file in (root / folder).rglob("*.py")]
+    programs = [p for p in files if '__name__ == "__main__"' in p.read_text(encoding="utf-8")]
     otherwise = {
-        str(p.relative_to(root)) for p in programs if "sys.exit(main" in p.read_text(encoding="utf-8")
+        str(p.relative_to(root)) for p in programs if "run_and_end" not in p.read_text(encoding="utf-8")
     }
-    assert len(programs) > 10
+    assert len(programs) > 25
     assert otherwise == {
-        "runtime/jars.py",
-        "runtime/java.py",
-        "stream/kafka/broker.py",
-        "stream/kafka/produce.py",
+        "benchmarks/baselines_duckdb.py",
+        "pipelines/runtime/jars.py",
+        "pipelines/runtime/java.py",
+        "pipelines/stream/kafka/broker.py",
+        "pipelines/stream/kafka/produce.py",
     }  # none of them opens a table

@@ -85,8 +85,8 @@ def with_facts(rows: pa.RecordBatch, facts: Sequence[FileRead]) -> pa.RecordBatc
 
 
 def facts_of(rows: pa.Table | pa.RecordBatch) -> list[FileRead]:
-    mentions = (rows.schema.metadata or {}).get(_FACTS)
-    return [FileRead(*fact) for fact in json.loads(mentions)] if mentions else []
+    facts = (rows.schema.metadata or {}).get(_FACTS)
+    return [FileRead(*fact) for fact in json.loads(facts)] if facts else []
 
 
 def joined(parts: Iterable[Any], schema: pa.Schema) -> pa.Table:

@@ -285,6 +285,7 @@ class TestLeftovers:
         root = world.path / "_stitchlake"
         names = {
             "requests/1.answer": True,
+            "errands/1.json": True,
             "intent.partial": True,
             "graph-checkpoints/a/rdd-1/part-0": True,
             "rebuild.json": False,
