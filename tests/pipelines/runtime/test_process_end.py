@@ -76,5 +76,6 @@ def test_every_program_that_reads_tables_ends_this_way() -> None:
         "pipelines/runtime/jars.py",
         "pipelines/runtime/java.py",
         "pipelines/stream/kafka/broker.py",
+        "pipelines/runtime/worker_daemon.py",
         "pipelines/stream/kafka/produce.py",
     }  # none of them opens a table

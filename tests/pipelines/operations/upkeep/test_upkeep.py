@@ -304,7 +304,7 @@ class TestLeftovers:
         assert [n for n, goes in names.items() if goes and (root / n).exists()] == []
         assert young.exists()
         assert [p.name for p in (world.path / "_checkpoints").iterdir()] == ["now"]
-        assert report["leftover_count"] == 4
+        assert report["leftover_count"] == 5
 
     def test_a_lake_that_is_locked_is_asked_and_says_so(self, world):
         with lake_lock(world.path), pytest.raises(RequestFailed, match="did not get to it"):
