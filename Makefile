@@ -74,11 +74,11 @@ test-cluster: setup ## Run the core tests on a small cluster of processes (20 mi
 
 .PHONY: accuracy
 accuracy: setup ## Hold people against the generator's truth, beside three simpler ways
-	@$(PY) -m benchmarks.truth $(ARGS)
+	@$(PY) -m benchmarks.accuracy.truth $(ARGS)
 
 .PHONY: trust
 trust: setup ## Shared devices and junk ids: precision, recall, and how often identifiers change hands
-	@$(PY) -m benchmarks.trust $(ARGS)
+	@$(PY) -m benchmarks.accuracy.trust $(ARGS)
 
 .PHONY: resolve-large
 resolve-large: setup ## Time `stitchlake resolve` on 50,000 records with 200,000 identifiers
@@ -98,7 +98,7 @@ bench-large: setup ## What the largest targets ask: ten million nodes, a thousan
 
 .PHONY: bench-keep
 bench-keep: $(STAMP) ## Put what bench-large has found on the record that is in git, for `make bench` to print
-	@$(PY) -m benchmarks.keep_large
+	@$(PY) -m benchmarks.report.keep_large
 
 .PHONY: soak
 soak: setup ## 500 batches with upkeep beside them: does memory, a count of files or a batch's time grow?

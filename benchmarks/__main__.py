@@ -17,11 +17,11 @@ import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks.harness import put_failure
-from benchmarks.measured import SCALES, Scale
 from benchmarks.questions import QUESTIONS
-from benchmarks.record import ON_RECORD, record_question, recorded, rows_of
-from benchmarks.table import FAILED, as_text, question_of, unasked
+from benchmarks.report.harness import put_failure
+from benchmarks.report.measured import SCALES, Scale
+from benchmarks.report.record import ON_RECORD, record_question, recorded, rows_of
+from benchmarks.report.table import FAILED, as_text, question_of, unasked
 from pipelines.runtime.process_end import run_and_end
 
 # A question that takes so much longer than expected is stuck.

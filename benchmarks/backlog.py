@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import DataStreamReader
 
-from benchmarks.harness import run_alone
 from benchmarks.live.dirt import DUPLICATE_SHARE, LATE_SHARE, POISON_SHARE, make_dirty
 from benchmarks.live.oracle import require_conserved, require_right, stored_bytes
 from benchmarks.live.stream import Stream
 from benchmarks.live.world import World, arrive, byte_count, event_time, first_copies, make_world
-from benchmarks.measured import SEED, Measured, Scale, repeated
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import SEED, Measured, Scale, repeated
 from conf.settings import load_settings
 from conf.tables import BATCHES
 from pipelines.lake.lake import Lake

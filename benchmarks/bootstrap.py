@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from pyspark.sql import SparkSession
 
-from benchmarks.baselines_graph import (
+from benchmarks.baselines.graph import (
     Graph,
     capped,
     same_partition,
@@ -24,8 +24,8 @@ from benchmarks.baselines_graph import (
     union_find,
     write_labels,
 )
-from benchmarks.harness import run_alone
-from benchmarks.measured import SEED, Measured, Scale, repeated
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import SEED, Measured, Scale, repeated
 from benchmarks.stitch import label, visitors
 from conf.settings import load_settings
 from pipelines.runtime.graph_engine import graphframes_components

@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from benchmarks.harness import run_alone
 from benchmarks.live.oracle import require_right
 from benchmarks.live.stream import Stream
 from benchmarks.live.world import World, arrive, make_world
-from benchmarks.measured import Measured, Scale
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import Measured, Scale
 from conf.settings import ENVIRONMENT_FOLDER
 from conf.table_spec import TableSpec
 from conf.tables import ALL, BATCHES

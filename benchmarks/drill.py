@@ -26,7 +26,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from benchmarks.record import record
+from benchmarks.report.record import record
 from conf.tables import ALL, BATCHES, BRONZE_EVENTS, EVENTS
 from pipelines.generator import generate
 from pipelines.lake.hashing_key import key_path

@@ -13,9 +13,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks import copies
-from benchmarks.harness import run_alone
-from benchmarks.measured import Measured, Scale
+from benchmarks.direct import copies
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import Measured, Scale
 from benchmarks.stitch import label
 from conf.settings import load_settings
 from pipelines.runtime.process_end import run_and_end
@@ -78,7 +78,7 @@ def _with_history(persons: int, folder: Path) -> float:
 def probe(lake: Path, persons: int) -> dict[str, float]:
     """What a new process needs for this lake."""
     said = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory_probe", str(lake), str(BATCHES), str(persons)],
+        [sys.executable, "-m", "benchmarks.direct.memory_probe", str(lake), str(BATCHES), str(persons)],
         check=True,
         stdout=subprocess.PIPE,
         env=os.environ,

@@ -13,9 +13,9 @@ import statistics
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness import run_alone
 from benchmarks.live.run import LIVE_SETTINGS, Load, run_live
-from benchmarks.measured import Measured, Scale, percentile
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import Measured, Scale, percentile
 from pipelines.runtime.process_end import run_and_end
 
 NAME = "freshness"

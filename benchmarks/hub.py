@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from benchmarks.harness import run_alone
 from benchmarks.live.producer import Phase, Producer
 from benchmarks.live.run import LAND_EVERY_SECONDS, LIVE_SETTINGS, run_live
-from benchmarks.measured import Measured, Scale, percentile
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import Measured, Scale, percentile
 from pipelines.runtime.process_end import run_and_end
 
 NAME = "hub"

@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import run_alone
 from benchmarks.live.oracle import require_conserved, stored_bytes
 from benchmarks.live.stream import Stream
 from benchmarks.live.visits import land_visits
-from benchmarks.measured import Measured, Scale
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import Measured, Scale
 from conf.tables import ALL, IDENTITY_MAP
 from pipelines.lake.lake import Lake, with_hot_parts
 from pipelines.lake.snapshot import published

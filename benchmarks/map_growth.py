@@ -18,13 +18,13 @@ import numpy as np
 import orjson
 import pyarrow.compute as pc
 
-from benchmarks import copies
-from benchmarks.baselines_graph import same_partition
-from benchmarks.copies import Record, event, number
-from benchmarks.harness import run_alone
+from benchmarks.baselines.graph import same_partition
+from benchmarks.direct import copies
+from benchmarks.direct.copies import Record, event, number
 from benchmarks.live.oracle import require_conserved
 from benchmarks.live.stream import Stream
-from benchmarks.measured import SEED, Measured, Scale, repeated
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import SEED, Measured, Scale, repeated
 from benchmarks.stitch import label
 from conf.settings import load_settings
 from conf.tables import IDENTIFIERS, IDENTITY_MAP, PROFILES

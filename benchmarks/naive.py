@@ -26,13 +26,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from benchmarks.baselines_graph import same_partition, shown
-from benchmarks.baselines_textbook import NAMESPACES
-from benchmarks.harness import run_alone
+from benchmarks.baselines.graph import same_partition, shown
+from benchmarks.baselines.textbook import NAMESPACES
 from benchmarks.live.oracle import require_conserved, union_find
 from benchmarks.live.stream import Stream, StreamDied
 from benchmarks.live.world import first_copies, make_world
-from benchmarks.measured import Measured, Scale
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import Measured, Scale
 from conf.tables import EVENTS
 from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import published
@@ -72,7 +72,7 @@ class TextbookStream(Stream):
         return [
             sys.executable,
             "-m",
-            "benchmarks.baselines_textbook",
+            "benchmarks.baselines.textbook",
             str(self.landing),
             str(self.lake),
             *mode,
@@ -216,7 +216,7 @@ def _ingest(lines: list[bytes], folder: Path) -> list[Measured]:
     started = time.monotonic()
     table = folder / "duckdb"
     subprocess.run(
-        [sys.executable, "-m", "benchmarks.baselines_duckdb", str(landing), str(table)], check=True
+        [sys.executable, "-m", "benchmarks.baselines.duckdb_script", str(landing), str(table)], check=True
     )
     duckdb_seconds = time.monotonic() - started
     found = DeltaTable(str(table)).to_pyarrow_dataset().to_table(columns=["event_id", "event_at"])

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.record import record
+from benchmarks.report.record import record
 from conf.tables import IDENTITY_MAP
 from pipelines.runtime.process_end import run_and_end
 

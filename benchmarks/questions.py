@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.measured import Scale
+from benchmarks.report.measured import Scale
 
 
 @dataclass(frozen=True)

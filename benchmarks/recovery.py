@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness import run_alone
 from benchmarks.live.oracle import require_conserved, require_right
 from benchmarks.live.producer import Phase, Producer
 from benchmarks.live.run import EVENTS_PER_FILE, LAND_EVERY_SECONDS, LIVE_SETTINGS
 from benchmarks.live.stream import Stream
 from benchmarks.live.world import LiveEvent, arrive, make_world
-from benchmarks.measured import Measured, Scale, repeated
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import Measured, Scale, repeated
 from conf.tables import BATCHES
 from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import published

@@ -19,7 +19,7 @@ from random import Random
 import networkx as nx
 import orjson
 
-from benchmarks.record import record
+from benchmarks.report.record import record
 from pipelines.runtime.process_end import run_and_end
 
 TARGET_SECONDS = 120.0

@@ -20,8 +20,8 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.copies import Record
-from benchmarks.direct import Batches
+from benchmarks.direct.batches import Batches
+from benchmarks.direct.copies import Record
 from pipelines.runtime.process_end import run_and_end
 from pipelines.stream.batch.process import BatchReport
 

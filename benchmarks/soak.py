@@ -24,7 +24,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from benchmarks.live.visits import land_visits
-from benchmarks.record import record
+from benchmarks.report.record import record
 from conf.policy import load_policy
 from conf.settings import load_settings
 from conf.tables import ALL, BATCHES

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.harness import run_alone
 from benchmarks.live.producer import Phase
 from benchmarks.live.run import LIVE_SETTINGS, run_live
-from benchmarks.measured import Measured, Scale
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import Measured, Scale
 from pipelines.runtime.process_end import run_and_end
 
 NAME = "spike"

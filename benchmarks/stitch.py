@@ -19,8 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
-from benchmarks import copies
-from benchmarks.baselines_graph import (
+from benchmarks.baselines.graph import (
     Graph,
     graphframes_job,
     read_labels,
@@ -31,9 +30,10 @@ from benchmarks.baselines_graph import (
     write_edges,
     write_labels,
 )
-from benchmarks.direct import Batches
-from benchmarks.harness import run_alone
-from benchmarks.measured import SEED, Measured, Scale, repeated
+from benchmarks.direct import copies
+from benchmarks.direct.batches import Batches
+from benchmarks.report.harness import run_alone
+from benchmarks.report.measured import SEED, Measured, Scale, repeated
 from conf.settings import load_settings
 from conf.tables import IDENTIFIERS, IDENTITY_MAP
 from pipelines.lake.snapshot import published

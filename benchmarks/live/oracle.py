@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from benchmarks.baselines import EXACT_GROUPS
-from benchmarks.pairs import Truth
+from benchmarks.accuracy.pairs import Truth
+from benchmarks.accuracy.simple_methods import EXACT_GROUPS
 from conf.tables import BATCHES, EVENTS, IDENTITY_MAP, PROFILES
 from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import Snapshot, published

@@ -16,7 +16,7 @@ from benchmarks.live.producer import Phase, Producer
 from benchmarks.live.reader import Freshness, GoldReader, freshness_of
 from benchmarks.live.stream import Stream
 from benchmarks.live.world import arrive, make_world
-from benchmarks.measured import percentile
+from benchmarks.report.measured import percentile
 from conf.tables import BATCHES, EVENTS
 from pipelines.lake.snapshot import Snapshot
 

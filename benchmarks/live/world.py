@@ -14,8 +14,8 @@ from pathlib import Path
 
 import orjson
 
-from benchmarks.measured import SEED
-from benchmarks.pairs import Truth, read_truth
+from benchmarks.accuracy.pairs import Truth, read_truth
+from benchmarks.report.measured import SEED
 from pipelines.generator import generate
 from transforms.ingest.values.instants import instant
 

@@ -15,7 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.accuracy import (
+from benchmarks.accuracy.pairs import (
+    Assignment,
+    Truth,
+    event_scores,
+    pair_scores,
+    read_truth,
+    score,
+    whole_persons,
+)
+from benchmarks.accuracy.scoring import (
     Measurement,
     as_rows,
     exact_people,
@@ -23,7 +32,6 @@ from benchmarks.accuracy import (
     measure_baselines,
     report,
 )
-from benchmarks.pairs import Assignment, Truth, event_scores, pair_scores, read_truth, score, whole_persons
 from conf.policy import load_policy
 from pipelines.generator import generate
 from tests.examples import examples

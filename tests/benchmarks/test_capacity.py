@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks import record
-from benchmarks.capacity import INPUTS, PAGE, figures_of, main, page_of
-from benchmarks.capacity_model import (
+from benchmarks.report import record
+from benchmarks.report.capacity import INPUTS, PAGE, figures_of, main, page_of
+from benchmarks.report.capacity_model import (
     Assumptions,
     Figure,
     Figures,
@@ -19,7 +19,7 @@ from benchmarks.capacity_model import (
     capacity_of,
     spike_rate,
 )
-from benchmarks.readme import BEGIN, END
+from benchmarks.report.readme import BEGIN, END
 
 FIGURES = Figures(
     events_per_core_minute=Figure(100_000, "events/min", ""),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import copies
+from benchmarks.direct import copies
 from conf.tables import ALL, BATCHES, EVENTS, IDENTIFIERS, IDENTITY_MAP
 from pipelines.lake.snapshot import published
 from tests.direct_lake import KEY, DirectLake

@@ -13,8 +13,8 @@ from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import copies, map_growth, naive, stitch
-from benchmarks.baselines_graph import (
+from benchmarks import map_growth, naive, stitch
+from benchmarks.baselines.graph import (
     CapReached,
     Graph,
     read_labels,
@@ -25,10 +25,11 @@ from benchmarks.baselines_graph import (
     write_labels,
 )
 from benchmarks.bootstrap import joined_visitors
-from benchmarks.direct import Batches
+from benchmarks.direct import copies
+from benchmarks.direct.batches import Batches
 from benchmarks.live.stream import Stream
 from benchmarks.questions import QUESTIONS
-from benchmarks.targets import verdict
+from benchmarks.report.targets import verdict
 from pipelines.lake.snapshot import published
 from tests.examples import examples
 from transforms.identity.components import driver_components

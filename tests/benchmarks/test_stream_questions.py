@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import backlog, freshness, hub, many_batches, recovery, spike
 from benchmarks.live import run
-from benchmarks.targets import TARGETS
+from benchmarks.report.targets import TARGETS
 from tests.benchmarks.direct_stream import DirectStream
 
 

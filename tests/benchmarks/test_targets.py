@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import harness, keep_large, record, table
-from benchmarks.measured import Measured, percentile, repeated
 from benchmarks.questions import QUESTIONS
-from benchmarks.readme import BEGIN, END, README, with_table
-from benchmarks.targets import TARGETS, Target, verdict
+from benchmarks.report import harness, keep_large, record, table
+from benchmarks.report.measured import Measured, percentile, repeated
+from benchmarks.report.readme import BEGIN, END, README, with_table
+from benchmarks.report.targets import TARGETS, Target, verdict
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 import pyarrow as pa
 
-from benchmarks.pairs import read_truth
-from benchmarks.rough_data import roughen
-from benchmarks.trust import visible_labels
+from benchmarks.accuracy.pairs import read_truth
+from benchmarks.accuracy.rough_data import roughen
+from benchmarks.accuracy.trust import visible_labels
 from pipelines.generator import generate
 
 

@@ -45,8 +45,8 @@ def test_a_circle_would_be_found(more):
 
 
 def test_no_folder_has_more_than_twenty_modules():
-    """Tests and benchmarks are found by the name of what they are about; a room is looked through."""
-    files = (file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+    """Seen to fail while all benchmarks stood in one folder."""
+    files = (file for folder in (*PACKAGES, "benchmarks", "tests") for file in (ROOT / folder).rglob("*.py"))
     count = Counter(str(file.parent.relative_to(ROOT)) for file in files if file.name != "__init__.py")
     assert sum(count.values()) > 200
     assert {folder: n for folder, n in count.items() if n > MOST_MODULES} == {}

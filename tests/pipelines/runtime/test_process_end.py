@@ -72,7 +72,7 @@ def test_every_program_that_reads_tables_ends_this_way() -> None:
     }
     assert len(programs) > 25
     assert otherwise == {
-        "benchmarks/baselines_duckdb.py",
+        "benchmarks/baselines/duckdb_script.py",
         "pipelines/runtime/jars.py",
         "pipelines/runtime/java.py",
         "pipelines/stream/kafka/broker.py",

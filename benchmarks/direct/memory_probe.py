@@ -1,7 +1,7 @@
 """One process over one lake: the state read, a few batches published, its memory printed as JSON.
 
-`python -m benchmarks.memory_probe LAKE BATCHES PERSONS` is what driver_memory runs, once over an empty lake and once
-over one with so many persons: what the second one needs more is what the lake costs.
+`python -m benchmarks.direct.memory_probe LAKE BATCHES PERSONS` is what driver_memory runs, once over an empty lake and
+once over one with so many persons: what the second one needs more is what the lake costs.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.copies import AT, Record, customer, event, number
-from benchmarks.direct import Batches
+from benchmarks.direct.batches import Batches
+from benchmarks.direct.copies import AT, Record, customer, event, number
 from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.released_memory import keep_for_next
 

@@ -1,4 +1,4 @@
-"""Writes the numbers of docs/capacity.md anew: `python -m benchmarks.capacity [--inputs FILE] [--print]`.
+"""Writes the numbers of docs/capacity.md anew: `python -m benchmarks.report.capacity [--inputs FILE] [--print]`.
 
 Figures come from benchmarks/results/usual.jsonl where they are on record, else from benchmarks/capacity.yaml, as do
 the assumptions and prices. Every number says where it comes from.
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.capacity_model import (
+from benchmarks.report.capacity_model import (
     Assumptions,
     Capacity,
     Figure,
@@ -25,13 +25,13 @@ from benchmarks.capacity_model import (
     capacity_of,
     declared,
 )
-from benchmarks.readme import with_table
-from benchmarks.record import recorded, results_of
-from benchmarks.table import number
+from benchmarks.report.readme import with_table
+from benchmarks.report.record import recorded, results_of
+from benchmarks.report.table import number
 from pipelines.runtime.process_end import run_and_end
 
-INPUTS = Path(__file__).with_name("capacity.yaml")
-PAGE = Path(__file__).parent.parent / "docs" / "capacity.md"
+INPUTS = Path(__file__).parents[1] / "capacity.yaml"
+PAGE = Path(__file__).parents[2] / "docs" / "capacity.md"
 # Figure → the row on record that gives it; throughput of a machine is divided by its cores.
 ON_RECORD = {
     "driver_events_per_minute": "backlog.driver_events_per_minute",
@@ -164,7 +164,7 @@ def _words(name: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(
-        prog="python -m benchmarks.capacity", description=(__doc__ or "").splitlines()[0]
+        prog="python -m benchmarks.report.capacity", description=(__doc__ or "").splitlines()[0]
     )
     p.add_argument("--inputs", type=Path, default=INPUTS, help="your own figures, assumptions and prices")
     p.add_argument("--print", action="store_true", help="to standard output, and the page stays as it is")

@@ -21,10 +21,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks.measured import SCALES, SEED, Measured, Scale
-from benchmarks.record import record_question
-from benchmarks.table import FAILED, NOT_JUDGED, as_text
-from benchmarks.targets import TARGETS, verdict
+from benchmarks.report.measured import SCALES, SEED, Measured, Scale
+from benchmarks.report.record import record_question
+from benchmarks.report.table import FAILED, NOT_JUDGED, as_text
+from benchmarks.report.targets import TARGETS, verdict
 from pipelines.runtime.java import find_java
 
 # For every JVM of a quick run, whose code is cold from beginning to end: without the second compiler a session starts

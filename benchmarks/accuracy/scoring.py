@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks import baselines, pairs
-from benchmarks.baselines import EXACT_GROUPS, CohortAnswer, Mismatch, cohort_answers, mismatch
-from benchmarks.pairs import Assignment, Score, Scores, Truth
+from benchmarks.accuracy import pairs, simple_methods
+from benchmarks.accuracy.pairs import Assignment, Score, Scores, Truth
+from benchmarks.accuracy.simple_methods import EXACT_GROUPS, CohortAnswer, Mismatch, cohort_answers, mismatch
 
 PROFILE_COLUMNS = tuple(name for name in pairs.PERSON_FIELDS if name not in ("person", "group"))
 
@@ -115,8 +115,8 @@ def measure(truth: Truth, assignment: Assignment, profiles: pa.Table | None = No
 
 def measure_baselines(truth: Truth, events: pa.Table, identifiers: pa.Table) -> list[Measurement]:
     """The three baselines over the same events; their cohorts come from profiles simply folded from events."""
-    found = [baseline(events, identifiers) for baseline in baselines.BASELINES]
-    cohorts = [cohort_answers(truth, one, baselines.simple_profiles(events, one)) for one in found]
+    found = [baseline(events, identifiers) for baseline in simple_methods.BASELINES]
+    cohorts = [cohort_answers(truth, one, simple_methods.simple_profiles(events, one)) for one in found]
     return [
         replace(measure(truth, one), cohorts=answers) for one, answers in zip(found, cohorts, strict=True)
     ]
@@ -137,7 +137,7 @@ def report(measured: Sequence[Measurement]) -> str:
             ]
             blocks.append(_table(header, rows))
     groups = list(measured[0].whole_by_group) if measured else []
-    header = ["persons with one profile", *groups, "every value right", *baselines.COHORT_QUESTIONS]
+    header = ["persons with one profile", *groups, "every value right", *simple_methods.COHORT_QUESTIONS]
     rows = [
         [one.name, *(f"{whole} of {size}" for whole, size in one.whole_by_group.values())]
         + [f"{one.exact.exact_count} of {one.person_count}" if one.exact else "-"]

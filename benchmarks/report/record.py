@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measured import Scale
+from benchmarks.report.measured import Scale
 
 # What a machine has measured; not in git.
-RESULTS = Path(__file__).parent / "results" / "latest.jsonl"
-# What `make bench-large` has found, for everybody who runs `make bench`: `python -m benchmarks.keep_large` writes it.
-ON_RECORD = Path(__file__).parent / "large.jsonl"
+RESULTS = Path(__file__).parents[1] / "results" / "latest.jsonl"
+# What `make bench-large` has found, for everybody who runs `make bench`. `make bench-keep` writes it.
+ON_RECORD = Path(__file__).parents[1] / "large.jsonl"
 
 
 def results_of(scale: Scale) -> Path:

@@ -1,7 +1,7 @@
 """How right is it? Generated events through the real stream, held against the generator's truth and three baselines.
 
-`python -m benchmarks.truth` prints the table and writes benchmarks/results/latest.jsonl. Exit code 1 when a person
-whose evidence is complete is not exactly right.
+`python -m benchmarks.accuracy.truth` prints the table and writes benchmarks/results/latest.jsonl. Exit code 1 when a
+person whose evidence is complete is not exactly right.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from benchmarks.accuracy import Measurement, as_rows, measure, measure_baselines, report
-from benchmarks.pairs import Assignment, read_truth
-from benchmarks.record import record
+from benchmarks.accuracy.pairs import Assignment, read_truth
+from benchmarks.accuracy.scoring import Measurement, as_rows, measure, measure_baselines, report
+from benchmarks.report.record import record
 from conf.policy import load_policy
 from conf.settings import load_settings
 from pipelines.apps.results import connect
@@ -56,7 +56,7 @@ def measure_lake(lake: Path, truth_file: Path) -> list[Measurement]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m benchmarks.truth", description=__doc__)
+    p = argparse.ArgumentParser(prog="python -m benchmarks.accuracy.truth", description=__doc__)
     p.add_argument("--persons", type=int, default=8_000)
     p.add_argument("--events", type=int, default=100_000)
     p.add_argument("--seed", type=int, default=7)

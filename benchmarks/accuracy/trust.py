@@ -1,7 +1,8 @@
 """Can its people be trusted? 5 % of the devices shared with a stranger, 2 % of the events with junk ids: precision and
 recall against the truth, beside simpler ways, and how many identifiers change hands per batch.
 
-`python -m benchmarks.trust` prints the table and adds to benchmarks/results/latest.jsonl. Exit code 1 below a target.
+`python -m benchmarks.accuracy.trust` prints the table and adds to benchmarks/results/latest.jsonl.
+Exit code 1 below a target.
 Recall is of what the evidence can show: pairs of one person's identifiers that are connected by events over
 identifiers that are hers alone. What only a shared device connects, nobody can know.
 """
@@ -16,12 +17,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.accuracy import measure
-from benchmarks.baselines import BASELINES
-from benchmarks.pairs import IDENTIFIER_KEY, Assignment, Truth, numbered, read_truth, score, with_owners
-from benchmarks.record import record
-from benchmarks.rough_data import roughen
-from benchmarks.truth import EVENT_OWNERS, EVENTS, IDENTIFIERS, OWNERS
+from benchmarks.accuracy.pairs import (
+    IDENTIFIER_KEY,
+    Assignment,
+    Truth,
+    numbered,
+    read_truth,
+    score,
+    with_owners,
+)
+from benchmarks.accuracy.rough_data import roughen
+from benchmarks.accuracy.scoring import measure
+from benchmarks.accuracy.simple_methods import BASELINES
+from benchmarks.accuracy.truth import EVENT_OWNERS, EVENTS, IDENTIFIERS, OWNERS
+from benchmarks.report.record import record
 from conf.policy import load_policy
 from conf.settings import load_settings
 from pipelines.apps.results import connect
@@ -62,7 +71,7 @@ def visible_labels(truth: Truth, events: pa.Table, identifiers: pa.Table) -> tup
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m benchmarks.trust", description=__doc__)
+    p = argparse.ArgumentParser(prog="python -m benchmarks.accuracy.trust", description=__doc__)
     p.add_argument("--persons", type=int, default=8_000)
     p.add_argument("--events", type=int, default=100_000)
     p.add_argument("--seed", type=int, default=11)

@@ -1,4 +1,4 @@
-"""Writes the table of measurements in README.md anew: `python -m benchmarks.readme`.
+"""Writes the table of measurements in README.md anew: `python -m benchmarks.report.readme`.
 
 From what `make bench` has measured on this machine, with what `make bench-large` has put on record beside it.
 """
@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from benchmarks.questions import QUESTIONS
-from benchmarks.record import ON_RECORD, recorded, rows_of
-from benchmarks.table import as_markdown, unasked
+from benchmarks.report.record import ON_RECORD, recorded, rows_of
+from benchmarks.report.table import as_markdown, unasked
 from pipelines.runtime.process_end import run_and_end
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.copies import Record
+from benchmarks.direct.copies import Record
 from pipelines.stream.batch.process import BatchReport
 from tests.direct_lake import KEY, DirectLake
 

@@ -1,7 +1,7 @@
 """A script for the same backlog without identity: parse, take each event once, write one Delta table.
 
-`python -m benchmarks.baselines_duckdb LANDING TABLE` reads every file of native events in a folder with DuckDB. It
-claims one thing: every event id of the files is in the table once.
+`python -m benchmarks.baselines.duckdb_script LANDING TABLE` reads every file of native events in a folder with DuckDB.
+It claims one thing: every event id of the files is in the table once.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.targets import TARGETS, verdict
+from benchmarks.report.targets import TARGETS, verdict
 
 HEADINGS = ("what", "target (stretch)", "figure", "verdict", "beside it, same run")
 NOT_JUDGED = "not judged"

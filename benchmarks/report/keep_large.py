@@ -1,4 +1,4 @@
-"""Puts what `make bench-large` has found here on the record that is in git: `python -m benchmarks.keep_large`.
+"""Puts what `make bench-large` has found here on the record that is in git: `python -m benchmarks.report.keep_large`.
 
 Question by question: one that was asked alone takes the place of its own former rows and of no others, and of one that
 failed the former rows stay.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 
 from benchmarks.questions import QUESTIONS
-from benchmarks.record import ON_RECORD, record, rows_of
-from benchmarks.table import FAILED
+from benchmarks.report.record import ON_RECORD, record, rows_of
+from benchmarks.report.table import FAILED
 from pipelines.runtime.process_end import run_and_end
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from benchmarks.pairs import UTC_MICROSECONDS, Assignment, Truth, memberships
+from benchmarks.accuracy.pairs import UTC_MICROSECONDS, Assignment, Truth, memberships
 
 # Whose every session can be known: all their devices are their own and, in the end, tied together.
 EXACT_GROUPS = ("connected", "anonymous_single")

@@ -1,6 +1,6 @@
 """The pipeline that the textbooks give: default settings, MERGE into every table, GraphFrames over the whole graph.
 
-`python -m benchmarks.baselines_textbook LANDING LAKE [--once]` streams a folder of native events and prints one JSON
+`python -m benchmarks.baselines.textbook LANDING LAKE [--once]` streams a folder of native events and prints one JSON
 line a batch, as `stitchlake run --json` does. What it knows of identity is plain connected components: an identifier
 that two people share makes them one. It says nothing of broken batches, late sessions, stable ids or erasure.
 
@@ -195,7 +195,7 @@ def session() -> SparkSession:
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(
-        prog="python -m benchmarks.baselines_textbook", description=(__doc__ or "").splitlines()[0]
+        prog="python -m benchmarks.baselines.textbook", description=(__doc__ or "").splitlines()[0]
     )
     p.add_argument("landing", type=Path)
     p.add_argument("lake", type=Path)
