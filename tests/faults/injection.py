@@ -119,16 +119,17 @@ class Faults:
         number = {"no_space": errno.ENOSPC, "read_only": errno.EROFS}[kill.signal]
         raise OSError(number, os.strerror(number))
 
-    def is_held_back(self, what: str, table: str) -> bool:
-        """Whether a write must not happen yet: the table that is to die is the only one to get through, or the one at
-        which the recovery is to die, so that there is something left for it to write."""
+    def is_held_back(self, table: str) -> bool:
+        """Whether a write must not happen because the table that is to die is the only one to get through."""
         kill = self.next
-        if kill is None or kill.op != self.op or kill.batch not in (None, self.batch) or kill.table == table:
-            return False
-        if any(after.table == table and after.point.startswith(what) for after in self._waiting[1:2]):
-            return kill.point.startswith(what)
-        is_alone = what == "append" and kill.others == "none"
-        return is_alone and (kill.table in FIRST_WRITES) == (table in FIRST_WRITES)
+        return (
+            kill is not None
+            and kill.others == "none"
+            and kill.op == self.op
+            and kill.batch in (None, self.batch)
+            and kill.table != table
+            and (kill.table in FIRST_WRITES) == (table in FIRST_WRITES)
+        )
 
 
 @contextmanager
@@ -175,7 +176,7 @@ class _Around:
     def write(self, call: Any, what: str) -> Any:
         def written(writer: Any, spec: TableSpec, *args: Any) -> int:
             faults, lake = self.faults, writer._lake
-            if faults.is_held_back(what, _named(lake.table_path(spec))):
+            if what == "append" and faults.is_held_back(_named(lake.table_path(spec))):
                 raise Killed
             touched = spec.hot if what == "forget" else spec
             name = _named(lake.table_path(touched))

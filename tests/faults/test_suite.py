@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from conf.tables import WRITE_ORDER
 from tests.faults import cases as fault_list
 from tests.faults.__main__ import main
 from tests.faults.cases import Case
@@ -29,6 +30,15 @@ def test_the_list_has_every_table_at_every_point_of_a_batch() -> None:
     found = {(k.point, k.table) for case in ALL for k in case.kills[:1]}
     tables = fault_list.declared()["tables"]["written"]
     assert {(f"append.{when}", t) for when in ("before", "files", "after") for t in tables} <= found
+
+
+def test_the_lists_of_tables_are_in_the_order_in_which_they_are_written() -> None:
+    """A second kill is drawn from the tables behind the first one; nothing would be left to write at one before it.
+    Seen to fail while identity_map stood before identity_redirects."""
+    order = {spec.full_name: place for place, spec in enumerate(WRITE_ORDER)}
+    for name, tables in fault_list.declared()["tables"].items():
+        places = [order[table.removesuffix("_hot")] for table in tables]
+        assert places == sorted(places), name
 
 
 def test_the_selection_has_every_point_and_table_of_the_list() -> None:
