@@ -1,7 +1,7 @@
 """What does a graph cost from nothing: through GraphFrames, through the driver's engine, by a plain union-find?
 
-Both of our engines as the resolver calls them, arrays in and labels out; which one is right for a lake is the setting
-`graphframes_from_edges`. Visitors of four identifiers, a part of them joined in chains. All must agree.
+Both of our engines as the resolver calls them, arrays in and labels out. The driver's engine is taken wherever the
+graph fits into memory. Visitors of four identifiers, a part of them joined in chains. All must agree.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
@@ -31,7 +32,6 @@ _COUNT, _SECONDS = 10**15, 10 * 365 * 86_400  # beyond every use
 # Every number: the smallest and the largest that works.
 RANGES: dict[str, tuple[float, float]] = {
     "spark_writer_from_rows": (0, _COUNT),
-    "graphframes_from_edges": (0, _COUNT),
     "lookup_tables_from_rows": (0, _COUNT),
     "max_files_per_trigger": (1, 2**31 - 1),
     "parse_ahead_bytes": (0, _COUNT),
@@ -51,6 +51,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_offsets_per_trigger": (1, _COUNT),
     "kafka_wait_seconds": (0.1, 3_600),
 }
+# Settings of earlier versions that are read and not used, and what decides now.
+RETIRED = {
+    "graphframes_from_edges": "engine: auto takes GraphFrames for a graph that does not fit into memory"
+}
 _MEMORY = re.compile(r"[1-9]\d*[kmgt]b?", re.IGNORECASE)
 
 
@@ -66,8 +70,7 @@ class Settings:
     driver_memory: str = "4g"
     writer: str = "auto"  # who commits a batch's rows: delta-rs while they are few, Spark when they are many
     spark_writer_from_rows: int = 2_000_000
-    engine: str = "auto"  # who solves the contracted graph
-    graphframes_from_edges: int = 1_000_000
+    engine: str = "auto"  # who solves a batch's graph: the driver where it fits into memory, else GraphFrames
     lookup: str = "auto"  # who knows what was published: the driver's memory, or the tables by Spark joins
     lookup_tables_from_rows: int = (
         30_000_000  # events, nodes, edges and sessions: 40 to 60 bytes of memory each
@@ -137,6 +140,11 @@ def load_settings(environment: str = "laptop") -> Settings:
         ) from None
     if not isinstance(raw, dict):
         raise SettingsError(f"{file}: must be a mapping of settings")
+    for key in RETIRED.keys() & raw.keys():
+        warnings.warn(
+            f"{file}: {key}: has no effect any more and can be removed; {RETIRED[key]}", stacklevel=2
+        )
+    raw = {key: value for key, value in raw.items() if key not in RETIRED}
     types = {f.name: type(getattr(Settings(), f.name)) for f in fields(Settings)}
     for key, value in raw.items():
         if key not in types:

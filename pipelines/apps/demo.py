@@ -17,7 +17,10 @@ from pipelines.apps.cli.problems import Exit, reported
 from pipelines.apps.results import connect
 from pipelines.apps.run_stream import run_stream
 from pipelines.generator import generate
+from pipelines.lake.lake import Lake
+from pipelines.lake.snapshot import published
 from pipelines.lake.views import cohort_query
+from pipelines.operations.rebuild.graph_check import as_text, check_components
 from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
 from pipelines.stream.batch.process import BatchReport
@@ -104,13 +107,18 @@ def run(folder: Path, persons: int, events: int, seed: int) -> int:
         _counts(db)
         _people(db)
         _cohorts(db)
+    say("\n4  a second opinion: connected components of the published edges, by GraphFrames")
+    snapshot = published(Lake(lake))
+    assert snapshot is not None
+    checked = check_components(snapshot, policy, spark)
+    say("\n".join(f"   {line}" for line in as_text(checked).splitlines()) + f"   ({checked.seconds:.0f} s)")
     print(
         f"\nThe lake is {lake}/ ({time.monotonic() - started:.0f} s). Next:\n"
         f'  .venv/bin/stitchlake sql --lake {lake} "SELECT * FROM gold.profiles LIMIT 5"\n'
         f"  .venv/bin/stitchlake status --lake {lake}\n"
         f"  .venv/bin/stitchlake run --lake {lake} --source native:{landing}      # streams on; drop files in"
     )
-    return 0
+    return 0 if checked.agrees else 1
 
 
 def say(text: str) -> None:

@@ -135,7 +135,7 @@ def run_stream(
                 {s.mapping: load_mapping(s.mapping) for s in sources}, policy, key, settings.max_record_bytes
             ),
             policy,
-            choose_components(settings.engine, spark, settings.graphframes_from_edges),
+            choose_components(settings.engine, spark),
             settings,
             checkpoint.stream,
             fingerprint(key),

@@ -16,7 +16,7 @@ from pipelines.runtime.contained import contained
 
 if TYPE_CHECKING:
     import duckdb
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 SQL = files("pipelines") / "sql"
 ANALYST_VIEWS = (
@@ -168,11 +168,27 @@ def _select(spec: TableSpec, present: set[str], rows: str) -> str:
     return f"SELECT {', '.join(columns)} {rows}"
 
 
-def _live(template: Template, spec: TableSpec) -> str:
+def spark_live_rows(spark: SparkSession, snapshot: Snapshot, spec: TableSpec) -> DataFrame:
+    """The live rows of an upserted table at a published batch, one per key; nothing is put into the catalog."""
+    base, hot = (f"({_spark_select(snapshot.lake, part, snapshot)})" for part in (spec, spec.hot))
+    template = Template((SQL / "live.sql").read_text(encoding="utf-8"))
+    batches = f"(SELECT {snapshot.batch_id} AS batch_id)"
+    return spark.sql(_live(template, spec, base, hot, batches))
+
+
+def spark_rows_of(spark: SparkSession, snapshot: Snapshot, spec: TableSpec) -> DataFrame:
+    """The rows of a table that is only appended to, at a published batch."""
+    return spark.sql(_spark_select(snapshot.lake, spec, snapshot))
+
+
+def _live(
+    template: Template, spec: TableSpec, base: str = "", hot: str = "", batches: str = BATCHES.full_name
+) -> str:
     return template.substitute(
         view=f"{spec.full_name}_live",
-        base=spec.full_name,
-        hot=spec.hot.full_name,
+        base=base or spec.full_name,
+        hot=hot or spec.hot.full_name,
+        batches=batches,
         key=", ".join(f"hot.{k}" for k in spec.key),
         columns=", ".join(spec.names),
         same_key=" AND ".join(f"newest.{k} = base.{k}" for k in spec.key),

@@ -1,4 +1,8 @@
-"""Connected components by GraphFrames: the engine for graphs that outgrow the driver. The only user of graphframes."""
+"""Connected components by GraphFrames. This is the only module that imports graphframes.
+
+Two uses: the second opinion on published persons, and a batch's graph that does not fit into the driver's memory. The
+driver's own engine is faster at every size that was measured (docs/benchmarks.md).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import pyarrow as pa
 from graphframes import GraphFrame
 from pyspark.sql import DataFrame, SparkSession
 
+from pipelines.runtime.free_memory import free_memory
 from transforms.identity.components import Components, driver_components
 
 
@@ -36,10 +41,26 @@ def graphframes_components(spark: SparkSession) -> Components:
     return solve
 
 
+# What the driver's engine takes at its peak, measured for 1 and 10 million of each.
+NODE_BYTES, EDGE_BYTES = 20, 33
+SHARE = 0.5  # of the free memory that one graph may take
+
+
+def fits_driver(node_count: int, edge_count: int, free_bytes: int | None) -> bool:
+    """Whether the driver's engine may solve a graph with so much memory free; None: nobody knows, and it may."""
+    needed = node_count * NODE_BYTES + edge_count * EDGE_BYTES
+    return free_bytes is None or needed <= SHARE * free_bytes
+
+
 def choose_components(
-    engine: str, spark: Callable[[], SparkSession] | SparkSession, graphframes_from_edges: int
+    engine: str,
+    spark: Callable[[], SparkSession] | SparkSession,
+    free_bytes: Callable[[], int | None] = free_memory,
 ) -> Components:
-    """The engine asked for: `driver`, `graphframes`, or `auto`: GraphFrames from that many contracted edges on."""
+    """The engine asked for: `driver`, `graphframes`, or `auto`: the driver for every graph that fits into its memory.
+
+    `free_bytes`: asked before each graph. ValueError for another engine.
+    """
     if engine == "driver":
         return driver_components
     by_graphframes = graphframes_components(spark() if callable(spark) else spark)
@@ -49,7 +70,7 @@ def choose_components(
         raise ValueError(f"engine must be auto, graphframes or driver, not {engine!r}")
 
     def solve(node_count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        large = len(left) >= graphframes_from_edges
-        return (by_graphframes if large else driver_components)(node_count, left, right)
+        fits = fits_driver(node_count, len(left), free_bytes())
+        return (driver_components if fits else by_graphframes)(node_count, left, right)
 
     return solve

@@ -2,7 +2,7 @@
 -- Hot rows replace the base's rows of the same key; tombstones take them out. The hot part is named before the base:
 -- compaction writes the base first, so whoever reads in this order misses nothing that moves between the two.
 WITH published AS (
-  SELECT coalesce(max(batch_id), -1) AS batch_id FROM ops.batches
+  SELECT coalesce(max(batch_id), -1) AS batch_id FROM $batches
 ),
 newest AS (
   SELECT * FROM (

@@ -184,7 +184,7 @@ class ShadowLake:
         writer = make_writer("delta_rs", self.lake)
         if spark is not None:
             writer = make_writer(settings.writer, self.lake, spark, settings.spark_writer_from_rows)
-            components = choose_components(settings.engine, spark, settings.graphframes_from_edges)
+            components = choose_components(settings.engine, spark)
         return _Again(
             self.lake,
             writer,

@@ -19,6 +19,7 @@ HALF_MADE = (
     "_stitchlake/requests/*",
     "_stitchlake/errands/*",
     "_stitchlake/control/.*",
+    "_stitchlake/graph-check/*",
 )
 GRAPH_CHECKPOINTS = "_stitchlake/graph-checkpoints/*/rdd-*"  # Spark forgets to remove them while it runs
 CHECKPOINTS = "_checkpoints"

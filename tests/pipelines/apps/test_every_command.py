@@ -112,7 +112,7 @@ USED: dict[str, Callable[[Place], list[str]]] = {
     "backup": lambda p: [str(p.out / "backup"), "--lake", str(p.lake), "--with-key", "--keep", "2"],
     "restore": lambda p: [str(p.out / "backup"), str(p.out / "again")],
     "quality": lambda p: ["--lake", str(p.lake), "--docs", str(p.out / "docs")],
-    "reconcile": lambda p: ["--lake", str(p.lake)],
+    "reconcile": lambda p: ["--lake", str(p.lake), "--no-graph"],
     "rebuild": lambda p: ["--lake", str(p.lake), "--yes"],
     "repair": lambda p: ["--lake", str(p.lake)],
     "mapping": lambda p: ["native", str(p.events()), "--limit", "1"],
@@ -221,6 +221,8 @@ def test_every_command_of_spark_works_there_too(
     for name in BY_SPARK:
         code, _, err = ran([name, *USED[name](place)], capsys)
         assert code == 0, (name, err)
+    code, out, err = ran(["reconcile", "--lake", str(place.lake), "--only-graph", "--json"], capsys)
+    assert (code, json.loads(out)["graph_check"]["agrees"]) == (0, True), err
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------
@@ -406,7 +408,11 @@ OF_ITS_OWN: dict[str, Callable[[list[str], Place], list[Mistake]]] = {
         Mistake("an unknown engine", changed(good, "--engine", "abacus"), "abacus"),
     ],
     "rebuild": lambda good, p: _dates(good),
-    "reconcile": lambda good, p: _dates(good),
+    "reconcile": lambda good, p: [
+        *_dates(good),
+        Mistake("dates for no records", [*good[:2], "--only-graph", "--since", "2026-01-01"], "--only-graph"),
+        Mistake("both and neither", [*good, "--only-graph"], "--no-graph"),
+    ],
 }  # fmt: skip
 
 

@@ -6,7 +6,13 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from pipelines.runtime.graph_engine import choose_components, graphframes_components
+from pipelines.runtime.graph_engine import (
+    EDGE_BYTES,
+    NODE_BYTES,
+    choose_components,
+    fits_driver,
+    graphframes_components,
+)
 from transforms.identity.components import driver_components
 
 
@@ -50,9 +56,18 @@ def test_graphframes_and_driver_give_the_oracles_partition(spark):
     assert found == oracle(*graph) == partition(driver_components(*graph))
 
 
-def test_auto_takes_graphframes_from_the_threshold_on(spark):
+@pytest.mark.parametrize(
+    ("free", "fits"), [(None, True), (2 * 5_300, True), (2 * 5_300 - 1, False), (0, False)]
+)
+def test_a_graph_fits_into_half_of_the_free_memory(free, fits):
+    """100 nodes of 20 bytes and 100 edges of 33."""
+    assert fits_driver(100, 100, free) == fits
+
+
+def test_auto_takes_graphframes_where_memory_is_short(spark):
     """The engines are told apart by their work: GraphFrames runs Spark jobs, the driver none."""
-    solve = choose_components("auto", spark, graphframes_from_edges=30)
+    free = 2 * (40 * NODE_BYTES + 29 * EDGE_BYTES)
+    solve = choose_components("auto", spark, lambda: free)
     for edge_count, by_graphframes in ((29, False), (30, True), (39, True)):
         graph = (40, *(side[:edge_count] for side in CHAIN[1:]))
         group = f"components of {edge_count}"

@@ -532,8 +532,8 @@ def test_a_sound_lake_reconciles_beside_its_stream_in_any_slices(sound, monkeypa
     monkeypatch.setattr("pipelines.operations.rebuild.reconcile.ROWS_AT_ONCE", 10)
     with lake_lock(sound.path):
         found = reconciled(sound)
-        assert main(["reconcile", "--lake", str(sound.path), "--json"]) == 0
-        assert main(["reconcile", "--lake", str(sound.path), "--since", "2026-03-03"]) == 0
+        assert main(["reconcile", "--no-graph", "--lake", str(sound.path), "--json"]) == 0
+        assert main(["reconcile", "--no-graph", "--lake", str(sound.path), "--since", "2026-03-03"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert json.loads(said[0])["are_profiles_equal"]
     assert said[-1] == "the published tables are what bronze gives"
@@ -577,7 +577,7 @@ def test_what_somebody_has_tampered_with_is_found_and_no_identifier_is_told(
     )
     monkeypatch.setattr("pipelines.operations.rebuild.rebuild.published", lambda lake: newer)
     # One of the two was touched, so what is derived from it differs as well or not: this table does for sure.
-    assert main(["reconcile", "--lake", str(world.path), "--json"]) == 1
+    assert main(["reconcile", "--no-graph", "--lake", str(world.path), "--json"]) == 1
     report = capsys.readouterr().out
     found = json.loads(report)
     table_report = next(t for t in found["tables"] if t["table"] == spec.full_name)
@@ -587,7 +587,7 @@ def test_what_somebody_has_tampered_with_is_found_and_no_identifier_is_told(
     assert found["is_partition_equal"] == (spec is not IDENTITY_MAP)
     assert sum(len(e) for e in table_report["examples"].values()) >= 1
     assert not any(value in report for value in ('"c1"', "cookie_id:", '"u1"'))
-    assert main(["reconcile", "--lake", str(world.path)]) == 1
+    assert main(["reconcile", "--no-graph", "--lake", str(world.path)]) == 1
     assert spec.full_name in capsys.readouterr().out
 
 
@@ -610,10 +610,10 @@ def test_the_report_names_mappings_that_older_batches_were_read_by_in_another_ve
 
 def test_dates_and_policies_that_cannot_be_meant_are_bad_usage_or_refused(sound, capsys):
     at = ["--lake", str(sound.path)]
-    assert main(["reconcile", *at, "--since", "yesterday"]) == 2
+    assert main(["reconcile", "--no-graph", *at, "--since", "yesterday"]) == 2
     assert "2026-03-31" in capsys.readouterr().err
     assert main(["rebuild", *at, "--dry-run", "--since", "2026-03-05", "--until", "2026-03-04"]) == 2
-    assert main(["reconcile", *at, "--policy", "strict_weak"]) == 1
+    assert main(["reconcile", "--no-graph", *at, "--policy", "strict_weak"]) == 1
     assert "another policy" in capsys.readouterr().err
 
 
