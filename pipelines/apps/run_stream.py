@@ -36,13 +36,13 @@ from pipelines.runtime.session import set_graph_checkpoints
 from pipelines.state.open_state import state_opener
 from pipelines.stream.batch.intent import INTENT, pending_intent
 from pipelines.stream.batch.process import BatchProcessor, BatchReport
-from pipelines.stream.batch.read_before import FileNews
 from pipelines.stream.checkpoint import open_checkpoint
 from pipelines.stream.kafka import problems as kafka
 from pipelines.stream.kafka.offsets import offsets_of_record
 from pipelines.stream.kafka.topics import topics_of
 from pipelines.stream.kafka.watch import TopicWatch
 from pipelines.stream.parse_ahead import ParseAhead
+from pipelines.stream.read_before import FileNews
 from pipelines.stream.read_files import FolderWatch
 from pipelines.stream.source import Source, require_different
 from pipelines.stream.source_folders import require_apart

@@ -20,8 +20,8 @@ from conf.tables import ALL, BATCHES
 from pipelines.lake.fence import OWN_COMMIT, require_as_left
 from pipelines.lake.lake import Lake, with_hot_parts
 from pipelines.lake.snapshot import Snapshot
+from pipelines.lake.writing.discard import discard_unpublished
 from pipelines.lake.writing.writer import Txn
-from pipelines.stream.batch.discard import discard_unpublished
 from pipelines.stream.batch.intent import INTENT, Intent, own_transactions, pending_intent
 
 ATTEMPT = "_stitchlake/rebuild.json"

@@ -20,10 +20,10 @@ from pipelines.lake.lake import FIRST_FORMAT, Lake, with_hot_parts
 from pipelines.lake.migrations import IN_ORDER, Migration
 from pipelines.lake.snapshot import Snapshot, published
 from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.discard import discard_unpublished
 from pipelines.lake.writing.writer import Txn
 from pipelines.operations.attempt import half_written, take_back_unfinished
 from pipelines.runtime.fingerprint import code_fingerprint, program_version
-from pipelines.stream.batch.discard import discard_unpublished
 from pipelines.stream.batch.intent import INTENT, IntentConflict, pending_intent
 from pipelines.stream.batch.publish import ALL_TENANTS, Publication, migration_row
 from pipelines.stream.checkpoint import has_checkpoint

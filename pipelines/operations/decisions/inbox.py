@@ -24,10 +24,10 @@ from pipelines.lake.identifier_rules import other_identifier_rules, same_policy
 from pipelines.lake.lake import Lake
 from pipelines.lake.lock import LakeLocked, lake_lock
 from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.writing.discard import discard_unpublished
 from pipelines.lake.writing.engines import make_writer
 from pipelines.operations.upgrade import ready_to_write
 from pipelines.state.open_state import state_opener
-from pipelines.stream.batch.discard import discard_unpublished
 from pipelines.stream.batch.intent import INTENT, pending_intent
 from pipelines.stream.batch.process import BatchProcessor
 from pipelines.stream.checkpoint import DIRECT

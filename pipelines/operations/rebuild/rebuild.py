@@ -31,8 +31,8 @@ from pipelines.operations.attempt import RebuildRefused, begin, forget
 from pipelines.operations.rebuild.changes import Changes, changes_of
 from pipelines.operations.rebuild.dates import Dates
 from pipelines.operations.rebuild.shadow_lake import Progress, Rules, ShadowLake, shadow_lake
+from pipelines.runtime.step_times import StepTimes
 from pipelines.stream.batch.publish import Publication, compaction_row, rebuild_row
-from pipelines.stream.batch.steps import Steps
 from pipelines.stream.kafka.offsets import offsets_of_record, to_json
 from transforms.compare.effects import Effects, effects_of
 
@@ -121,7 +121,7 @@ def publish_rebuild(plan: Plan, rules: Rules, writer: TableWriter | None = None)
     For the holder of the lake's lock, as long as the plan's snapshot is the last published one. Killed at any moment,
     the lake shows the former state or the new one, and the next holder takes back what is left of the former.
     """
-    lake, steps = plan.snapshot.lake, Steps()
+    lake, steps = plan.snapshot.lake, StepTimes()
     settings, declared = rules.settings, plan.shadow.declared
     writer = writer or make_writer(
         settings.writer if rules.spark else "delta_rs", lake, rules.spark, settings.spark_writer_from_rows

@@ -33,6 +33,7 @@ from conf.tables import ALL, BATCHES, BRONZE_EVENTS, QUARANTINE
 from pipelines.lake.lake import Lake
 from pipelines.lake.lock import LakeLocked, lake_lock
 from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.writing.discard import discard_unpublished
 from pipelines.lake.writing.engines import make_writer
 from pipelines.operations.attempt import RebuildRefused
 from pipelines.operations.quarantine.corrections import RECORD, corrected_rows, corrections_of
@@ -42,7 +43,6 @@ from pipelines.runtime.contained import contained
 from pipelines.runtime.fingerprint import code_fingerprint
 from pipelines.runtime.graph_engine import choose_components
 from pipelines.state.open_state import state_opener
-from pipelines.stream.batch.discard import discard_unpublished
 from pipelines.stream.batch.intent import INTENT, pending_intent
 from pipelines.stream.batch.process import BatchProcessor
 from pipelines.stream.batch.publish import PORTION, SAME_ROWS_KINDS

@@ -28,8 +28,8 @@ from pipelines.operations.upkeep.archive import Moves, archived_record_count
 from pipelines.operations.upkeep.delta_log import commits, log_folder, newest_checkpoint
 from pipelines.operations.upkeep.history import History, oldest_to_keep, versions_of
 from pipelines.operations.upkeep.moving import change_sides, complete_broken_off
+from pipelines.runtime.step_times import StepTimes
 from pipelines.stream.batch.publish import Publication, upkeep_row
-from pipelines.stream.batch.steps import Steps
 from pipelines.stream.kafka.offsets import offsets_of_record, to_json
 
 WRITER = "stitchlake:upkeep"  # the application of its publishing transactions
@@ -44,7 +44,7 @@ def upkeep(holder: Holder, arguments: Mapping[str, Any]) -> Answer:
     that stays readable.
     """
     started = time.monotonic()
-    lake, steps = holder.lake, Steps()
+    lake, steps = holder.lake, StepTimes()
     history = History(arguments["history_days"], arguments["history_batches"])
     left_at = require_as_left(lake, holder.snapshot.table_versions)  # what is published anew is ours
     with steps("archive"):
@@ -96,7 +96,7 @@ def _checkpoint(lake: Lake, spec: TableSpec) -> None:
         lake.open(spec).create_checkpoint()
 
 
-def _publish(holder: Holder, versions: dict[str, int], history: History, steps: Steps) -> tuple[int, int]:
+def _publish(holder: Holder, versions: dict[str, int], history: History, steps: StepTimes) -> tuple[int, int]:
     """Publish the tables' `versions`, and how far back batches stay readable: only then may files be removed.
 
     Returns the last published batch and the oldest readable one. Nothing is published where neither has changed.

@@ -20,7 +20,7 @@ from conf.tables import ALL, UPSERTED
 from pipelines.lake.lake import Lake
 from pipelines.lake.writing.compaction import compact_files, fold_hot, forget_folded
 from pipelines.lake.writing.writer import TableWriter
-from pipelines.stream.batch.steps import Steps
+from pipelines.runtime.step_times import StepTimes
 
 # A lake that takes minutes to fold is not folded all the time: its readers have the hot parts, its batches a core.
 # Seconds of rest for each second that the last one took, while hot rows are few and while they are many.
@@ -56,7 +56,7 @@ class Compacting:
         """Until none is running. Not for whoever keeps batches from running: the end of one waits for that."""
         self._is_idle.wait()
 
-    def begin(self, upto_batch_id: int, end: Callable[[int, Steps], None]) -> None:
+    def begin(self, upto_batch_id: int, end: Callable[[int, StepTimes], None]) -> None:
         """Fold the rows of published batches up to that one, in a thread of its own; then call `end` there.
 
         What goes wrong is in `failure`.
@@ -77,12 +77,12 @@ class Compacting:
         self._is_idle.clear()
         threading.Thread(target=work, name="compaction", daemon=True).start()
 
-    def fold(self, upto_batch_id: int, each: Each = map) -> Steps:
+    def fold(self, upto_batch_id: int, each: Each = map) -> StepTimes:
         """Hot rows up to that batch into their bases, small files into larger ones, `each` table by its own.
 
         Repeating it is harmless, and so is leaving it unfinished.
         """
-        steps = Steps()
+        steps = StepTimes()
         with steps("compact"):
             list(each(lambda spec: fold_hot(self._lake, spec, upto_batch_id, self._writer), UPSERTED))
         with steps("compact_files"):

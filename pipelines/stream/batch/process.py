@@ -28,6 +28,7 @@ from pipelines.lake.files_of_record import counts_of, file_rows
 from pipelines.lake.lake import Lake
 from pipelines.lake.writing.writer import TableWriter, Txn
 from pipelines.runtime.fingerprint import code_fingerprint
+from pipelines.runtime.step_times import StepTimes
 from pipelines.state.open_state import OpenState
 from pipelines.state.table_state import TableState
 from pipelines.stream.batch import rows
@@ -49,10 +50,9 @@ from pipelines.stream.batch.publish import (
     empty_row,
     with_metrics,
 )
-from pipelines.stream.batch.read_before import Landed, readings
 from pipelines.stream.batch.resolution import Identified, identify
-from pipelines.stream.batch.steps import Steps
 from pipelines.stream.kafka.offsets import Offsets, advanced, to_json
+from pipelines.stream.read_before import Landed, readings
 from transforms.identity.components import Components
 from transforms.ingest.deduplication import DeduplicationOutcome
 from transforms.ingest.framing.files_read import FileRead, Readings, facts_of
@@ -181,7 +181,7 @@ class BatchProcessor(LastPublished):
         return self._has_ended
 
     def _process(self, parsed: Callable[[], pa.Table], stream_batch_id: int) -> None:
-        started, steps = time.perf_counter(), Steps()
+        started, steps = time.perf_counter(), StepTimes()
         self.ready_state()
         if stream_batch_id <= self._done_stream_batch_id:
             return
@@ -207,10 +207,10 @@ class BatchProcessor(LastPublished):
             if portion.is_last:
                 break
             first, until = portion.until, None
-            started, steps = time.perf_counter(), Steps()
+            started, steps = time.perf_counter(), StepTimes()
         self._record_files(files)
 
-    def _publish(self, portion: Portion, proposed: Intent, steps: Steps, started: float) -> None:
+    def _publish(self, portion: Portion, proposed: Intent, steps: StepTimes, started: float) -> None:
         """Publish one portion, nearly always the whole of the stream's batch."""
         state = self.ready_state()
         stream_batch_id = proposed.stream_batch_id if portion.is_last else None
@@ -292,7 +292,7 @@ class BatchProcessor(LastPublished):
         return intent, attempt
 
     def _publish_nothing(
-        self, received: pa.Table, files: Sequence[FileRead], stream_batch_id: int, steps: Steps
+        self, received: pa.Table, files: Sequence[FileRead], stream_batch_id: int, steps: StepTimes
     ) -> None:
         """A batch without a record is published like any other: what a checkpoint has counted and the lake has not
         would look like a batch that was lost."""
@@ -350,7 +350,7 @@ class BatchProcessor(LastPublished):
             require_as_left(self.lake, self._versions)  # it folds in whatever is in the hot parts
             self._compacting.begin(self._last_batch_id, self._end_compaction)
 
-    def _end_compaction(self, upto_batch_id: int, steps: Steps) -> None:
+    def _end_compaction(self, upto_batch_id: int, steps: StepTimes) -> None:
         """Of one that ran beside the batches."""
         with self._one_at_a_time:
             if self._is_whole():
@@ -372,7 +372,7 @@ class BatchProcessor(LastPublished):
         steps = self._compacting.fold(self._last_batch_id, self._pool.map)
         self._publish_compaction(self._last_batch_id, steps)
 
-    def _publish_compaction(self, upto_batch_id: int, steps: Steps) -> None:
+    def _publish_compaction(self, upto_batch_id: int, steps: StepTimes) -> None:
         """Base first, then hot: readers of both see the same rows at every moment. Repeating it is harmless."""
         batch_id = self._last_batch_id + 1
         txn = Txn(f"{self.stream}:compaction", batch_id)
@@ -456,7 +456,7 @@ class BatchProcessor(LastPublished):
         kind: str,
         batch_id: int,
         started_at: int,
-        steps: Steps,
+        steps: StepTimes,
         offsets: Offsets,
         stream_batch_id: int | None = None,
     ) -> Publication:

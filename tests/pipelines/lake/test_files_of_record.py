@@ -16,7 +16,7 @@ from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, FILES
 from pipelines.apps.cli.status import as_text, status
 from pipelines.lake.files_of_record import FilesOfRecord
 from pipelines.lake.snapshot import published
-from pipelines.stream.batch.read_before import FileNews, Landed
+from pipelines.stream.read_before import FileNews, Landed
 from pipelines.stream.slices import by_path, land
 from tests.direct_lake import DirectLake
 from transforms.ingest.framing.frames import origin_of

@@ -22,9 +22,9 @@ from pipelines.operations.decisions.inbox import settle
 from pipelines.operations.rebuild.shadow_lake import Rules, open_shadow, shadow_lake
 from pipelines.stream.batch.intent import INTENT, IntentConflict, pending_intent
 from pipelines.stream.batch.portions import Cut
-from pipelines.stream.batch.read_before import Landed, readings
 from pipelines.stream.checkpoint import of_record
 from pipelines.stream.kafka.offsets import from_json
+from pipelines.stream.read_before import Landed, readings
 from tests.direct_lake import DirectLake
 from tests.pipelines.stream.batch.test_failed_batch import Broken, break_writes
 from transforms.ingest.control import CONTROL

@@ -1,4 +1,4 @@
-"""Where a batch's time goes: named steps, in seconds."""
+"""Measures where the time of a batch, a compaction or a rebuild goes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Steps:
-    """Collects the wall time of named steps; a name used twice adds up."""
+class StepTimes:
+    """The wall time of named steps. A step whose name is used twice adds up."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Measure the block as the step `name`, in seconds, also where the block raises."""
         start = time.perf_counter()
         try:
             yield
