@@ -20,7 +20,7 @@ from pipelines.generator import generate
 from pipelines.lake.views import cohort_query
 from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
-from pipelines.stream.batch.process import BatchReport
+from pipelines.stream.batch.setup import BatchReport
 from pipelines.stream.source import parse_source
 
 MARKER = ".stitchlake-demo"

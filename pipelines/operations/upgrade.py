@@ -18,14 +18,14 @@ from conf.tables import ALL, BATCHES, BESIDE, FORMAT, MIGRATIONS
 from pipelines.lake.identifier_rules import recorded_rules
 from pipelines.lake.lake import FIRST_FORMAT, Lake, with_hot_parts
 from pipelines.lake.migrations import IN_ORDER, Migration
-from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.snapshot import Snapshot, published, without_batches
 from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
 from pipelines.lake.writing.discard import discard_unpublished
 from pipelines.lake.writing.writer import Txn
 from pipelines.operations.attempt import half_written, take_back_unfinished
 from pipelines.runtime.fingerprint import code_fingerprint, program_version
 from pipelines.stream.batch.intent import INTENT, IntentConflict, pending_intent
-from pipelines.stream.batch.publish import ALL_TENANTS, Publication, migration_row
+from pipelines.stream.batch.publish import ALL_TENANTS, Publication, publication_row
 from pipelines.stream.checkpoint import has_checkpoint
 from pipelines.stream.kafka.offsets import offsets_of_record, to_json
 
@@ -93,10 +93,7 @@ def _publish(lake: Lake, migration: Migration) -> None:
     if snapshot is None:
         return
     versions = {spec.full_name: lake.version(spec) for spec in with_hot_parts(ALL)}
-    unpublished = {
-        n: v for n, v in versions.items() if n != BATCHES.full_name and snapshot.table_versions.get(n) != v
-    }
-    if not unpublished:
+    if without_batches(versions).items() <= snapshot.table_versions.items():
         return
     publication = Publication(
         stream=snapshot.stream,
@@ -111,7 +108,7 @@ def _publish(lake: Lake, migration: Migration) -> None:
         identifier_rules=recorded_rules(snapshot),
     )
     txn = Txn(f"migration:{migration.to_format}", publication.batch_id)
-    DeltaRsWriter(lake).append(BATCHES, migration_row(publication), txn)
+    DeltaRsWriter(lake).append(BATCHES, publication_row(publication), txn)
 
 
 def _record(lake: Lake, before: int | None, after: int, name: str) -> None:

@@ -114,6 +114,9 @@ class NothingPublished:
 class TableState(LakeState):
     """A state of one batch over one published snapshot."""
 
+    depends_on_files = True
+    may_be_shared = False
+
     def __init__(
         self, policy: Policy, look_up: LookUp, decisions: Iterable[Decision] = (), tenants: Iterable[str] = ()
     ) -> None:
@@ -231,8 +234,7 @@ class TableState(LakeState):
                 partial(self._sessions.ask, {"owner_node_id": owning[owning != 0]}),
             )
 
-    def events_in(self, windows: pa.Table) -> pa.Table:
-        """Published events of the windows' anchors between the earliest start and the latest end."""
+    def events_in(self, windows: pa.Table, stored: Callable[[pa.Table], pa.Table]) -> pa.Table:
         anchors = distinct(numpy_of(windows["anchor_node_id"]))
         first, last = pc.min(windows["start_at"]).as_py(), pc.max(windows["end_at"]).as_py()
         return self._look_up.rows(

@@ -45,6 +45,13 @@ def table_of(spec: TableSpec, columns: Columns, batch_id: int, count: int) -> pa
     return pa.table(arrays, schema=spec.arrow)
 
 
+def with_batch_id(rows: pa.Table, batch_id: int) -> pa.Table:
+    """The rows as those of that batch."""
+    at = rows.schema.get_field_index("batch_id")
+    column = pa.array(np.full(rows.num_rows, batch_id, np.int64))
+    return rows.set_column(at, rows.schema.field(at), column)
+
+
 def hot_rows(spec: TableSpec, upserts: pa.Table, gone: Columns, batch_id: int) -> pa.Table:
     """Rows for the hot part of `spec`: `upserts`, and tombstones for the keys in `gone`."""
     count = len(next(iter(gone.values())))

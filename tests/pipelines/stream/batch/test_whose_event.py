@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from conf.tables import BATCHES, EVENTS, IDENTIFIERS, SESSIONS
 from pipelines.apps.cli.__main__ import main
 from pipelines.lake.views import register_duckdb
 from pipelines.operations.rebuild.backfill import rebuild
-from pipelines.stream.batch.process import BatchProcessor
+from pipelines.stream.batch.setup import StreamSetup
 from tests.direct_lake import DirectLake
 from tests.pipelines.direct_lookup import state_in_tables
 
@@ -33,10 +34,8 @@ CASES = {"own_identifier": OWN, "seven_visitors": SEVEN}
 class LookingUp(DirectLake):
     """A lake whose driver holds nothing of it."""
 
-    def new_processor(self) -> BatchProcessor:
-        processor = super().new_processor()
-        processor.open_state = partial(state_in_tables, policy=self.policy)
-        return processor
+    def setup(self) -> StreamSetup:
+        return replace(super().setup(), open_state=partial(state_in_tables, policy=self.policy))
 
 
 def records(name: str) -> list[dict]:
