@@ -18,7 +18,6 @@ from conf.tables import BATCHES, PROFILES, SESSIONS, UPSERTED
 from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import published
 from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
-from pipelines.stream.batch.compacting import Compacting
 from pipelines.stream.batch.process import BatchProcessor
 from pipelines.stream.batch.setup import StreamSetup
 from tests.direct_lake import DirectLake
@@ -248,9 +247,9 @@ def test_without_batches_it_comes_when_it_is_due(tmp_path: Path) -> None:
 
 def test_one_that_takes_long_is_followed_by_a_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = replace(load_settings(), compact_every_seconds=60.0, compact_from_hot_rows=1_000)
-    lake, clock = Lake(tmp_path), [100.0]
+    world, clock = DirectLake(tmp_path / "lake"), [100.0]
     monkeypatch.setattr("pipelines.stream.batch.compacting.time.monotonic", lambda: clock[0])
-    compacting = Compacting(lake, DeltaRsWriter(lake), settings)
+    compacting = world.new_processor(settings=settings).compactions
 
     def due_after(seconds: float, rows: int) -> float:
         """When the next one is due after one that took so long, and so many rows were written since."""
