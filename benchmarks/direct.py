@@ -18,13 +18,12 @@ class Batches(DirectLake):
     """`feed` publishes a batch and keeps its report in `reports`; hot parts are folded in only when asked for."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, mappings=("native",), key=KEY)
-        self.settings = replace(self.settings, compact_every_seconds=NEVER, compact_from_hot_rows=NEVER)
         self.reports: list[BatchReport] = []
-        self.restart()
+        super().__init__(path, mappings=("native",), key=KEY)
 
     def setup(self) -> StreamSetup:
-        return replace(super().setup(), on_published=self.reports.append)
+        settings = replace(self.settings, compact_every_seconds=NEVER, compact_from_hot_rows=NEVER)
+        return replace(super().setup(), settings=settings, on_published=self.reports.append)
 
     def load(self) -> float:
         """Read the published state; its seconds."""

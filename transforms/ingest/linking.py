@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +11,12 @@ import pyarrow as pa
 
 from transforms.arrays.grouped import changes, offsets
 from transforms.arrays.integers import Flags, Longs, distinct_first
-from transforms.ingest.parsed_schema import Made, kind_of
+from transforms.ingest.parsed_schema import Made, Mentions, kind_of
 from transforms.ingest.subject import Node
 
 WEAK, DEVICE, UNIQUE, STRONG = range(4)
 STRENGTHS = {"weak": WEAK, "device": DEVICE, "unique": UNIQUE, "strong": STRONG}
+_NAMESPACE = Node._fields.index("namespace")  # by place is twice as fast
 
 
 class LinkingNodes(NamedTuple):
@@ -28,16 +30,20 @@ class LinkingNodes(NamedTuple):
     names: Sequence[str]
 
 
-def linking_nodes(lists: Sequence[Sequence[Node]], names: Sequence[str]) -> LinkingNodes:
-    """The linking nodes of records, a list for each. `names`: the policy's namespaces."""
-    nodes = [node for some in lists for node in some]
-    place = {name: at for at, name in enumerate(names)}
+def linking_nodes(counts: Sequence[int], mentions: Mentions, strengths: Mapping[str, str]) -> LinkingNodes:
+    """The linking nodes among the `mentions` of records: of each record the first ones, so many as `counts` says.
+
+    `strengths`: of the policy's namespaces.
+    """
+    begins = np.searchsorted(mentions.record, np.arange(len(counts)))
+    rank = np.arange(len(mentions.record)) - begins[mentions.record]
+    chosen = np.flatnonzero(rank < np.array(counts, np.int64)[mentions.record])
+    place = {name: at for at, name in enumerate(strengths)}
+    namespaces = map(itemgetter(_NAMESPACE), mentions.nodes)
+    spaces = np.array([place.get(name, -1) for name in namespaces], np.int64)[chosen]
+    of_names = np.array([STRENGTHS.get(strength, WEAK) for strength in strengths.values()], np.int64)
     return LinkingNodes(
-        np.repeat(np.arange(len(lists)), [len(some) for some in lists]),
-        np.array([node.node_id for node in nodes], np.int64),
-        np.array([STRENGTHS[node.strength] for node in nodes], np.int64),
-        np.array([place[node.namespace] for node in nodes], np.int64),
-        names,
+        mentions.record[chosen], mentions.node_id[chosen], of_names[spaces], spaces, list(strengths)
     )
 
 

@@ -187,8 +187,9 @@ class RecordParser:
         return made | {"identifiers": identifiers}
 
     def _made(self, rows: list[Row], mentions: Mentions) -> Made:
-        linking = linking_nodes([row["linking"] for row in rows], list(self._identifiers.strengths))
-        return made_of(rows, mentions) | subject_columns(linking, self._identifiers.unique, len(rows))
+        reader, counts = self._identifiers, [row["linking_count"] for row in rows]
+        linking = linking_nodes(counts, mentions, reader.strengths)
+        return made_of(rows, mentions) | subject_columns(linking, reader.unique, len(rows))
 
     def _rows_of(self, records: Records) -> tuple[list[Row], Places | None]:
         """Rows, record by record; and where they come from, unless each record has made one."""
@@ -369,7 +370,6 @@ class RecordParser:
         if unknown is not None or "wrong_type_actor" in flags:
             content = _whole_content(properties, unknown, actor)
         key, key_low = event_key(tenant, event_id)
-        touch_source, touch_medium, touch_campaign, touch_referrer = touch(properties, context)
         return {
             "tenant": tenant,
             "received_at": received_at,
@@ -385,15 +385,12 @@ class RecordParser:
             "node_ids": node_ids,
             "weak_node_ids": weak_ids + [node[_NODE_ID] for node in recorded] if recorded else weak_ids,
             "actor_node_ids": actor_ids,
-            "touch_source": touch_source,
-            "touch_medium": touch_medium,
-            "touch_campaign": touch_campaign,
-            "touch_referrer": touch_referrer,
+            "touch": touch(properties, context),
             "flags": sorted(set(flags)) if flags else _NONE,
             "properties": properties_json or None,
             "context": context_json or None,
             "decision": None,
-            "linking": linking,
+            "linking_count": len(linking),
             "identifiers": linked + weak + recorded + acting if weak or acting or recorded else linked,
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from operator import ne
+from operator import itemgetter, ne
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from conf.tables import BRONZE_EVENTS, EVENTS
 from transforms.arrays.grouped import changes, offsets
 from transforms.arrays.integers import Longs
 from transforms.ingest.subject import Node
+from transforms.ingest.values.touch import NO_TOUCH, Touch
 
 Made = dict[str, pa.Array]  # columns of rows, by name
 
@@ -68,20 +69,23 @@ CARRIED = ("record_key", "headers")
 
 Row = dict[str, Any]  # what the parser makes of one event, by the names in NOTHING_READ
 
-# The row of a record of which nothing can be read. `linking`: the nodes that link, best first;
-# `identifiers`: all nodes.
+# The row of a record of which nothing can be read. `identifiers`: all nodes; those that link are the first
+# `linking_count` of them, best first.
 NOTHING_READ: Final[Row] = {
     **dict.fromkeys(("tenant", "received_at")),
     "reasons": (),
     **dict.fromkeys(("event_id", "event_key", "event_key_low", "content_digest")),
     **dict.fromkeys(("event_type", "event_name", "event_at", "platform")),
     **dict.fromkeys(("node_ids", "weak_node_ids", "actor_node_ids"), ()),
-    **dict.fromkeys(("touch_source", "touch_medium", "touch_campaign", "touch_referrer")),
+    "touch": NO_TOUCH,
     "flags": (),
     **dict.fromkeys(("properties", "context", "decision")),
-    **dict.fromkeys(("linking", "identifiers"), ()),
+    "identifiers": (),
+    "linking_count": 0,
 }
-_OF_NODES = ("linking", "identifiers")
+_COLUMNS = tuple(name for name in NOTHING_READ if name not in ("touch", "identifiers", "linking_count"))
+_OF_COLUMNS = itemgetter(*_COLUMNS)
+_TOUCH = ("touch_source", "touch_medium", "touch_campaign", "touch_referrer")
 _LISTS = frozenset(("reasons", "node_ids", "weak_node_ids", "actor_node_ids", "flags"))
 _NODE_ID, _TIE = (Node._fields.index(name) for name in ("node_id", "tie_hash"))  # by place is twice as fast
 
@@ -107,9 +111,10 @@ class Mentions(NamedTuple):
 
 def mentions_of(rows: Sequence[Row]) -> Mentions:
     """What rows tell of nodes, each row for a record."""
-    nodes = [node for row in rows for node in row["identifiers"]]
-    counts = [len(row["identifiers"]) for row in rows]
-    ids, ties = (np.array([node[at] for node in nodes], np.int64) for at in (_NODE_ID, _TIE))
+    lists = [row["identifiers"] for row in rows]
+    nodes = list(chain.from_iterable(lists))
+    counts = list(map(len, lists))
+    ids, ties = (np.fromiter(map(itemgetter(at), nodes), np.int64, len(nodes)) for at in (_NODE_ID, _TIE))
     return Mentions(np.repeat(np.arange(len(rows)), counts), ids, ties, np.arange(len(nodes)), nodes)
 
 
@@ -152,19 +157,29 @@ def _first_of_each(ids: Longs, ties: Longs) -> tuple[Longs, Longs]:
 
 
 def made_of(rows: Sequence[Row], mentions: Mentions) -> Made:
-    """Rows as columns by name, but for those of nodes: `linking` and `identifiers`. `mentions`: of these rows."""
+    """Rows as columns by name, but for `identifiers`. `mentions`: of these rows."""
+    values = zip(*map(_OF_COLUMNS, rows), strict=True) if rows else ((),) * len(_COLUMNS)
     columns = {
-        name: _lists(name, [row[name] for row in rows])
-        if name in _LISTS
-        else pa.array([row[name] for row in rows], kind_of(name))
-        for name in NOTHING_READ
-        if name not in _OF_NODES
+        name: _lists(name, column) if name in _LISTS else pa.array(column, kind_of(name))
+        for name, column in zip(_COLUMNS, values, strict=True)
     }
-    return columns | {"node_sum": sums_of(mentions.record, mentions.tie, len(rows))}
+    return {
+        **columns,
+        **touch_columns([row["touch"] for row in rows]),
+        "node_sum": sums_of(mentions.record, mentions.tie, len(rows)),
+    }
+
+
+def touch_columns(touches: Sequence[Touch]) -> Made:
+    """The columns of what led to each event."""
+    columns = zip(*touches, strict=True) if touches else ((),) * len(_TOUCH)
+    return {name: pa.array(column, pa.string()) for name, column in zip(_TOUCH, columns, strict=True)}
 
 
 def _lists(name: str, lists: Sequence[Any]) -> pa.Array:
     """Lists as a column, built flat as `_identifier_lists` does it."""
+    if not any(lists):
+        return no_lists(name, len(lists))
     kind = kind_of(name)
     items = pa.array(list(chain.from_iterable(lists)), kind.value_type)
     counts = np.fromiter(map(len, lists), np.int32, len(lists))

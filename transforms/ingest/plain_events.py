@@ -25,19 +25,18 @@ from transforms.arrays.integers import Flags, Longs
 from transforms.ingest.free_parts import NO_PART, FreeParts, Part
 from transforms.ingest.known_nodes import Entries, KnownNodes
 from transforms.ingest.linking import WEAK, LinkingNodes, subject_columns
-from transforms.ingest.parsed_schema import Made, Mentions, kind_of, no_lists, sums_of
+from transforms.ingest.parsed_schema import Made, Mentions, kind_of, no_lists, sums_of, touch_columns
 from transforms.ingest.subject import IdentifierReader
 from transforms.ingest.values.event_fields import DEFAULT_TENANT, is_usable_id, lowered, tenant_of
 from transforms.ingest.values.hashing import digests, event_keys
 from transforms.ingest.values.instants import instants
-from transforms.ingest.values.touch import NO_TOUCH, touch
+from transforms.ingest.values.touch import NO_TOUCH, Touch, touch
 
 _TEXTS = 7  # so many fields are texts or instants; then come identifiers, actor, properties, context
 NO_NUMBERS = np.empty(0, np.int64)
 _INSTANTS = (4, 5)
 _IP = "ip_address"
 _MOST_TEXTS, _LONGEST_TEXT = 10_000, 1024  # that are remembered
-_TOUCH = ("touch_source", "touch_medium", "touch_campaign", "touch_referrer")
 
 
 class PlainEvents:
@@ -103,7 +102,7 @@ class PlainEvents:
             "node_ids": nodes,
             "weak_node_ids": weak,
             "actor_node_ids": no_lists("actor_node_ids", count),
-            **_touches(frees, arounds),
+            **touch_columns(_touches(frees, arounds)),
             **subject_columns(subjects.linking(), self._unique, count),
             "flags": no_lists("flags", count),
             "properties": pa.array(free_json, texts),
@@ -225,14 +224,12 @@ def _received_at(stated: Sequence[Any], by_transport: list[int | None], is_plain
     return [mine if is_mine else transport for is_mine, mine, transport in pairs]
 
 
-def _touches(frees: Sequence[Part], arounds: Sequence[Part]) -> Made:
+def _touches(frees: Sequence[Part], arounds: Sequence[Part]) -> list[Touch]:
     """What led to each event."""
-    found = [
+    return [
         touch(free.fields, around.fields) if free.has_touch or around.has_touch else NO_TOUCH
         for free, around in zip(frees, arounds, strict=True)
     ]
-    columns = zip(*found, strict=True)
-    return {name: pa.array(column, pa.string()) for name, column in zip(_TOUCH, columns, strict=True)}
 
 
 class _Remembered(dict[str | None, Any]):
