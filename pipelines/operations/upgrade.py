@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from conf.tables import ALL, BATCHES, BESIDE, FORMAT, MIGRATIONS
@@ -28,6 +27,7 @@ from pipelines.stream.batch.intent import INTENT, IntentConflict, pending_intent
 from pipelines.stream.batch.publish import ALL_TENANTS, Publication, publication_row
 from pipelines.stream.checkpoint import has_checkpoint
 from pipelines.stream.kafka.offsets import offsets_of_record, to_json
+from transforms.arrays.grouped import filled
 
 MADE_NEW = "made new"
 
@@ -115,13 +115,14 @@ def _record(lake: Lake, before: int | None, after: int, name: str) -> None:
     columns = {
         "tenant": pa.array([ALL_TENANTS]),
         "from_format": pa.array([before], pa.int64()),
-        "to_format": np.array([after]),
+        "to_format": pa.array([after], pa.int64()),
         "migration": pa.array([name]),
         "program_version": pa.array([program_version()]),
         "code_fingerprint": pa.array([code_fingerprint()]),
         "applied_at": pa.array([time.time_ns() // 1000], MIGRATIONS.arrow.field("applied_at").type),
     }
-    DeltaRsWriter(lake).append(MIGRATIONS, pa.table(columns), Txn("lake-format", after))
+    row = pa.table(filled(columns, MIGRATIONS.arrow, 1), schema=MIGRATIONS.arrow)
+    DeltaRsWriter(lake).append(MIGRATIONS, row, Txn("lake-format", after))
 
 
 assert [m.to_format for m in IN_ORDER] == list(range(FIRST_FORMAT + 1, FORMAT + 1)), "one migration a format"

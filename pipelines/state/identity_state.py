@@ -201,9 +201,9 @@ class IdentityState:
 
 
 def _nodes(rows: pa.Table) -> Nodes:
-    columns = [numpy_of(c) for c in rows.columns]
-    order = np.argsort(columns[0])
-    return Nodes(*(c[order] for c in columns))
+    columns = {f.name: numpy_of(rows[f.name]) for f in fields(Nodes)}
+    order = np.argsort(columns["id"])
+    return Nodes(**{name: column[order] for name, column in columns.items()})
 
 
 def _evidence(rows: pa.Table) -> Evidence:

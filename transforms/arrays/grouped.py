@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,11 @@ def distinct_pairs(group: Longs, code: Longs, code_count: int) -> tuple[Longs, L
 def offsets(group: Longs, groups: int) -> pa.Array:
     """Where each of the groups begins among rows sorted by group, and where the last one ends."""
     return pa.array(np.searchsorted(group, np.arange(groups + 1)), pa.int32())
+
+
+def filled(columns: Mapping[str, Any], schema: pa.Schema, count: int) -> list[Any]:
+    """The columns of a schema by name, in its order: those in `columns`, and `count` nulls for any other."""
+    return [columns[f.name] if f.name in columns else pa.nulls(count, f.type) for f in schema]
 
 
 def in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from conf.table_spec import arrow_type
 from conf.tables import BRONZE_EVENTS, EVENTS
-from transforms.arrays.grouped import changes, offsets
+from transforms.arrays.grouped import changes, filled, offsets
 from transforms.arrays.integers import Longs
 from transforms.ingest.subject import Node
 from transforms.ingest.values.touch import NO_TOUCH, Touch
@@ -211,8 +211,7 @@ def to_batch(records: Records, made: Made, places: Places | None) -> pa.RecordBa
     is_refused = columns["anchor_node_id"].is_null().to_numpy(zero_copy_only=False)
     has_user = columns["user_node_id"].is_valid().to_numpy(zero_copy_only=False)
     columns["is_authenticated"] = pa.array(has_user, mask=is_refused)
-    arrays = [columns[f.name] if f.name in columns else pa.nulls(count, f.type) for f in PARSED_SCHEMA]
-    return pa.RecordBatch.from_arrays(arrays, schema=PARSED_SCHEMA)
+    return pa.RecordBatch.from_arrays(filled(columns, PARSED_SCHEMA, count), schema=PARSED_SCHEMA)
 
 
 def kind_of(name: str) -> pa.DataType:

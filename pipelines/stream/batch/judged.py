@@ -71,7 +71,11 @@ def judge(received: pa.Table, state: LakeState) -> DeduplicationOutcome:
 
 def keyed(events: pa.Table) -> Keyed:
     """The columns of EVENT_KEYS, 0 in place of nulls."""
-    return Keyed(*(numpy_of(events[name]) for name in EVENT_KEYS.names))
+    return Keyed(
+        key=numpy_of(events["event_key"]),
+        low=numpy_of(events["event_key_low"]),
+        digest=numpy_of(events["content_digest"]),
+    )
 
 
 def by_origin(received: pa.Table) -> pa.Table:
