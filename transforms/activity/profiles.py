@@ -13,13 +13,12 @@ from transforms.arrays.grouped import (
     Longs,
     codes,
     distinct_lists,
-    distinct_pairs,
     filled,
     longs,
     offsets,
     whole,
 )
-from transforms.arrays.integers import distinct_first, is_ascending, places_in
+from transforms.arrays.integers import distinct_first, distinct_pairs, is_ascending, places_in
 
 TOUCH_PARTS = ("source", "medium", "campaign", "referrer")
 _COUNTS = ("sum", "sum_before_login")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from transforms.arrays.integers import Flags as Flags
 from transforms.arrays.integers import Longs as Longs
-from transforms.arrays.integers import distinct_counts
+from transforms.arrays.integers import distinct_pairs
 
 # What stands for "no value" among instants and other numbers that are minimised, or maximised.
 LATEST: int = np.iinfo(np.int64).max
@@ -113,13 +113,6 @@ def distinct_lists(group: Longs, code: Longs, groups: int, strings: pa.Array, ty
     """One list per group 0 … groups-1: the distinct strings its codes stand for, ascending."""
     group, code, _ = distinct_pairs(group, code, len(strings))
     return pa.ListArray.from_arrays(offsets(group, groups), strings.take(pa.array(code)), type=type_)
-
-
-def distinct_pairs(group: Longs, code: Longs, code_count: int) -> tuple[Longs, Longs, Longs]:
-    """The distinct (group, code), ascending, and how often each occurs."""
-    width = max(1, code_count)
-    pairs, count = distinct_counts(group * width + code)
-    return pairs // width, pairs % width, count.astype(np.int64)
 
 
 def offsets(group: Longs, groups: int) -> pa.Array:

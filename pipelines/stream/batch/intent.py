@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow as pa
 from conf.errors import Refusal
 from pipelines.lake.fence import WAY_OUT
 from pipelines.lake.writing.writer import Txn
+from pipelines.runtime.durable_file import write_durably
 from pipelines.state.keyed_rows import numpy_of
 from transforms.ingest.framing.files_read import FileRead
 
@@ -112,12 +112,7 @@ def record_intent(path: Path, intent: Intent) -> Intent:
         if not is_next:
             return earlier
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as f:
-        json.dump(asdict(intent), f)
-        f.flush()
-        os.fsync(f.fileno())
-    partial.replace(path)
+    write_durably(path, json.dumps(asdict(intent)))
     return intent
 
 
