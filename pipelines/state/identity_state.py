@@ -1,4 +1,4 @@
-"""The identity graph as published, in memory: the single-machine answer to what the resolver asks."""
+"""IdentityState: the published identity graph, as the resolver asks for it."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class IdentityState:
         self._recent.drop(ids)
 
     def settle(self) -> None:
-        """The batch is published: what it changed stays, and what it asked for need not be at hand any more."""
+        """The batch is published: keep its changes, and forget what was cached for it."""
         for rows in self._changed():
             rows.settle()
         self._recent.forget()

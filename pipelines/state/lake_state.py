@@ -1,9 +1,9 @@
-"""Everything the driver remembers of a lake, rebuilt from one published snapshot.
+"""LakeState: what batches ask of a lake, held in the driver's memory and loaded from one published snapshot.
 
-A batch works on this state directly: `settle` keeps what it changed once it is published, `undo` takes it back where it
-was not, at the cost of what was changed. The state is `dirty` in between, and where it cannot be made good; a dirty one
-is never used again: the next batch reloads it from the lake. Codes that an undone batch has given stay: they say
-nothing of the lake.
+A batch changes this state directly. `settle` keeps the changes once the batch is published; otherwise `undo` takes them
+back, at a cost that depends on the changes. In between, and after an error that cannot be undone, the state is dirty.
+The next batch replaces a dirty state by a new one from the lake. Codes that an undone batch has assigned may stay: they
+have no meaning outside the process.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class LakeState:
         return len(self.identity) + len(self.sessions) + len(self.event_keys) + len(self.other_identifiers)
 
     def prefetch(self, received: pa.Table) -> None:
-        """Called with a batch's records before anything is asked about them. Here, everything is at hand."""
+        """Fetch what a batch will ask about these records. Here everything is in memory already."""
 
     def events_in(self, windows: pa.Table, stored: Callable[[pa.Table], pa.Table]) -> pa.Table:
         """Published events of the windows' anchors between the earliest start and the latest end. `stored` reads them

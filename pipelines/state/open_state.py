@@ -1,4 +1,4 @@
-"""Where a batch's look-ups go: into the driver's memory, or to the tables themselves."""
+"""Opens the state that batches ask: in the driver's memory, or over the tables themselves."""
 
 from __future__ import annotations
 

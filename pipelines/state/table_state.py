@@ -1,4 +1,4 @@
-"""TableState: LakeState with the tables themselves behind it, for a lake that no driver should hold.
+"""TableState: a LakeState over the published tables, for a lake that does not fit the driver's memory.
 
 A batch asks as it always does; what it asks is looked up in the published tables, kept until the batch is published
 and then dropped. So the driver holds what a batch touches, and a batch pays with look-ups: `prefetch` puts those that
@@ -179,7 +179,7 @@ class TableState(LakeState):
 
         What this does not foresee is looked up when it is asked; what it foresees in vain is only time.
         """
-        # Decisions are few and all at hand; what they touch is looked up when it is asked.
+        # Decisions are few and all in memory; what they touch is looked up when it is asked.
         is_event = pc.and_(
             pc.equal(pc.list_value_length(received["reasons"]), 0), pc.is_null(received["decision"])
         )

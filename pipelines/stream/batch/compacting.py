@@ -1,4 +1,4 @@
-"""When hot parts are folded into their tables, and the part of it that batches do not wait for.
+"""Compactions of a stream: when hot parts are folded into their tables, mostly while batches go on.
 
     batch 7 │ batch 8 │ batch 9 │ forget ≤ 7, publish │ batch 10
             └─ fold ≤ 7 into the bases, join files ──┘
@@ -52,7 +52,7 @@ class Compactions:
         self._failure: BaseException | None = None
 
     def count(self, hot_rows: int) -> None:
-        """A batch has written so many."""
+        """Count the hot rows that a batch has written."""
         self._rows += hot_rows
 
     @property
@@ -65,11 +65,11 @@ class Compactions:
         return not self._is_idle.is_set()
 
     def wait(self) -> None:
-        """Wait until none is running. Not for whoever keeps batches from running: the end of one waits for that."""
+        """Wait until none is running. A caller that blocks batches would wait for ever: it ends between two."""
         self._is_idle.wait()
 
     def raise_failure(self) -> None:
-        """Raise what has gone wrong in a compaction that ran beside the batches; once."""
+        """Raise the error of the last compaction that ran concurrently with batches, once."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure

@@ -1,4 +1,4 @@
-"""What a batch has begun in other threads: the writes of its attempt, and a step that runs beside the others."""
+"""The work of a batch in other threads: the writes of its attempt, and a step that runs concurrently."""
 
 from __future__ import annotations
 

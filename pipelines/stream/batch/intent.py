@@ -1,7 +1,7 @@
-"""The intent of a batch: what it is going to read and under which rules, on disk before its first write.
+"""The intent of a batch: its input and its rules, on disk before its first write.
 
-A retry of the same batch must see the same world, or it would add different rows beside those that the first attempt
-has already committed. So it takes its number, time and table versions from the intent, and refuses other rules.
+A retry of the same batch must see the same input, versions and rules. Otherwise it would add different rows to those
+that the first attempt has already committed. So it takes its number, time and table versions from the intent, and refuses other rules.
 
 A stream's batch that is too large is published in portions, as several batches of the lake (portions.py). The intent of
 the last one that was begun says how far it has come, and until the last portion is published the stream's batch counts
@@ -77,7 +77,7 @@ class Intent:
 
 
 def digest_of(received: pa.Table, files: Sequence[FileRead]) -> str:
-    """What tells a batch that reads something else."""
+    """A hash of everything that a batch reads: another input has another one."""
     digest = hashlib.blake2b("".join(f"{f}\n" for f in sorted(files)).encode(), digest_size=16)
     for column in ("event_key", "content_digest", "origin_ordinal", "record_position"):
         digest.update(numpy_of(received[column]).tobytes())
@@ -124,7 +124,7 @@ def read_intent(path: Path) -> Intent | None:
         return None
     except (ValueError, TypeError):
         raise IntentConflict(
-            f"{path} is damaged, so a half-written batch cannot be told; {WAY_OUT}"
+            f"{path} is damaged, so it is unknown which batch is half-written; {WAY_OUT}"
         ) from None
 
 

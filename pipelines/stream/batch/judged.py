@@ -1,4 +1,4 @@
-"""Which of a batch's events count, and in which order they are asked."""
+"""Judges the events of a batch: their order, and which are valid, duplicates, conflicting or refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def judged(portion: Portion, state: LakeState, max_tenants: int) -> Judged:
 
 
 def judge(received: pa.Table, state: LakeState) -> DeduplicationOutcome:
-    """What becomes of each of these events, which are in the order in which they count."""
+    """The deduplication outcome of events that are in the order in which they count."""
     events = keyed(received)
     refused = numpy_of(pc.list_value_length(received["reasons"])) > 0
     known = state.event_keys.rows("event_key", events.key[~refused])

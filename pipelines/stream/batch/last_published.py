@@ -48,7 +48,7 @@ class LastPublished:
         """The state as of the last published batch. It is reloaded if it is dirty, and if a batch that seemed to fail
         is published after all: what that one changed has been undone.
 
-        LakeChanged when somebody else has written the lake.
+        LakeChanged when another process has written the lake.
         """
         if self.state is None or self.state.is_dirty or self._is_in_doubt:
             snapshot = published(self._lake)
@@ -71,7 +71,7 @@ class LastPublished:
         return self.state
 
     def refresh(self) -> None:
-        """Somebody else has published: read the state anew before the next batch, unless only files have changed."""
+        """Another publisher has been there: reload the state before the next batch, unless only files have changed."""
         if self.state is None or self.state.is_dirty or self._is_in_doubt:
             return
         snapshot = published(self._lake)
@@ -85,8 +85,8 @@ class LastPublished:
             self.state.invalidate()
 
     def shared_state(self, snapshot: Snapshot | None) -> LakeState:
-        """The state as of the last published batch, for whoever publishes batches while this stream waits. It is
-        changed by them as by this stream's own, so that neither has to read the lake again."""
+        """The state as of the last published batch, for a request that publishes batches while this stream waits. Those
+        batches change it as the stream's own do, so neither has to read the lake again."""
         batch_id = snapshot.batch_id if snapshot else 0
         if self.state is None or self.state.is_dirty or not self._knows(batch_id):
             self.state = None  # before the next one is made, so that memory need not hold both
@@ -109,7 +109,7 @@ class LastPublished:
         return bool(self.batch_id) and not pending_intent(self._lake.path / INTENT, self.batch_id)
 
     def require_as_left(self) -> None:
-        """LakeChanged when somebody else has changed the tables since this process left them."""
+        """LakeChanged when another process has changed the tables since this one left them."""
         self.versions = require_as_left(self._lake, self.versions)
 
     def events_in(self, windows: pa.Table) -> pa.Table:

@@ -1,6 +1,6 @@
 """BatchProcessor: the foreachBatch step of a stream. It publishes each batch of the stream, in one portion or several.
 
-Exactly once by the contract in contract.py, beside this module: repeating a published batch does nothing, repeating a
+Exactly once, by the contract in contract.py: repeating a published batch does nothing, repeating a
 half-written one completes it. steps.py has the steps.
 """
 
@@ -35,7 +35,7 @@ from transforms.ingest.records import parsed_for_driver
 
 
 class StreamEnded(RuntimeError):
-    """A batch has come after its stream was told to end. Nothing of it was done."""
+    """A batch has come after the stream's end. Nothing of it was done."""
 
 
 class BatchProcessor:
@@ -192,7 +192,7 @@ class BatchProcessor:
                 self.compactions.compact()
 
     def compact_if_due(self) -> None:
-        """For a stream that has nothing to read; while there are batches, they see to it."""
+        """Begin a compaction if one is due. For a stream without input; otherwise batches begin compactions."""
         if self.compactions.is_due and self._one_at_a_time.acquire(blocking=False):
             try:
                 if self.failure is None:
@@ -205,7 +205,7 @@ class BatchProcessor:
     def end(self) -> None:
         """Refuse every batch from now on, once the running one is published.
 
-        Spark waits for a batch that has come when it is told to stop, so nobody may keep batches from running then.
+        Spark's `stop` waits for a batch that has begun, so a caller of `stop` must not block batches.
         """
         with self._one_at_a_time:
             self._has_ended = True
@@ -215,7 +215,7 @@ class BatchProcessor:
         self._has_ended, self.failure = False, None
 
     def close(self) -> None:
-        """Wait for what is running beside the batches. Nothing is done after that."""
+        """Wait for a running compaction and end the threads. The processor cannot be used after that."""
         self.compactions.wait()
         self._pool.shutdown()
 

@@ -1,4 +1,4 @@
-"""What a batch computed, as rows of the declared tables."""
+"""Makes rows of the declared tables from what a batch has computed."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def begin(batch: Batch) -> tuple[Intent, Attempt]:
 
 
 def link(recorded: Recorded, batch: Batch) -> Linked:
-    """Resolve the identifiers, while the sessions are cut beside; begin to write what identifiers say."""
+    """Resolve the identifiers while the sessions are cut concurrently; begin to write the second wave."""
     setup, state, intent = batch.setup, batch.state, recorded.intent
     valid = recorded.judged.valid
     cut = batch.in_flight.run_concurrently(
@@ -151,7 +151,7 @@ def link(recorded: Recorded, batch: Batch) -> Linked:
 
 
 def fold(linked: Linked, batch: Batch) -> Folded:
-    """Give the sessions their owners, begin to write whose everything is; fold the profiles of touched persons."""
+    """Give the sessions their owners and begin to write the third wave; fold the profiles of touched persons."""
     policy, state, recorded = batch.setup.policy, batch.state, linked.recorded
     intent, valid = recorded.intent, recorded.judged.valid
     with batch.times("activity"):
