@@ -46,6 +46,7 @@ from transforms.ingest.subject import (
     TooMany,
 )
 from transforms.ingest.values.canonical_json import canonical, spelled_out
+from transforms.ingest.values.content import content_digest
 from transforms.ingest.values.event_fields import (
     DEFAULT_TENANT,
     MAX_ID_LENGTH,
@@ -365,7 +366,7 @@ class RecordParser:
         actor_ids = [node[_NODE_ID] for node in acting] if acting else _NO_IDS
         properties_json = canonical(properties) if properties else b""
         context_json = canonical(context) if context else b""
-        head = orjson.dumps([event_type, event_name, event_at, platform, node_ids, weak_ids, actor_ids])
+        head = [event_type, event_name, event_at, platform, node_ids, weak_ids, actor_ids]
         content = properties_json
         if unknown is not None or "wrong_type_actor" in flags:
             content = _whole_content(properties, unknown, actor)
@@ -377,7 +378,7 @@ class RecordParser:
             "event_id": event_id,
             "event_key": key,
             "event_key_low": key_low,
-            "content_digest": digest(b"%b\n%b\n%b" % (head, content, context_json)),
+            "content_digest": content_digest(head, content, context_json),
             "event_type": event_type,
             "event_name": event_name,
             "event_at": event_at,

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
 from transforms.arrays.grouped import offsets
@@ -27,8 +26,9 @@ from transforms.ingest.known_nodes import Entries, KnownNodes
 from transforms.ingest.linking import WEAK, LinkingNodes, subject_columns
 from transforms.ingest.parsed_schema import Made, Mentions, kind_of, no_lists, sums_of, touch_columns
 from transforms.ingest.subject import IdentifierReader
+from transforms.ingest.values.content import content_digests
 from transforms.ingest.values.event_fields import DEFAULT_TENANT, is_usable_id, lowered, tenant_of
-from transforms.ingest.values.hashing import digests, event_keys
+from transforms.ingest.values.hashing import event_keys
 from transforms.ingest.values.instants import instants
 from transforms.ingest.values.touch import NO_TOUCH, Touch, touch
 
@@ -94,7 +94,7 @@ class PlainEvents:
             "event_id": pa.array(event_ids, texts),
             "event_key": pa.array(key),
             "event_key_low": pa.array(key_low),
-            "content_digest": pa.array(_digests([*head, nodes, weak], free_json, context_json)),
+            "content_digest": pa.array(content_digests([*head, nodes, weak], free_json, context_json)),
             "event_type": pa.array(kinds, texts),
             "event_name": pa.array(names, texts),
             "event_at": pa.array(event_at).cast(kind_of("event_at")),
@@ -248,27 +248,3 @@ class _Remembered(dict[str | None, Any]):
         if text is None or len(text) <= _LONGEST_TEXT:
             self[text] = answer
         return answer
-
-
-def _digests(head: Sequence[Any], free: list[bytes | None], context: list[bytes | None]) -> Longs:
-    """The digest of each event's content: of the text that `RecordParser` hashes, put together column by column."""
-    event_type, name, at, platform, nodes, weak = head
-    comma, text = pa.scalar(b","), pa.binary()
-    columns = [
-        *(pa.array(event_type, text), comma, pa.array(name, text), comma, _as_text(pa.array(at)), comma),
-        *(pa.array(platform, text), pa.scalar(b",["), _joined(nodes), pa.scalar(b"],["), _joined(weak)),
-        *(pa.scalar(b"],[]]\n"), pa.array([part or b"" for part in free], text), pa.scalar(b"\n")),
-        pa.array([part or b"" for part in context], text),
-    ]
-    contents = pc.binary_join_element_wise(pa.scalar(b"["), *columns, pa.scalar(b""))
-    return digests(contents.to_pylist())
-
-
-def _as_text(numbers: pa.Array) -> pa.Array:
-    return numbers.cast(pa.string()).cast(pa.binary())
-
-
-def _joined(lists: pa.ListArray) -> pa.Array:
-    """The numbers of each list with commas between."""
-    texts = pa.ListArray.from_arrays(lists.offsets, _as_text(lists.values))
-    return pc.binary_join(texts, b",")

@@ -1,7 +1,8 @@
 """The intent of a batch: its input and its rules, on disk before its first write.
 
 A retry of the same batch must see the same input, versions and rules. Otherwise it would add different rows to those
-that the first attempt has already committed. So it takes its number, time and table versions from the intent, and refuses other rules.
+that the first attempt has already committed. So it takes its number, time and table versions from the intent, and
+refuses other rules.
 
 A stream's batch that is too large is published in portions, as several batches of the lake (portions.py). The intent of
 the last one that was begun says how far it has come, and until the last portion is published the stream's batch counts

@@ -51,8 +51,8 @@ class Named:
 
 
 def named_by(received: pa.Table, together: pa.Table) -> Named:
-    """The identifiers that `received` mentions, a part of the rows that were parsed `together`. Each identifier is spelled
-    out in one of those rows only, which may be outside `received`."""
+    """The identifiers that `received` mentions, a part of the rows that were parsed `together`. Each identifier is
+    spelled out in one of those rows only, which may be outside `received`."""
     if received is together:
         return named_in(received)
     decided = (n for d in received["decision"].drop_null().to_pylist() for n in nodes_decided(d))
