@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.direct.batches import Batches
 from benchmarks.direct.copies import Record
 from pipelines.runtime.process_end import run_and_end
-from pipelines.stream.batch.process import BatchReport
+from pipelines.stream.batch.setup import BatchReport
 
 SIZES = (1_000, 10_000, 100_000)
 TURNS, ORDINARY, PEOPLE, USERS = 30, 50, 2_000, 1_000

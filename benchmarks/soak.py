@@ -32,7 +32,7 @@ from pipelines.apps.run_stream import run_stream
 from pipelines.lake.lake import Lake, with_hot_parts
 from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
-from pipelines.stream.batch.process import BatchReport
+from pipelines.stream.batch.setup import BatchReport
 from pipelines.stream.source import Source
 
 Sample = Mapping[str, float]

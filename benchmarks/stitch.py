@@ -40,7 +40,7 @@ from pipelines.lake.snapshot import published
 from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
 from pipelines.state.keyed_rows import numpy_of
-from pipelines.stream.batch.process import BatchReport
+from pipelines.stream.batch.setup import BatchReport
 from transforms.identity.components import driver_components
 
 NAME = "stitch"

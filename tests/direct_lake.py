@@ -8,9 +8,11 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,6 +26,7 @@ from pipelines.lake.writing.engines import make_writer
 from pipelines.operations.upgrade import ready_to_write
 from pipelines.state.lake_state import LakeState
 from pipelines.stream.batch.process import BatchProcessor
+from pipelines.stream.batch.setup import StreamSetup
 from tests.published_rows import PublishedRows
 from transforms.identity.components import driver_components
 from transforms.ingest.control import CONTROL
@@ -86,19 +89,23 @@ class DirectLake(PublishedRows):
         )
         self.processor = self.new_processor()
 
-    def new_processor(self) -> BatchProcessor:
-        """What a new process would begin with."""
-        return BatchProcessor(
-            self.lake,
-            make_writer("delta_rs", self.lake),
-            self.parser,
-            self.policy,
-            driver_components,
-            self.settings,
-            self.stream,
-            fingerprint(self.key),
+    def setup(self) -> StreamSetup:
+        """What every process on this lake works with."""
+        return StreamSetup(
+            lake=self.lake,
+            writer=make_writer("delta_rs", self.lake),
+            parser=self.parser,
+            policy=self.policy,
+            components=driver_components,
+            settings=self.settings,
+            stream=self.stream,
+            key_fingerprint=fingerprint(self.key),
             open_state=partial(LakeState.load, policy=self.policy),
         )
+
+    def new_processor(self, **changes: Any) -> BatchProcessor:
+        """What a new process would begin with; `changes` to its setup."""
+        return BatchProcessor(replace(self.setup(), **changes))
 
     def feed(self, records: Iterable[object] | bytes, mapping: str = "native", name: str = "") -> None:
         rows = self.parsed(records, mapping, name or f"{self.batches:06d}.jsonl")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.direct.copies import Record
-from pipelines.stream.batch.process import BatchReport
+from pipelines.stream.batch.setup import BatchReport, StreamSetup
 from tests.direct_lake import KEY, DirectLake
 
 NEVER = 10**12  # seconds until a compaction, and rows: the largest that the settings take
@@ -18,16 +18,17 @@ class Batches(DirectLake):
     """`feed` publishes a batch and keeps its report in `reports`; hot parts are folded in only when asked for."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, mappings=("native",), key=KEY)
-        self.settings = replace(self.settings, compact_every_seconds=NEVER, compact_from_hot_rows=NEVER)
         self.reports: list[BatchReport] = []
-        self.restart()
-        self.processor.on_published = self.reports.append
+        super().__init__(path, mappings=("native",), key=KEY)
+
+    def setup(self) -> StreamSetup:
+        settings = replace(self.settings, compact_every_seconds=NEVER, compact_from_hot_rows=NEVER)
+        return replace(super().setup(), settings=settings, on_published=self.reports.append)
 
     def load(self) -> float:
         """Read the published state; its seconds."""
         started = time.perf_counter()
-        self.processor.ready_state()
+        self.processor.last.ready()
         return time.perf_counter() - started
 
     def stitch(self, records: Sequence[Record]) -> BatchReport:

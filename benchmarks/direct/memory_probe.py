@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     load_seconds = lake.load()
     gc.collect()
     loaded = memory()
-    state = lake.processor.state
+    state = lake.processor.last.state
     assert state is not None
     rows = len(state)
     for n in range(int(batches)):

@@ -23,7 +23,7 @@ from pipelines.lake.views import cohort_query
 from pipelines.operations.rebuild.graph_check import as_text, check_components
 from pipelines.runtime.process_end import run_and_end
 from pipelines.runtime.session import build_session
-from pipelines.stream.batch.process import BatchReport
+from pipelines.stream.batch.setup import BatchReport
 from pipelines.stream.source import parse_source
 
 MARKER = ".stitchlake-demo"

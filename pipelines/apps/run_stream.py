@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
 from conf.errors import Refusal
@@ -35,14 +35,15 @@ from pipelines.runtime.graph_engine import choose_components
 from pipelines.runtime.session import set_graph_checkpoints
 from pipelines.state.open_state import state_opener
 from pipelines.stream.batch.intent import INTENT, pending_intent
-from pipelines.stream.batch.process import BatchProcessor, BatchReport
-from pipelines.stream.batch.read_before import FileNews
+from pipelines.stream.batch.process import BatchProcessor
+from pipelines.stream.batch.setup import BatchReport, StreamSetup
 from pipelines.stream.checkpoint import open_checkpoint
 from pipelines.stream.kafka import problems as kafka
 from pipelines.stream.kafka.offsets import offsets_of_record
 from pipelines.stream.kafka.topics import topics_of
 from pipelines.stream.kafka.watch import TopicWatch
 from pipelines.stream.parse_ahead import ParseAhead
+from pipelines.stream.read_before import FileNews
 from pipelines.stream.read_files import FolderWatch
 from pipelines.stream.source import Source, require_different
 from pipelines.stream.source_folders import require_apart
@@ -128,22 +129,29 @@ def run_stream(
             totals["received"] += report.received
             on_published(report)
 
+        news = FileNews(on_trouble)
         processor = BatchProcessor(
-            lake,
-            make_writer(settings.writer, lake, spark, settings.spark_writer_from_rows),
-            RecordParser(
-                {s.mapping: load_mapping(s.mapping) for s in sources}, policy, key, settings.max_record_bytes
-            ),
-            policy,
-            choose_components(settings.engine, spark),
-            settings,
-            checkpoint.stream,
-            fingerprint(key),
-            count,
-            {name: topic.topic_id for name, topic in topics.items()},
-            open_state=state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows),
-            offset_entry=checkpoint.offset_entry,
-            require_lock=require_ours,
+            StreamSetup(
+                lake=lake,
+                writer=make_writer(settings.writer, lake, spark, settings.spark_writer_from_rows),
+                parser=RecordParser(
+                    {s.mapping: load_mapping(s.mapping) for s in sources},
+                    policy,
+                    key,
+                    settings.max_record_bytes,
+                ),
+                policy=policy,
+                components=choose_components(settings.engine, spark),
+                settings=settings,
+                stream=checkpoint.stream,
+                key_fingerprint=fingerprint(key),
+                open_state=state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows),
+                topic_ids={name: topic.topic_id for name, topic in topics.items()},
+                offset_entry=checkpoint.offset_entry,
+                require_lock=require_ours,
+                on_published=count,
+                on_files=news.of_batch,
+            )
         )
         ahead = ParseAhead(
             inputs,
@@ -154,16 +162,17 @@ def run_stream(
             processor.parse,
             is_new=lambda landed: not processor.readings(landed),
         )
-        processor.rows_of = ahead.rows
-        watch = FolderWatch(checkpoint, inputs, on_trouble, processor.parser.folder_columns)
-        news = FileNews(on_trouble)
-        processor.on_files = news.of_batch
-        processor.ready_state()
+        watch = FolderWatch(checkpoint, inputs, on_trouble, processor.setup.parser.folder_columns)
+        processor.last.ready()
+
+        def publish(frame: DataFrame, stream_batch_id: int) -> None:
+            processor.process(partial(ahead.rows, frame, stream_batch_id), stream_batch_id)
+
         frame = read_stream(spark, inputs, settings.max_files_per_trigger, topics)
         writer = (
             frame.writeStream.queryName("stitchlake")
             .option("checkpointLocation", str(checkpoint.folder))
-            .foreachBatch(processor)
+            .foreachBatch(publish)
         )
         trigger = (
             {"availableNow": True} if once else {"processingTime": f"{settings.trigger_seconds} seconds"}
@@ -213,7 +222,7 @@ def _through_outages(
     topic, is no outage.
     """
     missing = None
-    since, last = time.monotonic(), processor.last_batch_id
+    since, last = time.monotonic(), processor.last.batch_id
     while True:
         try:
             if is_done():
@@ -221,8 +230,8 @@ def _through_outages(
             processor.go_on()
             continue
         except StreamingQueryException as e:
-            if processor.last_batch_id != last:
-                since, last = time.monotonic(), processor.last_batch_id
+            if processor.last.batch_id != last:
+                since, last = time.monotonic(), processor.last.batch_id
             is_patient = time.monotonic() - since < patience_seconds
             is_ours, said = isinstance(processor.failure, Refusal), _said(processor, e)
             if not is_ours and (kafka.is_outage(said) or kafka.is_loss(said)):
@@ -234,9 +243,9 @@ def _through_outages(
             if missing is None
             else f"{missing}: the broker has no such topic at the moment; nothing is lost, looking once more"
         )
-        processor.failure = None
         if stop.wait(_RETRY_SECONDS):
             return
+        processor.go_on()
 
 
 def _still_missing(brokers: TopicWatch, before: str | None) -> str | None:
@@ -264,7 +273,7 @@ def _until_done(
     """Wait for the end of the query; on `stop` let the running batch finish first. False: it has to start again."""
     is_done = True
     while is_done and query.isActive and not stop.wait(0.1):
-        if is_asked(processor.lake.path):
+        if is_asked(processor.setup.lake.path):
             try:
                 with processor.between_batches():
                     _run_requests(processor, on_trouble)
@@ -285,20 +294,20 @@ def _until_done(
 def _run_requests(processor: BatchProcessor, on_trouble: Callable[[str], None]) -> None:
     """What others have asked for. No batch follows where half of it could not be taken back."""
     try:
-        read_by = processor.parser.mapping_fingerprints
+        setup = processor.setup
         run_asked(
-            processor.lake,
-            processor.policy,
-            processor.settings,
+            setup.lake,
+            setup.policy,
+            setup.settings,
             HANDLERS,
-            read_by,
-            processor.shared_state,
+            setup.parser.mapping_fingerprints,
+            processor.last.shared_state,
             on_trouble,
         )
     except BaseException:
         processor.end()
         raise
-    processor.refresh()
+    processor.last.refresh()
 
 
 def _said(processor: BatchProcessor, error: Exception) -> str:

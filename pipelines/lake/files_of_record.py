@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 
 from conf.tables import BRONZE_EVENTS, FILES
 from pipelines.lake.lake import Lake
+from transforms.arrays.grouped import filled
 from transforms.ingest.control import CONTROL
 from transforms.ingest.framing.files_read import (
     CHANGED,
@@ -30,16 +31,19 @@ from transforms.ingest.framing.files_read import (
 
 ALL_TENANTS = "*"
 Origin = tuple[str, str]  # source, and the name that its records have
-_FIELDS = dict(
-    zip(
-        FileRead._fields,
-        (
-            *("source", "path", "origin", "outcome", "byte_count", "content_digest"),
-            *("first_ordinal", "last_ordinal", "record_count", "known_record_count"),
-        ),
-        strict=True,
-    )
-)
+# The column of each field of FileRead.
+_FIELDS = {
+    "source": "source",
+    "path": "path",
+    "origin": "origin",
+    "outcome": "outcome",
+    "size": "byte_count",
+    "digest": "content_digest",
+    "first": "first_ordinal",
+    "last": "last_ordinal",
+    "record_count": "record_count",
+    "known_count": "known_record_count",
+}
 _TAKEN = pc.field("outcome").isin([READ, CHANGED, PART])
 _RECORDS_AT_ONCE = 20_000
 _MOST_RECENT = 10_000  # names
@@ -69,7 +73,7 @@ class FilesOfRecord:
             filter=_TAKEN & pc.field("origin_key").isin(pa.array(older, pa.int64())),
         )
         for row in rows.sort_by("batch_id").to_pylist():
-            read = FileRead(*(row[column] for column in _FIELDS.values()))
+            read = FileRead(**{field: row[column] for field, column in _FIELDS.items()})
             found[read.source, read.origin].append(read)
         return found
 
@@ -127,7 +131,8 @@ def file_rows(files: Sequence[FileRead], batch_id: int) -> pa.Table:
         "origin_key": [origin_key(f.source, f.origin) for f in files],
         "batch_id": [batch_id] * len(files),
     }
-    return pa.table([pa.array(columns[field.name], field.type) for field in FILES.arrow], schema=FILES.arrow)
+    arrays = {name: pa.array(values, FILES.arrow.field(name).type) for name, values in columns.items()}
+    return pa.table(filled(arrays, FILES.arrow, len(files)), schema=FILES.arrow)
 
 
 def counts_of(files: Iterable[FileRead]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -75,6 +76,11 @@ class Snapshot:
         batches = base.to_batches(columns=wanted, batch_size=ROWS_PER_READ)
         kept = [rows.select(names).cast(schema) for rows in without_keys_of(spec, batches, newest)]
         return pa.concat_tables([*kept, upserts(newest).select(names).cast(schema)])
+
+
+def without_batches(versions: Mapping[str, int]) -> dict[str, int]:
+    """Versions of tables by name, without ops.batches: every publication moves that one, and names the others."""
+    return {name: version for name, version in versions.items() if name != BATCHES.full_name}
 
 
 def published(lake: Lake) -> Snapshot | None:

@@ -8,7 +8,6 @@ and newer versions of tables whose published version is still there. Both can be
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from dataclasses import asdict, dataclass
 
@@ -20,8 +19,9 @@ from conf.tables import ALL, BATCHES
 from pipelines.lake.fence import OWN_COMMIT, require_as_left
 from pipelines.lake.lake import Lake, with_hot_parts
 from pipelines.lake.snapshot import Snapshot
+from pipelines.lake.writing.discard import discard_unpublished
 from pipelines.lake.writing.writer import Txn
-from pipelines.stream.batch.discard import discard_unpublished
+from pipelines.runtime.durable_file import write_durably
 from pipelines.stream.batch.intent import INTENT, Intent, own_transactions, pending_intent
 
 ATTEMPT = "_stitchlake/rebuild.json"
@@ -58,12 +58,7 @@ def begin(snapshot: Snapshot, batch_at: int, policy_fingerprint: str, stream: st
         stream,
     )
     path = snapshot.lake.path / ATTEMPT
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as f:
-        json.dump(asdict(attempt), f)
-        f.flush()
-        os.fsync(f.fileno())
-    partial.replace(path)
+    write_durably(path, json.dumps(asdict(attempt)))
     return attempt
 
 

@@ -11,23 +11,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from conf.tables import ALL, BATCHES, BESIDE, FORMAT, MIGRATIONS
 from pipelines.lake.identifier_rules import recorded_rules
 from pipelines.lake.lake import FIRST_FORMAT, Lake, with_hot_parts
 from pipelines.lake.migrations import IN_ORDER, Migration
-from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.snapshot import Snapshot, published, without_batches
 from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.discard import discard_unpublished
 from pipelines.lake.writing.writer import Txn
 from pipelines.operations.attempt import half_written, take_back_unfinished
 from pipelines.runtime.fingerprint import code_fingerprint, program_version
-from pipelines.stream.batch.discard import discard_unpublished
 from pipelines.stream.batch.intent import INTENT, IntentConflict, pending_intent
-from pipelines.stream.batch.publish import ALL_TENANTS, Publication, migration_row
+from pipelines.stream.batch.publish import ALL_TENANTS, Publication, publication_row
 from pipelines.stream.checkpoint import has_checkpoint
 from pipelines.stream.kafka.offsets import offsets_of_record, to_json
+from transforms.arrays.grouped import filled
 
 MADE_NEW = "made new"
 
@@ -93,10 +93,7 @@ def _publish(lake: Lake, migration: Migration) -> None:
     if snapshot is None:
         return
     versions = {spec.full_name: lake.version(spec) for spec in with_hot_parts(ALL)}
-    unpublished = {
-        n: v for n, v in versions.items() if n != BATCHES.full_name and snapshot.table_versions.get(n) != v
-    }
-    if not unpublished:
+    if without_batches(versions).items() <= snapshot.table_versions.items():
         return
     publication = Publication(
         stream=snapshot.stream,
@@ -111,20 +108,21 @@ def _publish(lake: Lake, migration: Migration) -> None:
         identifier_rules=recorded_rules(snapshot),
     )
     txn = Txn(f"migration:{migration.to_format}", publication.batch_id)
-    DeltaRsWriter(lake).append(BATCHES, migration_row(publication), txn)
+    DeltaRsWriter(lake).append(BATCHES, publication_row(publication), txn)
 
 
 def _record(lake: Lake, before: int | None, after: int, name: str) -> None:
     columns = {
         "tenant": pa.array([ALL_TENANTS]),
         "from_format": pa.array([before], pa.int64()),
-        "to_format": np.array([after]),
+        "to_format": pa.array([after], pa.int64()),
         "migration": pa.array([name]),
         "program_version": pa.array([program_version()]),
         "code_fingerprint": pa.array([code_fingerprint()]),
         "applied_at": pa.array([time.time_ns() // 1000], MIGRATIONS.arrow.field("applied_at").type),
     }
-    DeltaRsWriter(lake).append(MIGRATIONS, pa.table(columns), Txn("lake-format", after))
+    row = pa.table(filled(columns, MIGRATIONS.arrow, 1), schema=MIGRATIONS.arrow)
+    DeltaRsWriter(lake).append(MIGRATIONS, row, Txn("lake-format", after))
 
 
 assert [m.to_format for m in IN_ORDER] == list(range(FIRST_FORMAT + 1, FORMAT + 1)), "one migration a format"

@@ -1,5 +1,5 @@
-"""ArrowLookup: rows of a published snapshot looked up without Spark, for a process that has none: every question reads
-the asked columns of the whole table, a portion at a time, and keeps what it finds."""
+"""ArrowLookup: looks up rows of a published snapshot without Spark. Every question reads the asked columns of the whole
+table, a portion at a time, and keeps the matching rows."""
 
 from __future__ import annotations
 

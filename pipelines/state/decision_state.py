@@ -1,4 +1,4 @@
-"""The manual decisions of a lake, in memory: few, and looked up by node and by anchor."""
+"""The manual decisions of a lake in memory, found by node and by anchor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASSIGNMENTS = pa.schema(
 
 @dataclass(frozen=True)
 class DecisionChange:
-    """What new decisions change: those whose rows are to be written with whether they count, and whom they touch."""
+    """What new decisions change: those to write, each with whether it is in force; the touched nodes and anchors."""
 
     rows: list[tuple[Decision, bool]]
     nodes: np.ndarray

@@ -1,4 +1,4 @@
-"""The identity graph as published, in memory: the single-machine answer to what the resolver asks."""
+"""IdentityState: the published identity graph, as the resolver asks for it."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class IdentityState:
         self._recent.drop(ids)
 
     def settle(self) -> None:
-        """The batch is published: what it changed stays, and what it asked for need not be at hand any more."""
+        """The batch is published: keep its changes, and forget what was cached for it."""
         for rows in self._changed():
             rows.settle()
         self._recent.forget()
@@ -201,9 +201,9 @@ class IdentityState:
 
 
 def _nodes(rows: pa.Table) -> Nodes:
-    columns = [numpy_of(c) for c in rows.columns]
-    order = np.argsort(columns[0])
-    return Nodes(*(c[order] for c in columns))
+    columns = {f.name: numpy_of(rows[f.name]) for f in fields(Nodes)}
+    order = np.argsort(columns["id"])
+    return Nodes(**{name: column[order] for name, column in columns.items()})
 
 
 def _evidence(rows: pa.Table) -> Evidence:

@@ -1,4 +1,4 @@
-"""KeyedRows: an in-memory table that finds rows by integer keys in time that follows the keys, not the table.
+"""KeyedRows: an in-memory table that finds rows by integer keys. A look-up costs by the number of keys.
 
 Rows live in a few immutable segments, Arrow tables or (the large ones) packed, each with an index of its own for every
 indexed column and in the order of the first of these: what is found by it lies side by side. A batch adds small
@@ -212,12 +212,12 @@ class KeyedRows:
         self.add(rows)
 
     def settle(self) -> None:
-        """What was changed is published, and stays."""
+        """Keep what was changed: it is published."""
         self._merge()
         self._settled_count, self._killed = len(self._segments), []
 
     def undo(self) -> None:
-        """Hold again what was held when `settle` or `load` was last called. Costs what was changed since."""
+        """Restore the rows as of the last `settle` or `load`. The cost depends on what was changed since."""
         del self._segments[self._settled_count :]
         for segment, at in self._killed:
             segment.alive[at] = True

@@ -1,13 +1,14 @@
-"""Everything the driver remembers of a lake, rebuilt from one published snapshot.
+"""LakeState: what batches ask of a lake, held in the driver's memory and loaded from one published snapshot.
 
-A batch works on this state directly: `settle` keeps what it changed once it is published, `undo` takes it back where it
-was not, at the cost of what was changed. The state is `dirty` in between, and where it cannot be made good; a dirty one
-is never used again: the next batch reloads it from the lake. Codes that an undone batch has given stay: they say
-nothing of the lake.
+A batch changes this state directly. `settle` keeps the changes once the batch is published; otherwise `undo` takes them
+back, at a cost that depends on the changes. In between, and after an error that cannot be undone, the state is dirty.
+The next batch replaces a dirty state by a new one from the lake. Codes that an undone batch has assigned may stay: they
+have no meaning outside the process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -106,7 +107,12 @@ class Codes:
 class LakeState:
     """`identity`, `sessions`, `event_keys`, `other_identifiers` and `tenants` of one lake under one policy."""
 
-    def __init__(self, policy: Policy) -> None:
+    # Whether it answers from the files of one snapshot, so that upkeep which moves rows to other files outdates it.
+    depends_on_files = False
+    may_be_shared = True  # whether several threads may ask at the same time
+
+    def __init__(self, policy: Policy, row_limit: int | None = None) -> None:
+        """Empty. `row_limit`: with more rows than this, the next batch starts from a new state."""
         self.tenants = Codes()
         self.mappings = Codes()
         self.kinds = Codes(KINDS)
@@ -122,12 +128,14 @@ class LakeState:
         self.other_identifiers: Rows = KeyedRows(OTHER_IDENTIFIERS, ("id",))
         self.is_dirty = False
         self.as_of = 0  # the last published batch that is in it
-        self.row_limit: int | None = None  # with more rows than this, the next batch starts from a new state
+        self._row_limit = row_limit
 
     @classmethod
-    def load(cls, snapshot: PublishedTables | None, policy: Policy) -> LakeState:
+    def load(
+        cls, snapshot: PublishedTables | None, policy: Policy, row_limit: int | None = None
+    ) -> LakeState:
         """The state as of a published snapshot; an empty one where nothing has been published."""
-        state = cls(policy)
+        state = cls(policy, row_limit)
         if snapshot is None:
             return state
         state.as_of = snapshot.batch_id
@@ -178,13 +186,30 @@ class LakeState:
         return len(self.identity) + len(self.sessions) + len(self.event_keys) + len(self.other_identifiers)
 
     def prefetch(self, received: pa.Table) -> None:
-        """Called with a batch's records before anything is asked about them. Here, everything is at hand."""
+        """Fetch what a batch will ask about these records. Here everything is in memory already."""
+
+    def events_in(self, windows: pa.Table, stored: Callable[[pa.Table], pa.Table]) -> pa.Table:
+        """Published events of the windows' anchors between the earliest start and the latest end. `stored` reads them
+        from the tables."""
+        return stored(windows)
+
+    def begin(self) -> None:
+        """A batch is about to change this state. It is dirty until `settle` or `undo`."""
+        self.is_dirty = True
+
+    def invalidate(self) -> None:
+        """The lake has changed otherwise: the next batch starts from a new state."""
+        self.is_dirty = True
+
+    def set_as_of(self, batch_id: int) -> None:
+        """The last published batch is this one, and everything of it is in this state."""
+        self.as_of = batch_id
 
     def settle(self) -> None:
         """The batch is published: this state is the lake's again, unless it has become too large to be kept."""
         for part in self._parts():
             part.settle()
-        self.is_dirty = self.row_limit is not None and len(self) > self.row_limit
+        self.is_dirty = self._row_limit is not None and len(self) > self._row_limit
 
     def undo(self) -> None:
         """The batch was not published: this state is again what it was before it."""

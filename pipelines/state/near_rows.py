@@ -1,4 +1,4 @@
-"""Rows of an anchor that are near an instant, found by halves in a segment that has them in their order in time."""
+"""Finds the rows of an anchor near an instant, by binary search in a segment that is sorted by time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a batch's look-ups go: into the driver's memory, or to the tables themselves."""
+"""Opens the state that batches ask: in the driver's memory, or over the tables themselves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def state_opener(choice: str, policy: Policy, spark: SparkSession | None, tables
         return TableState(policy, look_up, decisions, tenants.of(snapshot, look_up))
 
     def in_driver(snapshot: Snapshot | None) -> LakeState:
-        return LakeState.load(snapshot, policy)
+        return LakeState.load(snapshot, policy, tables_from_rows if choice == "auto" else None)
 
     if choice == "auto":
         return _WhicheverFits(in_driver, from_tables, tables_from_rows)
@@ -79,7 +79,6 @@ class _WhicheverFits:
         if self._is_outgrown:
             return self._from_tables(snapshot)
         self._last = self._in_driver(snapshot)
-        self._last.row_limit = self._limit
         return self._last
 
 

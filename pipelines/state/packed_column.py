@@ -1,4 +1,4 @@
-"""Columns packed for memory: the same values in fewer bytes, any rows of which come back as an Arrow array.
+"""Packs a column: the same values in fewer bytes of memory; any rows can be read as an Arrow array.
 
     numbers     as packed_numbers.py says
     strings     as codes where few are different, without offsets where all have one length

@@ -1,4 +1,4 @@
-"""Columns of integers and instants, packed: in as few bytes a row as their values allow.
+"""Packs columns of integers and instants in as few bytes per row as their values allow.
 
 what they exceed the least by, in so many bytes as the largest needs; instants in whole seconds, or milliseconds, if
 they are; where most are equal, or what another column says, only the others

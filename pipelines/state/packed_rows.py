@@ -1,4 +1,4 @@
-"""PackedRows: an immutable table held column by column in packed form, which gives back any of its rows.
+"""PackedRows: an immutable table of packed columns; any rows can be read.
 
 What is known of a table saves more: of a column that mostly repeats another one the exceptions are held, and of one
 that follows from others nothing. Whether it is so is looked at each time.

@@ -1,4 +1,4 @@
-"""RecentNodes: the nodes that a batch has asked for, since each of its steps asks for most of them again."""
+"""RecentNodes: a cache of the nodes that a batch has asked for; its steps ask for most of them again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST = 1 << 20
 
 
 class RecentNodes:
-    """What was found of the ids that were asked for; `put` and `drop` keep it the truth. For one thread."""
+    """The nodes found for ids that were asked for. `put` and `drop` keep it up to date. For one thread."""
 
     def __init__(self) -> None:
         self.forget()

@@ -1,4 +1,4 @@
-"""RowBits: which rows of a column are marked, a fifth of a byte each, and each one's place among the marked ones."""
+"""RowBits: marks rows of a column in a fifth of a byte each, and ranks each among the marked ones."""
 
 from __future__ import annotations
 

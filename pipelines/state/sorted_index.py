@@ -1,4 +1,4 @@
-"""SortedIndex: where the values of a column are, at four bytes a row and a little; for nothing where they ascend.
+"""SortedIndex: finds the rows of a column by value, in about four bytes per row; in none where values ascend.
 
 A sorted copy of the column would make it three times as large. Here the order alone is kept, with the value of every
 few rows beside it; what is between two of these is found in the column itself, by halves and for all values at once.
@@ -45,7 +45,7 @@ class SortedIndex:
 
     @property
     def nbytes(self) -> int:
-        """Beside the column."""
+        """Bytes in memory, without the column itself."""
         own = (self._order, self._marks, self._sorted if self._is_copied else None)
         return sum(part.nbytes for part in own if part is not None)
 

@@ -1,4 +1,4 @@
-"""Looks rows of a published snapshot up through Spark: a join of the table with the keys that are asked for.
+"""SparkLookup: looks up rows of a published snapshot by a Spark join of the table with the asked keys.
 
     base ──┐                                        ┌── hot, keys and batches only
            ├─ rows with an asked value ── without ──┤

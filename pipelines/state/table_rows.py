@@ -1,4 +1,4 @@
-"""TableRows: KeyedRows' questions, answered from a published table and kept for one batch.
+"""TableRows: the interface of KeyedRows over a published table; what is found is cached for one batch.
 
     find("component", {7, 9})      7 was asked before in this batch, 9 was not
         │  fetch what 9 finds ──▶ published rows ──▶ without those whose key is known here ──▶ kept
@@ -50,7 +50,7 @@ class TableRows:
         return len(self._held)
 
     def ask(self, asked: Mapping[str, np.ndarray]) -> None:
-        """Have at hand what `asked` (values by index) finds, with one question for all that is not."""
+        """Cache the rows that `asked` (values by index) finds, with one look-up for all that is not cached yet."""
         with self._lock:
             fresh = {i: without(values, self._asked[i]) for i, values in asked.items()}
             fresh = {i: values for i, values in fresh.items() if len(values)}
@@ -99,7 +99,7 @@ class TableRows:
         self.forget()
 
     def undo(self) -> None:
-        """What was looked up before the batch is not told apart from what it wrote: all of it goes."""
+        """Forget everything: rows that were looked up are not distinguished from rows that the batch wrote."""
         self.forget()
 
     def forget(self) -> None:

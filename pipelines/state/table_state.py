@@ -1,4 +1,4 @@
-"""TableState: LakeState with the tables themselves behind it, for a lake that no driver should hold.
+"""TableState: a LakeState over the published tables, for a lake that does not fit the driver's memory.
 
 A batch asks as it always does; what it asks is looked up in the published tables, kept until the batch is published
 and then dropped. So the driver holds what a batch touches, and a batch pays with look-ups: `prefetch` puts those that
@@ -114,6 +114,9 @@ class NothingPublished:
 class TableState(LakeState):
     """A state of one batch over one published snapshot."""
 
+    depends_on_files = True
+    may_be_shared = False
+
     def __init__(
         self, policy: Policy, look_up: LookUp, decisions: Iterable[Decision] = (), tenants: Iterable[str] = ()
     ) -> None:
@@ -176,7 +179,7 @@ class TableState(LakeState):
 
         What this does not foresee is looked up when it is asked; what it foresees in vain is only time.
         """
-        # Decisions are few and all at hand; what they touch is looked up when it is asked.
+        # Decisions are few and all in memory; what they touch is looked up when it is asked.
         is_event = pc.and_(
             pc.equal(pc.list_value_length(received["reasons"]), 0), pc.is_null(received["decision"])
         )
@@ -231,8 +234,7 @@ class TableState(LakeState):
                 partial(self._sessions.ask, {"owner_node_id": owning[owning != 0]}),
             )
 
-    def events_in(self, windows: pa.Table) -> pa.Table:
-        """Published events of the windows' anchors between the earliest start and the latest end."""
+    def events_in(self, windows: pa.Table, stored: Callable[[pa.Table], pa.Table]) -> pa.Table:
         anchors = distinct(numpy_of(windows["anchor_node_id"]))
         first, last = pc.min(windows["start_at"]).as_py(), pc.max(windows["end_at"]).as_py()
         return self._look_up.rows(

@@ -19,8 +19,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.stream.batch.read_before import Landed
 from pipelines.stream.file_log import listed, listed_for
+from pipelines.stream.read_before import Landed
 from pipelines.stream.source import Source
 from pipelines.stream.sources import MAX_FILE_BYTES, landed_files, name_inside
 from transforms.ingest.framing.files_read import joined

@@ -58,7 +58,9 @@ class DirectStream(Stream):
     def _run(self) -> None:
         try:
             self._lake = DirectLake(self.lake, stream=f"direct-{self._starts}")
-            self._lake.processor.on_published = lambda report: self._reports.append(dict(report.__dict__))
+            self._lake.processor = self._lake.new_processor(
+                on_published=lambda report: self._reports.append(dict(report.__dict__))
+            )
             while not self._ends.is_set():
                 new = [p for p in sorted(self.landing.glob("*.jsonl")) if p.name not in self._done]
                 if not new and self._is_once:

@@ -121,7 +121,7 @@ def test_a_record_that_was_cut_off_within_its_id_hides_no_other(tmp_path):
 def test_a_lake_that_is_right_passes_and_its_reader_sees_every_live_event(world, tmp_path):
     lake = DirectLake(tmp_path / "lake")
     lake.feed(b"".join(file.read_bytes() for file in world.history))
-    reader = GoldReader(lake.path, after=lake.processor.last_batch_id)
+    reader = GoldReader(lake.path, after=lake.processor.last.batch_id)
     reader.start()
     live, now = world.live_events()[:300], time.time_ns() // 1000
     for first in (0, 100, 200):

@@ -20,7 +20,8 @@ from conf.tables import IDENTIFIERS, IDENTITY_MAP
 from pipelines.lake.snapshot import Snapshot, published
 from pipelines.lake.writing.engines import make_writer
 from pipelines.state.lake_state import LakeState
-from pipelines.stream.batch.process import BatchProcessor, BatchReport
+from pipelines.stream.batch.process import BatchProcessor
+from pipelines.stream.batch.setup import BatchReport, StreamSetup
 from tests.dirty.shapes import SHAPES
 from tests.pipelines.lake_rows import make_lake
 from transforms.identity.components import driver_components
@@ -39,16 +40,18 @@ class DirectLake:
         self.parser = RecordParser({name: load_mapping(name) for name in SHAPES}, self.policy, KEY)
         self.reports: list[BatchReport] = []
         self.processor = BatchProcessor(
-            self.lake,
-            make_writer("delta_rs", self.lake),
-            self.parser,
-            self.policy,
-            driver_components,
-            replace(load_settings("laptop"), compact_every_seconds=1e9),
-            "direct",
-            "key",
-            on_published=self.reports.append,
-            open_state=partial(LakeState.load, policy=self.policy),
+            StreamSetup(
+                lake=self.lake,
+                writer=make_writer("delta_rs", self.lake),
+                parser=self.parser,
+                policy=self.policy,
+                components=driver_components,
+                settings=replace(load_settings("laptop"), compact_every_seconds=1e9),
+                stream="direct",
+                key_fingerprint="key",
+                on_published=self.reports.append,
+                open_state=partial(LakeState.load, policy=self.policy),
+            )
         )
 
     def land(self, files: Iterable[File]) -> None:

@@ -140,17 +140,17 @@ def test_an_event_of_1990_or_2099_at_an_anchor_with_a_long_history_reads_none_of
     ]
     lake.land_records(history)
     read: list[pa.Table] = []
-    fetch = lake.processor._fetch_events
+    fetch = lake.processor.last.events_in
 
     def counted(windows: pa.Table) -> pa.Table:
         read.append(fetch(windows))
         return read[-1]
 
-    lake.processor._fetch_events = counted
+    lake.processor.last.events_in = counted
     lake.land_records(edges)
     assert read == []
     written = lake.snapshot.arrow(SESSIONS, ["updated_batch_id"])["updated_batch_id"].to_numpy()
-    assert (written == lake.processor.last_batch_id).sum() == 2
+    assert (written == lake.processor.last.batch_id).sum() == 2
     lake.land_records(
         [
             event(f"out-{y}", datetime(y, 5, 1, 12, 15, tzinfo=UTC), "logout", device_id="d")

@@ -22,11 +22,12 @@ from typing import Any
 from unittest import mock
 
 from pyspark import SparkContext
+from pyspark.sql.streaming import DataStreamWriter
 
 import pipelines.operations.rebuild.rebuild as rebuild
 import pipelines.stream.batch.process as process
 from pipelines.apps.cli.__main__ import main
-from pipelines.stream.batch.process import BatchProcessor
+from pipelines.stream.batch.compacting import Compactions
 from tests.faults.injection import BETWEEN, Faults, Kill, injected
 
 OP = "stream"
@@ -69,29 +70,32 @@ def run(plan: dict[str, Any], argv: list[str]) -> int:
         _watch(Path(plan["lake"]), plan["watch"], die, kill)
     with (
         injected(faults),
-        mock.patch.object(BatchProcessor, "__call__", _numbered(faults)),
-        mock.patch.object(BatchProcessor, "_compact", _between(faults)),
+        mock.patch.object(DataStreamWriter, "foreachBatch", _numbered(faults)),
+        mock.patch.object(Compactions, "compact", _between(faults)),
         mock.patch.object(rebuild, "DRIVER_READS_UP_TO", 0),  # so that a rebuild has a JVM to be killed
     ):
         return main(argv)
 
 
-def _numbered(faults: Faults) -> Callable[..., None]:
-    call = BatchProcessor.__call__
+def _numbered(faults: Faults) -> Callable[..., DataStreamWriter]:
+    call = DataStreamWriter.foreachBatch
 
-    def batch(self: BatchProcessor, frame: Any, stream_batch_id: int) -> None:
-        faults.batch = stream_batch_id
-        faults.at("offsets.after")
-        call(self, frame, stream_batch_id)
-        faults.at("commits.before")
+    def for_each(self: DataStreamWriter, publish: Callable[[Any, int], None]) -> DataStreamWriter:
+        def batch(frame: Any, stream_batch_id: int) -> None:
+            faults.batch = stream_batch_id
+            faults.at("offsets.after")
+            publish(frame, stream_batch_id)
+            faults.at("commits.before")
 
-    return batch
+        return call(self, batch)
+
+    return for_each
 
 
 def _between(faults: Faults) -> Callable[..., None]:
-    call = BatchProcessor._compact
+    call = Compactions.compact
 
-    def compact(self: BatchProcessor) -> None:
+    def compact(self: Compactions) -> None:
         at, faults.batch = faults.batch, BETWEEN
         try:
             call(self)

@@ -102,7 +102,7 @@ class Line:
         before, after = policies()
         since_rebuild = OPS[[o.kind for o in OPS].index("rebuild") + 1 :]
         self.policy = after if op in since_rebuild else before
-        with without_spark(self.faults, is_stopped) as queries, injected(self.faults):
+        with without_spark(self.faults, is_stopped) as processors, injected(self.faults):
             try:
                 if op.kind == "stream":
                     source = Source("native", str(self.landing), "file", "native:test")
@@ -115,9 +115,8 @@ class Line:
                 else:
                     rebuild(self.path, after, SETTINGS, spark=_no_spark)
             finally:
-                for query in queries:
-                    if query.processor is not None:
-                        query.processor._pool.shutdown(wait=True)
+                for processor in processors:
+                    processor._pool.shutdown(wait=True)
 
     def _land(self, op: Op) -> None:
         if op.kind == "stream":

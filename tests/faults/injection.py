@@ -147,12 +147,12 @@ def injected(faults: Faults) -> Iterator[None]:
         import pipelines.operations.upkeep.pause as pause
         import pipelines.operations.upkeep.upkeep as upkeep
         import pipelines.stream.batch.compacting as compacting
-        import pipelines.stream.batch.process as process
+        import pipelines.stream.batch.steps as steps
 
         for writer in (DeltaRsWriter, SparkWriter):
             for name in ("append", "fold", "forget_hot"):
                 put(writer, name, lambda call, name=name: around.write(call, name.removesuffix("_hot")))
-        put(process, "record_intent", around.intent)
+        put(steps, "record_intent", around.intent)
         for module in (compacting, rebuild, pause):
             put(module, "compact_files", around.optimize)
         put(rebuild, "replace_rows", around.replacement)

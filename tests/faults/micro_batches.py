@@ -22,6 +22,7 @@ from pyspark.errors import StreamingQueryException
 
 import pipelines.apps.run_stream as stream
 import pipelines.stream.batch.process as process
+from pipelines.stream.batch.setup import StreamSetup
 from pipelines.stream.source import Source
 from tests.faults.injection import BETWEEN, Faults
 from transforms.ingest.control import CONTROL
@@ -40,7 +41,7 @@ class MicroBatches:
         self._sources = sorted(sources, key=lambda s: s.name)
         self._faults = faults
         self._problem: StreamingQueryException | None = None
-        self.processor: Any = None
+        self._publish: Callable[[Any, int], None] | None = None
         self.folder = Path()
 
     # -- what the product asks of Spark ---------------------------------------------------------------------------
@@ -58,7 +59,7 @@ class MicroBatches:
         return self
 
     def foreachBatch(self, function: Callable[[Any, int], None]) -> MicroBatches:
-        self.processor = function
+        self._publish = function
         return self
 
     def trigger(self, **_: Any) -> MicroBatches:
@@ -130,7 +131,8 @@ class MicroBatches:
         ]
         self._set_batch(chosen)
         self._faults.at("offsets.after")
-        self.processor(_landed(self._sources, chosen), number)
+        assert self._publish is not None
+        self._publish(_landed(self._sources, chosen), number)
         self._faults.at("commits.before")
         _write(self.folder / "commits" / str(number), {"nextBatchWatermarkMs": 0})
         self._faults.at("commits.after")
@@ -159,28 +161,32 @@ class MicroBatches:
 
 
 @contextmanager
-def without_spark(faults: Faults, is_stopped: bool = False) -> Iterator[list[MicroBatches]]:
-    """`run_stream` runs here with None for a session; yields the queries, as they are made.
+def without_spark(faults: Faults, is_stopped: bool = False) -> Iterator[list[process.BatchProcessor]]:
+    """`run_stream` runs here with None for a session; yields the batch processors, as they are made.
 
     `is_stopped`: somebody stops the stream before its first batch.
     """
-    queries: list[MicroBatches] = []
+    processors: list[process.BatchProcessor] = []
+
+    def make_processor(setup: StreamSetup) -> process.BatchProcessor:
+        processors.append(process.BatchProcessor(setup))
+        return processors[-1]
 
     def read_stream(_: Any, sources: Sequence[Source], *__: Any) -> MicroBatches:
-        queries.append(MicroBatches(sources, faults, is_stopped))
-        return queries[-1]
+        return MicroBatches(sources, faults, is_stopped)
 
     def parsed(frame: pa.Table, parser: Any, readings: Readings) -> pa.Table:
         return parsed_here(frame.to_batches(), parser, readings)
 
     with ExitStack() as stack:
         for target, name, stand_in in (
+            (stream, "BatchProcessor", make_processor),
             (stream, "read_stream", read_stream),
             (stream, "set_graph_checkpoints", lambda *_: None),
             (process, "parsed_for_driver", parsed),
         ):
             stack.enter_context(mock.patch.object(target, name, stand_in))
-        yield queries
+        yield processors
 
 
 def _number(name: str) -> int:

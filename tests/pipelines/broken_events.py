@@ -140,7 +140,7 @@ class Lakes:
         settings: Settings = replace(world.settings, max_record_bytes=self.limit)
         with holding(world.path, world.policy, settings) as holder:
             report = replay(holder, *(args or (Selection(),)), **options)
-        world.processor.refresh()
+        world.processor.last.refresh()
         return report
 
     def corrections(self, files: dict[str, list[Record]]) -> Corrections:

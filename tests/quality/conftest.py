@@ -18,6 +18,7 @@ from pipelines.lake.lake import Lake
 from pipelines.lake.writing.engines import make_writer
 from pipelines.state.lake_state import LakeState
 from pipelines.stream.batch.process import BatchProcessor
+from pipelines.stream.batch.setup import StreamSetup
 from tests.direct_lake import make_tables
 from transforms.identity.components import driver_components
 from transforms.ingest.parse import RecordParser
@@ -60,15 +61,17 @@ def processor_of(lake: Lake, policy: Policy | None = None) -> BatchProcessor:
     make_tables(lake.path)
     key_path(lake.path).write_bytes(KEY)
     return BatchProcessor(
-        lake,
-        make_writer("delta_rs", lake),
-        RecordParser({"native": load_mapping("native")}, policy, KEY),
-        policy,
-        driver_components,
-        load_settings("laptop"),
-        "test",
-        fingerprint(KEY),
-        open_state=partial(LakeState.load, policy=policy),
+        StreamSetup(
+            lake=lake,
+            writer=make_writer("delta_rs", lake),
+            parser=RecordParser({"native": load_mapping("native")}, policy, KEY),
+            policy=policy,
+            components=driver_components,
+            settings=load_settings("laptop"),
+            stream="test",
+            key_fingerprint=fingerprint(KEY),
+            open_state=partial(LakeState.load, policy=policy),
+        )
     )
 
 
@@ -79,7 +82,7 @@ def feed(processor: BatchProcessor, lines: Sequence[bytes], number: int) -> None
         ["here"] * n, ["native"] * n, ["events"] * n, [f"{number}.jsonl"] * n, list(range(n)), ["json"] * n,
         list(lines), [1_760_000_000_000_000] * n,
     )  # fmt: skip
-    parsed = pa.Table.from_batches([processor.parser.parse(records)])
+    parsed = pa.Table.from_batches([processor.setup.parser.parse(records)])
     processor.process(lambda: parsed, number)
 
 

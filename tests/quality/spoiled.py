@@ -30,7 +30,7 @@ from pipelines.lake.lake import Lake, with_hot_parts
 from pipelines.lake.snapshot import published
 from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
 from pipelines.lake.writing.writer import Txn
-from pipelines.stream.batch.publish import Publication, compaction_row
+from pipelines.stream.batch.publish import Publication, publication_row
 from tests.pipelines.lake_rows import rows_of
 
 Rows = list[dict[str, Any]]
@@ -62,7 +62,7 @@ def publish_as_it_is(lake: Lake) -> None:
     assert snapshot is not None
     batch_id = snapshot.batch_id + 1
     versions = {spec.full_name: lake.version(spec) for spec in with_hot_parts(ALL)}
-    row = compaction_row(Publication("test", "compaction", batch_id, 0, versions, {}, "p", "k", "{}"))
+    row = publication_row(Publication("test", "compaction", batch_id, 0, versions, {}, "p", "k", "{}"))
     DeltaRsWriter(lake).append(BATCHES, row, Txn("test:spoiled", batch_id))
 
 

@@ -24,7 +24,6 @@ from transforms.arrays.grouped import (
     changes,
     codes,
     conformed,
-    distinct_pairs,
     flags,
     longs,
     nullable,
@@ -32,7 +31,7 @@ from transforms.arrays.grouped import (
     places,
     whole,
 )  # fmt: skip
-from transforms.arrays.integers import distinct_first, places_in
+from transforms.arrays.integers import distinct_first, distinct_pairs, places_in
 
 Way = Literal["sum", "sum_before_login", "least", "most", "uses", "first_touch", "last_touch"]
 WAYS: Mapping[str, Way] = {

@@ -9,8 +9,16 @@ import pyarrow.compute as pc
 from conf.policy import Policy
 from conf.tables.gold import PLATFORM_FLAGS, PROFILES
 from transforms.activity.person_folds import WAYS, fold_sessions
-from transforms.arrays.grouped import Longs, codes, distinct_lists, distinct_pairs, longs, offsets, whole
-from transforms.arrays.integers import distinct_first, is_ascending, places_in
+from transforms.arrays.grouped import (
+    Longs,
+    codes,
+    distinct_lists,
+    filled,
+    longs,
+    offsets,
+    whole,
+)
+from transforms.arrays.integers import distinct_first, distinct_pairs, is_ascending, places_in
 
 TOUCH_PARTS = ("source", "medium", "campaign", "referrer")
 _COUNTS = ("sum", "sum_before_login")
@@ -42,7 +50,7 @@ def profiles_of(folds: pa.Table, nodes: pa.Table, policy: Policy, batch_id: int)
         **_from_nodes(nodes, places_in(persons, person_of_node), len(persons), policy),
         "updated_batch_id": pa.array(np.full(len(persons), batch_id, np.int64)),
     }
-    return pa.Table.from_arrays([columns[n] for n in PROFILES.names], schema=PROFILES.arrow)
+    return pa.table(filled(columns, PROFILES.arrow, len(persons)), schema=PROFILES.arrow)
 
 
 def _from_folds(folds: pa.Table, person: Longs, persons: int) -> dict[str, pa.Array]:

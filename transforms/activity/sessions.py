@@ -44,6 +44,7 @@ from transforms.arrays.grouped import (
     Longs,
     changes,
     conformed,
+    filled,
     in_schema,
     longs,
     nullable,
@@ -313,7 +314,7 @@ def _assemble(
         "claims": claims.of_spans(begins_span, session_of_place, session_starts),
         "updated_batch_id": pa.array(np.full(len(ids), batch_id, np.int64)),
     }
-    upserts = pa.Table.from_arrays([columns[n] for n in SESSIONS.names], schema=SESSIONS.arrow)
+    upserts = pa.table(filled(columns, SESSIONS.arrow, len(ids)), schema=SESSIONS.arrow)
     former = longs(existing["session_id"])[gone[gone != FROM_EVENT]]
     return upserts, np.sort(former[~is_in(former, ids)])
 

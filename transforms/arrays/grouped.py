@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from transforms.arrays.integers import Flags as Flags
 from transforms.arrays.integers import Longs as Longs
-from transforms.arrays.integers import distinct_counts
+from transforms.arrays.integers import distinct_pairs
 
 # What stands for "no value" among instants and other numbers that are minimised, or maximised.
 LATEST: int = np.iinfo(np.int64).max
@@ -114,16 +115,14 @@ def distinct_lists(group: Longs, code: Longs, groups: int, strings: pa.Array, ty
     return pa.ListArray.from_arrays(offsets(group, groups), strings.take(pa.array(code)), type=type_)
 
 
-def distinct_pairs(group: Longs, code: Longs, code_count: int) -> tuple[Longs, Longs, Longs]:
-    """The distinct (group, code), ascending, and how often each occurs."""
-    width = max(1, code_count)
-    pairs, count = distinct_counts(group * width + code)
-    return pairs // width, pairs % width, count.astype(np.int64)
-
-
 def offsets(group: Longs, groups: int) -> pa.Array:
     """Where each of the groups begins among rows sorted by group, and where the last one ends."""
     return pa.array(np.searchsorted(group, np.arange(groups + 1)), pa.int32())
+
+
+def filled(columns: Mapping[str, Any], schema: pa.Schema, count: int) -> list[Any]:
+    """The columns of a schema by name, in its order: those in `columns`, and `count` nulls for any other."""
+    return [columns[f.name] if f.name in columns else pa.nulls(count, f.type) for f in schema]
 
 
 def in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:

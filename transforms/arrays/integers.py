@@ -26,7 +26,18 @@ def distinct_first(values: Longs) -> tuple[Longs, Longs]:
     order = np.argsort(values)
     values = values[order]
     starts = np.flatnonzero(_begins(values))
-    return values[starts], np.minimum.reduceat(order, starts) if len(starts) else order
+    return values[starts], _first_rows(order, starts)
+
+
+def distinct_first_codes(values: Longs) -> tuple[Longs, Longs, Longs]:
+    """Each value once, ascending; the first row that has it; and for every row the place of its value among them.
+
+    `np.unique` says the same by a stable sort, which takes three times as long.
+    """
+    order = np.argsort(values)
+    values = values[order]
+    is_first = _begins(values)
+    return values[is_first], _first_rows(order, np.flatnonzero(is_first)), _codes(order, is_first)
 
 
 def distinct_counts(values: Longs) -> tuple[Longs, Longs]:
@@ -41,15 +52,20 @@ def distinct_codes(values: Longs) -> tuple[Longs, Longs]:
     order = np.argsort(values)
     values = values[order]
     is_first = _begins(values)
-    codes = np.empty(len(values), np.int64)
-    codes[order] = np.cumsum(is_first) - 1
-    return values[is_first], codes
+    return values[is_first], _codes(order, is_first)
 
 
-def distinct_pairs(groups: Longs, values: Longs) -> Longs:
+def distinct_pairs(groups: Longs, codes: Longs, code_count: int) -> tuple[Longs, Longs, Longs]:
+    """The distinct (group, code), ascending, and in how many rows each is. Codes are 0 … `code_count` - 1."""
+    width = max(1, code_count)
+    pairs, count = distinct_counts(groups * width + codes)
+    return pairs // width, pairs % width, count
+
+
+def groups_of_pairs(groups: Longs, values: Longs) -> Longs:
     """The groups (0 … n) of the distinct (group, value), ascending: each as often as it has different values."""
     names, codes = distinct_codes(values)
-    return distinct(groups * len(names) + codes) // max(1, len(names))
+    return distinct_pairs(groups, codes, len(names))[0]
 
 
 def pair_order(left: Longs, right: Longs, minor: Longs) -> Longs:
@@ -125,6 +141,18 @@ def places_in(ascending: Longs, values: Longs) -> Longs:
 
 def is_ascending(values: Longs) -> bool:
     return bool((values[1:] >= values[:-1]).all())
+
+
+def _first_rows(order: Longs, starts: Longs) -> Longs:
+    """The first row of each group of equal values. `order` sorts the values; groups begin there at `starts`."""
+    return np.minimum.reduceat(order, starts) if len(starts) else order
+
+
+def _codes(order: Longs, is_first: Flags) -> Longs:
+    """For every row the place of its group. `order` sorts the values; groups begin there where `is_first` is true."""
+    codes = np.empty(len(order), np.int64)
+    codes[order] = np.cumsum(is_first) - 1
+    return codes
 
 
 def _begins(ascending: Longs) -> Flags:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from conf.tables.identity import IDENTITY_MAP
-from transforms.arrays.grouped import Longs, longs, nullable
+from transforms.arrays.grouped import Longs, filled, longs, nullable
 from transforms.identity.kept_ids import KeptIds, keep_ids
 
 
@@ -57,7 +57,7 @@ def rename_persons(
     labels, of_label = np.unique(component, return_inverse=True)
     oldest = np.full(len(labels), np.iinfo(np.int64).max)
     np.minimum.at(oldest, of_label, canonical)
-    columns = {
+    columns = dict(zip(rebuilt.column_names, rebuilt.columns, strict=True)) | {
         "canonical_id": pa.array(canonical),
         "component_id": nullable(np.where(component > 0, oldest[of_label], 0), pa.int64(), 0),
         "first_canonical_id": pa.array(np.where(was > 0, first, canonical)),
@@ -65,9 +65,7 @@ def rename_persons(
             IDENTITY_MAP.arrow.field("since_at").type
         ),
     }
-    owners = pa.table(
-        [columns.get(name, rebuilt[name]) for name in IDENTITY_MAP.names], schema=IDENTITY_MAP.arrow
-    )
+    owners = pa.table(filled(columns, IDENTITY_MAP.arrow, len(node)), schema=IDENTITY_MAP.arrow)
     return Renamed(owners, fresh, ids.canonical[rank], was, ids)
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from conf.policy import Policy
-from transforms.arrays.integers import distinct, distinct_codes, distinct_pairs, is_in, union, without
+from transforms.arrays.integers import distinct, distinct_codes, groups_of_pairs, is_in, union, without
 from transforms.identity.apart import Sides, opposed
 from transforms.identity.canonical import ORDINAL_BITS, CanonicalIds, assign_canonical_ids
 from transforms.identity.cluster import (
@@ -298,7 +298,7 @@ def _attach_shared(
         if not len(mine):
             continue
         core = np.flatnonzero(~now.is_shared & (now.namespace == code))
-        held = distinct_pairs(cluster[core], joined.of(now.id[core]))
+        held = groups_of_pairs(cluster[core], joined.of(now.id[core]))
         core_count = np.bincount(held, minlength=int(cluster.max()) + 1)
         mine = mine[np.lexsort((now.tie[mine], cluster[mine]))]
         _, start, inverse = np.unique(cluster[mine], return_index=True, return_inverse=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from conf.policy import Policy
-from transforms.arrays.integers import distinct_first, distinct_pairs, is_in, places_in, union
+from transforms.arrays.integers import distinct_first, groups_of_pairs, is_in, places_in, union
 from transforms.identity.evidence import MERGE_CODE, Evidence
 from transforms.identity.joined import Joined
 from transforms.identity.nodes import Nodes
@@ -50,7 +50,7 @@ def judge_shared(
         if (most < _ANY).any():
             theirs = other_space == code
             own = np.flatnonzero(space == code)
-            met = distinct_pairs(
+            met = groups_of_pairs(
                 np.concatenate([me[theirs], own]), joined.of(np.concatenate([other[theirs], ids[own]]))
             )
             is_shared |= can_be_shared & (np.bincount(met, minlength=len(ids)) > most)

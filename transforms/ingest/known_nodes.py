@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transforms.arrays.integers import Flags, Longs
+from transforms.ingest.linking import STRENGTHS, WEAK
 from transforms.ingest.subject import IdentifierReader, Node
 
 UNUSABLE, IGNORED = -1, -2  # in place of a number: something to be flagged; nothing that counts
 _MOST = 100_000
 _LONGEST = 1024  # of a value that is remembered
-WEAK, DEVICE, UNIQUE, STRONG = range(4)
-_STRENGTHS = {"weak": WEAK, "device": DEVICE, "unique": UNIQUE, "strong": STRONG}
 _WEAK_LAST = 1 << 31  # beyond every priority
 
 
@@ -107,7 +106,7 @@ class KnownNodes:
             self._order = _doubled(self._order)
             self.strengths, self.spaces = _doubled(self.strengths), _doubled(self.spaces)
         new = self.nodes[first:]
-        strengths = np.array([_STRENGTHS[node.strength] for node in new], np.int8)
+        strengths = np.array([STRENGTHS[node.strength] for node in new], np.int8)
         self.ids[first : self._told] = [node.node_id for node in new]
         self.ties[first : self._told] = [node.tie_hash for node in new]
         self.strengths[first : self._told] = strengths

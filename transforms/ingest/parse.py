@@ -22,28 +22,38 @@ from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
 from conf.source_mapping import FIELDS, SourceMapping
 from transforms.ingest.control import CONTROL, read_decision
 from transforms.ingest.free_parts import take_ip
+from transforms.ingest.linking import linking_nodes, subject_columns
 from transforms.ingest.mapping.extract import ENVELOPE_TOO_LARGE, Extractor, Found
 from transforms.ingest.mapping.payload import MALFORMED_JSON, PayloadReader, Refused
 from transforms.ingest.parsed_schema import (
+    NOTHING_READ,
     Made,
+    Mentions,
     Places,
     Records,
+    Row,
     first_mentions,
     made_of,
     mentions_of,
     to_batch,
 )
-from transforms.ingest.plain_events import DEFAULT_TENANT, MAX_ID_LENGTH, NO_NUMBERS, PlainEvents
+from transforms.ingest.plain_events import NO_NUMBERS, PlainEvents
 from transforms.ingest.subject import (
     NO_IDENTIFIER,
     TOO_MANY,
     IdentifierReader,
     Node,
     TooMany,
-    claims_of,
-    user_and_anchor,
 )
 from transforms.ingest.values.canonical_json import canonical, spelled_out
+from transforms.ingest.values.content import content_digest
+from transforms.ingest.values.event_fields import (
+    DEFAULT_TENANT,
+    MAX_ID_LENGTH,
+    is_usable_id,
+    lowered,
+    tenant_of,
+)
 from transforms.ingest.values.hashing import decision_key, digest, encode, event_key
 from transforms.ingest.values.instants import ASSUMED_UTC, NO_TIMESTAMP, instant
 from transforms.ingest.values.json_text import holds_no_number, holds_replaced, loads
@@ -127,7 +137,9 @@ class RecordParser:
             if plain is None:
                 rows, places = self._rows_of(taken)
                 mentions = mentions_of(rows)
-                made = made_of(rows, mentions) | {"identifiers": first_mentions([mentions], len(rows), seen)}
+                made = self._made(rows, mentions) | {
+                    "identifiers": first_mentions([mentions], len(rows), seen)
+                }
                 parts.append(to_batch(taken, made, places))
             else:
                 parts.append(to_batch(taken, self._made_of_plain(plain, taken, seen), None))
@@ -168,16 +180,21 @@ class RecordParser:
         mentions_in_place = by_others._replace(record=others[by_others.record])
         identifiers = first_mentions([mentions, mentions_in_place], count, seen)
         if len(others) or not made:
-            rest = made_of(rows, by_others)
+            rest = self._made(rows, by_others)
             row_of[others] = (len(made["tenant"]) if made else 0) + np.arange(len(others))
             parts = [made, rest] if made else [rest]
             taken = pa.array(row_of)
             made = {name: pa.concat_arrays([part[name] for part in parts]).take(taken) for name in rest}
         return made | {"identifiers": identifiers}
 
-    def _rows_of(self, records: Records) -> tuple[list[tuple[Any, ...]], Places | None]:
-        """Rows in the order of MADE, record by record; and where they come from, unless each record has made one."""
-        rows: list[tuple[Any, ...]] = []
+    def _made(self, rows: list[Row], mentions: Mentions) -> Made:
+        reader, counts = self._identifiers, [row["linking_count"] for row in rows]
+        linking = linking_nodes(counts, mentions, reader.strengths)
+        return made_of(rows, mentions) | subject_columns(linking, reader.unique, len(rows))
+
+    def _rows_of(self, records: Records) -> tuple[list[Row], Places | None]:
+        """Rows, record by record; and where they come from, unless each record has made one."""
+        rows: list[Row] = []
         places: Places | None = None
         for at, (source, mapping, feed, origin, ordinal, payload_format, payload, transport_at) in enumerate(
             zip(*records[:_READ], strict=True)
@@ -209,7 +226,7 @@ class RecordParser:
         payload: bytes | None,
         place: tuple[Any, ...],
         transport_at: int | None,
-    ) -> tuple[list[tuple[Any, ...]], list[bytes | None]]:
+    ) -> tuple[list[Row], list[bytes | None]]:
         """The rows of one record, and of each the text of its event where the record has several."""
         extractor = self._extractors[mapping]
         record, is_mended, has_no_number = self._payloads.read_leniently(payload_format, payload)
@@ -243,30 +260,24 @@ class RecordParser:
             return rows, [spelled_out(element).encode() for element in siblings]
         return rows, [_text(element) for element in siblings]
 
-    def _decision(self, payload_format: str, payload: bytes, transport_at: int | None) -> tuple[Any, ...]:
+    def _decision(self, payload_format: str, payload: bytes, transport_at: int | None) -> Row:
         """The row of a record of the control feed: no event, but what somebody has decided."""
         read = read_decision(self._payloads.read(payload_format, payload), self._identifiers)
-        no_event, no_nodes, no_touch_or_claims = (None,) * 6, (_NONE,) * 3, (None,) * 5
-        return (
-            read.tenant,
-            transport_at,
-            _NONE,
-            read.decision_id,
-            *decision_key(read.tenant, read.decision_id),
-            digest(read.content),
-            *no_event,
-            *no_nodes,
-            *no_touch_or_claims,
-            _NONE,
-            None,
-            None,
-            read.content.decode(),
-            read.nodes,
-        )
+        key, key_low = decision_key(read.tenant, read.decision_id)
+        return NOTHING_READ | {
+            "tenant": read.tenant,
+            "received_at": transport_at,
+            "event_id": read.decision_id,
+            "event_key": key,
+            "event_key_low": key_low,
+            "content_digest": digest(read.content),
+            "decision": read.content.decode(),
+            "identifiers": read.nodes,
+        }
 
     def _row(
         self, found: Found, place: tuple[Any, ...], transport_at: int | None, is_utc: bool, flags: list[str]
-    ) -> tuple[Any, ...]:
+    ) -> Row:
         """The row of one event, which has `flags` already. This is where a stream spends its time: what nearly all
         events have comes first, and costs no call."""
         (
@@ -287,13 +298,14 @@ class RecordParser:
         tenant = DEFAULT_TENANT
         if raw_tenant is not None:
             text = raw_tenant if type(raw_tenant) is str else _scalar(raw_tenant)
-            if text is None or len(text) > MAX_ID_LENGTH:
+            named = None if text is None else tenant_of(text)
+            if named is None:
                 reasons.append(UNUSABLE_TENANT)  # by no means into a tenant of somebody else
             else:
-                tenant = text.strip() or DEFAULT_TENANT
+                tenant = named
 
         event_id: str | None = raw_id
-        if type(raw_id) is not str or len(raw_id) > MAX_ID_LENGTH or not raw_id or raw_id.isspace():
+        if type(raw_id) is not str or not is_usable_id(raw_id):
             event_id = _event_id(raw_id, flags)
 
         event_at: int | None
@@ -335,13 +347,13 @@ class RecordParser:
                 properties = {"event_id": raw_id, **properties}
             event_id = "o-" + blake2b(encode(*map(str, place)), digest_size=16).hexdigest()
         if type(event_type) is str:
-            event_type = event_type.strip().lower() or None
+            event_type = lowered(event_type)
         elif event_type is not None:
             event_type, properties = _odd("event_type", event_type, flags, properties)
         if type(event_name) is not str and event_name is not None:
             event_name, properties = _odd("event_name", event_name, flags, properties)
         if type(platform) is str:
-            platform = platform.strip().lower() or None
+            platform = lowered(platform)
         elif platform is not None:
             platform, properties = _odd("platform", platform, flags, properties)
         if actor is not None and type(actor) is not dict:
@@ -354,33 +366,34 @@ class RecordParser:
         actor_ids = [node[_NODE_ID] for node in acting] if acting else _NO_IDS
         properties_json = canonical(properties) if properties else b""
         context_json = canonical(context) if context else b""
-        head = orjson.dumps([event_type, event_name, event_at, platform, node_ids, weak_ids, actor_ids])
+        head = [event_type, event_name, event_at, platform, node_ids, weak_ids, actor_ids]
         content = properties_json
         if unknown is not None or "wrong_type_actor" in flags:
             content = _whole_content(properties, unknown, actor)
-        return (
-            tenant,
-            received_at,
-            _NONE,
-            event_id,
-            *event_key(tenant, event_id),
-            digest(b"%b\n%b\n%b" % (head, content, context_json)),
-            event_type,
-            event_name,
-            event_at,
-            platform,
-            *user_and_anchor(linking),
-            node_ids,
-            weak_ids + [node[_NODE_ID] for node in recorded] if recorded else weak_ids,
-            actor_ids,
-            *touch(properties, context),
-            claims_of(linking, reader.unique),
-            sorted(set(flags)) if flags else _NONE,
-            properties_json or None,
-            context_json or None,
-            None,
-            linked + weak + recorded + acting if weak or acting or recorded else linked,
-        )
+        key, key_low = event_key(tenant, event_id)
+        return {
+            "tenant": tenant,
+            "received_at": received_at,
+            "reasons": _NONE,
+            "event_id": event_id,
+            "event_key": key,
+            "event_key_low": key_low,
+            "content_digest": content_digest(head, content, context_json),
+            "event_type": event_type,
+            "event_name": event_name,
+            "event_at": event_at,
+            "platform": platform,
+            "node_ids": node_ids,
+            "weak_node_ids": weak_ids + [node[_NODE_ID] for node in recorded] if recorded else weak_ids,
+            "actor_node_ids": actor_ids,
+            "touch": touch(properties, context),
+            "flags": sorted(set(flags)) if flags else _NONE,
+            "properties": properties_json or None,
+            "context": context_json or None,
+            "decision": None,
+            "linking_count": len(linking),
+            "identifiers": linked + weak + recorded + acting if weak or acting or recorded else linked,
+        }
 
 
 _last: RecordParser | None = None
@@ -477,8 +490,12 @@ def _refusal(
     tenant: str = DEFAULT_TENANT,
     event_id: str | None = None,
     flags: list[str] | None = None,
-) -> tuple[Any, ...]:
+) -> Row:
     """The row of a record that cannot be used: what could be read of its place, and why."""
-    no_event, no_nodes, no_touch_or_claims = (None,) * 9, (_NONE,) * 3, (None,) * 5
-    place = (tenant, received_at, reasons, event_id)
-    return (*place, *no_event, *no_nodes, *no_touch_or_claims, flags or _NONE, None, None, None, _NONE)
+    return NOTHING_READ | {
+        "tenant": tenant,
+        "received_at": received_at,
+        "reasons": reasons,
+        "event_id": event_id,
+        "flags": flags or _NONE,
+    }

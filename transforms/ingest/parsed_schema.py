@@ -5,43 +5,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from operator import ne
-from typing import Any, NamedTuple
+from operator import itemgetter, ne
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from conf.table_spec import arrow_type
 from conf.tables import BRONZE_EVENTS, EVENTS
-from transforms.arrays.grouped import changes, offsets
+from transforms.arrays.grouped import changes, filled, offsets
 from transforms.arrays.integers import Longs
 from transforms.ingest.subject import Node
+from transforms.ingest.values.touch import NO_TOUCH, Touch
 
-Made = dict[str, pa.Array]  # columns of rows, by the names in MADE
+Made = dict[str, pa.Array]  # columns of rows, by name
 
-_TYPES = {c.name: c.type for c in (*BRONZE_EVENTS.columns, *EVENTS.columns)}
-_REUSED_FIRST = (
-    "tenant",
-    "source",
-    "mapping",
-    "feed",
-    "origin",
-    "origin_ordinal",
-    "record_position",
-    "payload_format",
-    "payload",
-    "record_key",
-    "headers",
-    "received_at",
-)
-_REUSED_THEN = (
-    "event_id", "event_key", "event_key_low", "content_digest", "event_type", "event_name", "event_at", "event_date",
-    "platform", "is_authenticated", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids",
-    "actor_node_ids", "touch_source", "touch_medium", "touch_campaign", "touch_referrer",
-    "claims", "flags", "properties", "context",
-)  # fmt: skip
+_TYPES = {c.name: c.type for c in (*BRONZE_EVENTS.columns, *EVENTS.columns) if c.name != "batch_id"}
 IDENTIFIER = "struct<node_id:long,namespace:string,value:string,tie_hash:long>"
 
+# The columns of bronze.events and silver.events, but for the batch: a column that nothing fills is null. Then:
 # `reasons` empty: acceptable. Otherwise the columns of the event are null and its lists empty.
 # `decision`: of a record of the control feed, what it decides, as JSON with nodes in place of identifiers; such a row
 # has no event, and its lists of nodes are empty.
@@ -51,9 +33,8 @@ IDENTIFIER = "struct<node_id:long,namespace:string,value:string,tie_hash:long>"
 # sum of the tie hashes of all of a row's nodes, which tells identifiers apart that share a node id.
 PARSED_SCHEMA: pa.Schema = pa.schema(
     [
-        *(pa.field(name, arrow_type(_TYPES[name])) for name in _REUSED_FIRST),
+        *(pa.field(name, arrow_type(type_)) for name, type_ in _TYPES.items()),
         pa.field("reasons", arrow_type("array<string>")),
-        *(pa.field(name, arrow_type(_TYPES[name])) for name in _REUSED_THEN),
         pa.field("decision", arrow_type("string")),
         pa.field("identifiers", arrow_type(f"array<{IDENTIFIER}>")),
         pa.field("element", pa.binary()),
@@ -86,20 +67,27 @@ class Records(NamedTuple):
 
 CARRIED = ("record_key", "headers")
 
-# What the parser makes per row, in this order; the other columns are handed through or follow from these.
-MADE = (
-    "tenant", "received_at", "reasons", "event_id", "event_key", "event_key_low", "content_digest", "event_type",
-    "event_name",
-    "event_at", "platform", "user_node_id", "anchor_node_id", "node_ids", "weak_node_ids", "actor_node_ids",
-    "touch_source", "touch_medium", "touch_campaign", "touch_referrer", "claims", "flags", "properties", "context",
-    "decision", "identifiers",
-)  # fmt: skip
+Row = dict[str, Any]  # what the parser makes of one event, by the names in NOTHING_READ
 
-
-_IDENTIFIERS = MADE.index("identifiers")
-_LISTS = frozenset(("reasons", "node_ids", "weak_node_ids", "actor_node_ids", "claims", "flags"))
-# By place is twice as fast.
-_NAMESPACE, _NODE_ID, _TIE = (Node._fields.index(name) for name in ("namespace", "node_id", "tie_hash"))
+# The row of a record of which nothing can be read. `identifiers`: all nodes; those that link are the first
+# `linking_count` of them, best first.
+NOTHING_READ: Final[Row] = {
+    **dict.fromkeys(("tenant", "received_at")),
+    "reasons": (),
+    **dict.fromkeys(("event_id", "event_key", "event_key_low", "content_digest")),
+    **dict.fromkeys(("event_type", "event_name", "event_at", "platform")),
+    **dict.fromkeys(("node_ids", "weak_node_ids", "actor_node_ids"), ()),
+    "touch": NO_TOUCH,
+    "flags": (),
+    **dict.fromkeys(("properties", "context", "decision")),
+    "identifiers": (),
+    "linking_count": 0,
+}
+_COLUMNS = tuple(name for name in NOTHING_READ if name not in ("touch", "identifiers", "linking_count"))
+_OF_COLUMNS = itemgetter(*_COLUMNS)
+_TOUCH = ("touch_source", "touch_medium", "touch_campaign", "touch_referrer")
+_LISTS = frozenset(("reasons", "node_ids", "weak_node_ids", "actor_node_ids", "flags"))
+_NODE_ID, _TIE = (Node._fields.index(name) for name in ("node_id", "tie_hash"))  # by place is twice as fast
 
 
 class Places(NamedTuple):
@@ -121,11 +109,12 @@ class Mentions(NamedTuple):
     nodes: list[Node]
 
 
-def mentions_of(rows: Sequence[tuple[Any, ...]]) -> Mentions:
-    """What rows in the order of MADE tell, each row for a record."""
-    nodes = [node for row in rows for node in row[_IDENTIFIERS]]
-    counts = [len(row[_IDENTIFIERS]) for row in rows]
-    ids, ties = (np.array([node[at] for node in nodes], np.int64) for at in (_NODE_ID, _TIE))
+def mentions_of(rows: Sequence[Row]) -> Mentions:
+    """What rows tell of nodes, each row for a record."""
+    lists = [row["identifiers"] for row in rows]
+    nodes = list(chain.from_iterable(lists))
+    counts = list(map(len, lists))
+    ids, ties = (np.fromiter(map(itemgetter(at), nodes), np.int64, len(nodes)) for at in (_NODE_ID, _TIE))
     return Mentions(np.repeat(np.arange(len(rows)), counts), ids, ties, np.arange(len(nodes)), nodes)
 
 
@@ -167,33 +156,35 @@ def _first_of_each(ids: Longs, ties: Longs) -> tuple[Longs, Longs]:
     return ids_there[starts], np.minimum.reduceat(order, starts) if len(starts) else order
 
 
-def made_of(rows: Sequence[tuple[Any, ...]], mentions: Mentions) -> Made:
-    """Rows in the order of MADE as columns, but for `identifiers`. `told`: by these rows."""
-    columns = zip(*rows, strict=True) if rows else ((),) * len(MADE)
-    made = dict(zip(MADE, columns, strict=True))
-    columns_of = {
-        name: _lists(name, values) if name in _LISTS else pa.array(values, kind_of(name))
-        for name, values in made.items()
-        if name != "identifiers"
+def made_of(rows: Sequence[Row], mentions: Mentions) -> Made:
+    """Rows as columns by name, but for `identifiers`. `mentions`: of these rows."""
+    values = zip(*map(_OF_COLUMNS, rows), strict=True) if rows else ((),) * len(_COLUMNS)
+    columns = {
+        name: _lists(name, column) if name in _LISTS else pa.array(column, kind_of(name))
+        for name, column in zip(_COLUMNS, values, strict=True)
     }
-    return columns_of | {"node_sum": sums_of(mentions.record, mentions.tie, len(rows))}
+    return {
+        **columns,
+        **touch_columns([row["touch"] for row in rows]),
+        "node_sum": sums_of(mentions.record, mentions.tie, len(rows)),
+    }
 
 
-def _lists(name: str, rows: Sequence[Any]) -> pa.Array:
-    """Lists as a column, built flat as `_identifier_lists` does it. `claims` are lists of nodes, or None."""
+def touch_columns(touches: Sequence[Touch]) -> Made:
+    """The columns of what led to each event."""
+    columns = zip(*touches, strict=True) if touches else ((),) * len(_TOUCH)
+    return {name: pa.array(column, pa.string()) for name, column in zip(_TOUCH, columns, strict=True)}
+
+
+def _lists(name: str, lists: Sequence[Any]) -> pa.Array:
+    """Lists as a column, built flat as `_identifier_lists` does it."""
+    if not any(lists):
+        return no_lists(name, len(lists))
     kind = kind_of(name)
-    lists = [row or () for row in rows] if name == "claims" else rows
-    items = list(chain.from_iterable(lists))
-    counts = np.fromiter(map(len, lists), np.int32, len(rows))
+    items = pa.array(list(chain.from_iterable(lists)), kind.value_type)
+    counts = np.fromiter(map(len, lists), np.int32, len(lists))
     where = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
-    if name != "claims":
-        return pa.ListArray.from_arrays(where, pa.array(items, kind.value_type), type=kind)
-    claimed = [
-        pa.array([node[at] for node in items], field.type)
-        for at, field in zip((_NAMESPACE, _NODE_ID), kind.value_type, strict=True)
-    ]
-    values = pa.StructArray.from_arrays(claimed, fields=list(kind.value_type))
-    return pa.ListArray.from_arrays(where, values, type=kind, mask=pa.array(counts == 0))
+    return pa.ListArray.from_arrays(where, items, type=kind)
 
 
 def to_batch(records: Records, made: Made, places: Places | None) -> pa.RecordBatch:
@@ -220,7 +211,7 @@ def to_batch(records: Records, made: Made, places: Places | None) -> pa.RecordBa
     is_refused = columns["anchor_node_id"].is_null().to_numpy(zero_copy_only=False)
     has_user = columns["user_node_id"].is_valid().to_numpy(zero_copy_only=False)
     columns["is_authenticated"] = pa.array(has_user, mask=is_refused)
-    return pa.RecordBatch.from_arrays([columns[name] for name in PARSED_SCHEMA.names], schema=PARSED_SCHEMA)
+    return pa.RecordBatch.from_arrays(filled(columns, PARSED_SCHEMA, count), schema=PARSED_SCHEMA)
 
 
 def kind_of(name: str) -> pa.DataType:

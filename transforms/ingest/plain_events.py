@@ -17,27 +17,26 @@ import msgspec
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from conf.policy import MAX_LINKING_IDENTIFIERS, Policy, unique_namespaces
-from transforms.arrays.grouped import changes, offsets
+from conf.policy import MAX_LINKING_IDENTIFIERS, Policy
+from transforms.arrays.grouped import offsets
 from transforms.arrays.integers import Flags, Longs
 from transforms.ingest.free_parts import NO_PART, FreeParts, Part
-from transforms.ingest.known_nodes import DEVICE, STRONG, UNIQUE, WEAK, Entries, KnownNodes
-from transforms.ingest.parsed_schema import Made, Mentions, kind_of, no_lists, sums_of
+from transforms.ingest.known_nodes import Entries, KnownNodes
+from transforms.ingest.linking import WEAK, LinkingNodes, subject_columns
+from transforms.ingest.parsed_schema import Made, Mentions, kind_of, no_lists, sums_of, touch_columns
 from transforms.ingest.subject import IdentifierReader
-from transforms.ingest.values.hashing import digests, event_keys
+from transforms.ingest.values.content import content_digests
+from transforms.ingest.values.event_fields import DEFAULT_TENANT, is_usable_id, lowered, tenant_of
+from transforms.ingest.values.hashing import event_keys
 from transforms.ingest.values.instants import instants
-from transforms.ingest.values.touch import NO_TOUCH, touch
+from transforms.ingest.values.touch import NO_TOUCH, Touch, touch
 
-DEFAULT_TENANT = "default"
-MAX_ID_LENGTH = 512
 _TEXTS = 7  # so many fields are texts or instants; then come identifiers, actor, properties, context
 NO_NUMBERS = np.empty(0, np.int64)
 _INSTANTS = (4, 5)
 _IP = "ip_address"
 _MOST_TEXTS, _LONGEST_TEXT = 10_000, 1024  # that are remembered
-_TOUCH = ("touch_source", "touch_medium", "touch_campaign", "touch_referrer")
 
 
 class PlainEvents:
@@ -51,9 +50,9 @@ class PlainEvents:
         self._known = KnownNodes(reader)
         self._ip = _IP if any(namespace.name == _IP for namespace in policy.namespaces) else None
         self._attaches = policy.weak_identifiers == "attach"
-        self._has_several = bool(unique_namespaces(policy))
+        self._unique = reader.unique
         self._properties, self._contexts = FreeParts(is_context=False), FreeParts(is_context=True)
-        self._lowered, self._quoted = _Remembered(_lowered), _Remembered(orjson.dumps)
+        self._lowered, self._quoted = _Remembered(lowered), _Remembered(orjson.dumps)
 
     def made(
         self,
@@ -62,7 +61,7 @@ class PlainEvents:
         most_bytes: int,
     ) -> tuple[Longs, Longs, Made, Mentions]:
         """(places among the payloads of the plain ones, the row of each of them, rows, the nodes that the plain ones
-        tell by place). There may be other rows, which mean nothing. Columns are those of MADE but for `identifiers`.
+        tell by place). There may be other rows, which mean nothing. Columns are all but `identifiers`.
         """
         places, records = self._read(payloads, most_bytes)
         if not records:
@@ -80,14 +79,13 @@ class PlainEvents:
         entries, has_plain_subject = self._known.entries(
             in_tenant, identifiers, [c.ip for c in arounds], self._ip
         )
-        subjects = _Subjects(self._known, entries, count, self._attaches, self._has_several)
+        subjects = _Subjects(self._known, entries, count, self._attaches)
         is_plain &= has_plain_subject & subjects.are_usable()
         received_at = _received_at(received, [transport_at[place] for place in places], is_plain)
         kinds, used = self._lowered.of(types), self._lowered.of(platforms)
         free_json, context_json = ([part.json for part in parts] for parts in (frees, arounds))
         nodes, weak = subjects.linked(), subjects.weak()
         head = [self._quoted.of(kinds), self._quoted.of(names), event_at, self._quoted.of(used)]
-        user, anchor = subjects.user_and_anchor()
         key, key_low = event_keys(in_tenant, event_ids)
         made: Made = {
             "tenant": pa.array(in_tenant, texts),
@@ -96,18 +94,16 @@ class PlainEvents:
             "event_id": pa.array(event_ids, texts),
             "event_key": pa.array(key),
             "event_key_low": pa.array(key_low),
-            "content_digest": pa.array(_digests([*head, nodes, weak], free_json, context_json)),
+            "content_digest": pa.array(content_digests([*head, nodes, weak], free_json, context_json)),
             "event_type": pa.array(kinds, texts),
             "event_name": pa.array(names, texts),
             "event_at": pa.array(event_at).cast(kind_of("event_at")),
             "platform": pa.array(used, texts),
-            "user_node_id": user,
-            "anchor_node_id": anchor,
             "node_ids": nodes,
             "weak_node_ids": weak,
             "actor_node_ids": no_lists("actor_node_ids", count),
-            **_touches(frees, arounds),
-            "claims": subjects.claims(),
+            **touch_columns(_touches(frees, arounds)),
+            **subject_columns(subjects.linking(), self._unique, count),
             "flags": no_lists("flags", count),
             "properties": pa.array(free_json, texts),
             "context": pa.array(context_json, texts),
@@ -135,13 +131,11 @@ class PlainEvents:
 
     @staticmethod
     def _tenants(tenants: Sequence[str | None], is_plain: Flags) -> list[str]:
-        """The tenants, the default one in place of none; what is no name as it is to be is not plain."""
-        names = {tenant: tenant or DEFAULT_TENANT for tenant in set(tenants)}
-        odd = {t for t in names if t is not None and not (0 < len(t) <= MAX_ID_LENGTH and t == t.strip())}
-        if odd:
-            is_plain &= np.array([tenant not in odd for tenant in tenants])
-            names |= dict.fromkeys(odd, DEFAULT_TENANT)
-        return [names[tenant] for tenant in tenants]
+        """The tenants; what names none is not plain."""
+        names = {tenant: tenant_of(tenant) for tenant in set(tenants)}
+        if None in names.values():
+            is_plain &= np.array([names[tenant] is not None for tenant in tenants])
+        return [names[tenant] or DEFAULT_TENANT for tenant in tenants]
 
     @staticmethod
     def _parts(known: FreeParts, texts: Sequence[msgspec.Raw], is_plain: Flags) -> list[Part]:
@@ -155,10 +149,7 @@ class PlainEvents:
 class _Subjects:
     """The nodes of many records, as arrays."""
 
-    def __init__(
-        self, known: KnownNodes, entries: Entries, count: int, attaches: bool, has_several_unique: bool
-    ) -> None:
-        self._has_several_unique = has_several_unique
+    def __init__(self, known: KnownNodes, entries: Entries, count: int, attaches: bool) -> None:
         self._known, self._entries, self._count, self._attaches = known, entries, count, attaches
         self._ids, self._strengths = known.ids[entries.number], known.strengths[entries.number]
         self._ties = known.ties[entries.number]
@@ -181,38 +172,16 @@ class _Subjects:
         where = offsets(self._entries.row[chosen], self._count)
         return pa.ListArray.from_arrays(where, pa.array(self._ids[chosen]), type=kind_of(name))
 
-    def user_and_anchor(self) -> tuple[pa.Array, pa.Array]:
-        """As `subject.user_and_anchor` has them of one record's nodes."""
-        user, has_user = self._first(self._strengths == UNIQUE)
-        device, has_device = self._first(self._strengths == DEVICE)
-        best, has_any = self._first(~self._is_weak)
-        anchor = np.where(has_device, device, best)
-        return pa.array(user, mask=~has_user), pa.array(anchor, mask=~has_any)
-
-    def claims(self) -> pa.Array:
-        """As `subject.claims_of` has them. A plain record has one value of a namespace."""
-        is_claim = self._strengths == STRONG
-        if self._has_several_unique:
-            is_claim |= self._strengths == UNIQUE
-        rows = np.flatnonzero(is_claim)
-        kind, row = kind_of("claims"), self._entries.row[rows]
-        is_none = np.ones(self._count, bool)
-        is_none[row] = False
-        spaces = pa.array(self._known.spaces[self._entries.number[rows]])
-        namespaces = pa.array(self._known.names, pa.string()).take(spaces)
-        values = pa.StructArray.from_arrays(
-            [namespaces, pa.array(self._ids[rows])], fields=list(kind.value_type)
+    def linking(self) -> LinkingNodes:
+        chosen = ~self._is_weak
+        number = self._entries.number[chosen]
+        return LinkingNodes(
+            self._entries.row[chosen],
+            self._ids[chosen],
+            self._strengths[chosen],
+            self._known.spaces[number],
+            self._known.names,
         )
-        where = offsets(row, self._count)
-        return pa.ListArray.from_arrays(where, values, type=kind, mask=pa.array(is_none))
-
-    def _first(self, chosen: Flags) -> tuple[Longs, Flags]:
-        """(the first of the chosen nodes of every record, whether there is one)."""
-        ids, is_there = np.zeros(self._count, np.int64), np.zeros(self._count, bool)
-        row, of = self._entries.row[chosen], self._ids[chosen]
-        begins = changes(row)
-        ids[row[begins]], is_there[row[begins]] = of[begins], True
-        return ids, is_there
 
     def sums(self) -> pa.Array:
         return sums_of(self._entries.row, self._ties, self._count)
@@ -240,9 +209,7 @@ def _decoder(names: tuple[str, ...]) -> Callable[[bytes], Any]:
 
 def _usable_ids(ids: Sequence[str | None], is_plain: Flags) -> list[str]:
     """The events' ids; an event without one, or with an odd one, is not plain."""
-    is_good = [event_id is not None and 0 < len(event_id) <= MAX_ID_LENGTH for event_id in ids]
-    is_blank = pc.utf8_is_space(pa.array(ids, pa.string())).fill_null(True).to_numpy(zero_copy_only=False)
-    is_plain &= np.array(is_good) & ~is_blank
+    is_plain &= np.array([event_id is not None and is_usable_id(event_id) for event_id in ids])
     return [event_id or "" for event_id in ids]
 
 
@@ -257,14 +224,12 @@ def _received_at(stated: Sequence[Any], by_transport: list[int | None], is_plain
     return [mine if is_mine else transport for is_mine, mine, transport in pairs]
 
 
-def _touches(frees: Sequence[Part], arounds: Sequence[Part]) -> Made:
+def _touches(frees: Sequence[Part], arounds: Sequence[Part]) -> list[Touch]:
     """What led to each event."""
-    found = [
+    return [
         touch(free.fields, around.fields) if free.has_touch or around.has_touch else NO_TOUCH
         for free, around in zip(frees, arounds, strict=True)
     ]
-    columns = zip(*found, strict=True)
-    return {name: pa.array(column, pa.string()) for name, column in zip(_TOUCH, columns, strict=True)}
 
 
 class _Remembered(dict[str | None, Any]):
@@ -283,31 +248,3 @@ class _Remembered(dict[str | None, Any]):
         if text is None or len(text) <= _LONGEST_TEXT:
             self[text] = answer
         return answer
-
-
-def _lowered(text: str | None) -> str | None:
-    return None if text is None else text.strip().lower() or None
-
-
-def _digests(head: Sequence[Any], free: list[bytes | None], context: list[bytes | None]) -> Longs:
-    """The digest of each event's content: of the text that `RecordParser` hashes, put together column by column."""
-    event_type, name, at, platform, nodes, weak = head
-    comma, text = pa.scalar(b","), pa.binary()
-    columns = [
-        *(pa.array(event_type, text), comma, pa.array(name, text), comma, _as_text(pa.array(at)), comma),
-        *(pa.array(platform, text), pa.scalar(b",["), _joined(nodes), pa.scalar(b"],["), _joined(weak)),
-        *(pa.scalar(b"],[]]\n"), pa.array([part or b"" for part in free], text), pa.scalar(b"\n")),
-        pa.array([part or b"" for part in context], text),
-    ]
-    contents = pc.binary_join_element_wise(pa.scalar(b"["), *columns, pa.scalar(b""))
-    return digests(contents.to_pylist())
-
-
-def _as_text(numbers: pa.Array) -> pa.Array:
-    return numbers.cast(pa.string()).cast(pa.binary())
-
-
-def _joined(lists: pa.ListArray) -> pa.Array:
-    """The numbers of each list with commas between."""
-    texts = pa.ListArray.from_arrays(lists.offsets, _as_text(lists.values))
-    return pc.binary_join(texts, b",")

@@ -37,9 +37,7 @@ class Node(NamedTuple):
     tie_hash: int
 
 
-_NAMESPACE, _STRENGTH = (
-    Node._fields.index(name) for name in ("namespace", "strength")
-)  # by place is twice as fast
+_STRENGTH = Node._fields.index("strength")  # by place is twice as fast
 
 
 # The nodes of one record, best first: those that link, the weak ones that attach to them, and the weak ones that are
@@ -235,30 +233,3 @@ def _number(raw: Any) -> str | None:
 def _once(nodes: list[Node]) -> list[Node]:
     """Each identifier once; also one whose node id is another one's."""
     return list({(node.node_id, node.tie_hash): node for node in nodes}.values())
-
-
-def user_and_anchor(linking: list[Node]) -> tuple[int | None, int]:
-    """Of nodes in their order, the one that authenticates the event (its best unique identifier, if any),
-    and the one
-    whose run of activity it belongs to (its best device, else its best identifier)."""
-    user: int | None = None
-    anchor: int | None = None
-    for _, _, _, node_id, strength, _ in linking:
-        if strength == "device":
-            anchor = node_id if anchor is None else anchor
-        elif strength == "unique" and user is None:
-            user = node_id
-    return user, linking[0].node_id if anchor is None else anchor
-
-
-def claims_of(linking: list[Node], unique: frozenset[str]) -> list[Node] | None:
-    """Of nodes in their order, those that could be one person's own: the strong ones, and of each of the `unique`
-    namespaces (none where there is but one) the best. None where there are none."""
-    claims: list[Node] = []
-    for node in linking:
-        namespace = node[_NAMESPACE]
-        if node[_STRENGTH] == "strong" or (
-            namespace in unique and all(namespace != claim[_NAMESPACE] for claim in claims)
-        ):
-            claims.append(node)
-    return claims or None

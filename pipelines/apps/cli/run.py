@@ -17,7 +17,7 @@ from pipelines.apps.run_stream import run_stream
 from pipelines.lake.lake import require_place
 from pipelines.runtime.session import build_session
 from pipelines.runtime.stop_signals import stop_signals
-from pipelines.stream.batch.process import BatchReport
+from pipelines.stream.batch.setup import BatchReport
 from pipelines.stream.source import parse_source, require_different
 from pipelines.stream.source_folders import require_apart
 

@@ -1,8 +1,8 @@
-"""A blind append: one new file, committed as the next version of a table that nobody else has changed meanwhile.
+"""A blind append: commits one new file as the next version of a table that no other writer has changed.
 
 A library that knows nothing of who wrote last reads the log before and after every commit: 10 to 15 ms of a processor,
 for each of the nine tables of a batch. A writer that left a table at version N, and adds rows whatever is in it, has
-nothing to read: version N+1 is its own if it can be made, and if it cannot, somebody else has been there.
+nothing to read: version N+1 is its own if it can be made, and if it cannot, another writer has been there.
 
     part-….parquet  ─▶  _delta_log/…N+1.json, linked into place: there wholly, and only if it was not there
 

@@ -1,7 +1,7 @@
-"""Compaction: hot parts into their bases, and small files into larger ones.
+"""Compaction: folds hot parts into their bases, and joins small files into larger ones.
 
-No transaction ids here. Every step looks at what is there and does the rest, so it may be interrupted anywhere and
-repeated with any later batch:
+It needs no transaction ids. Every step reads what is done already and does the rest, so it may be interrupted anywhere
+and repeated with any later batch:
 
     base ∪ newest of hot        before: base k@3        hot k@5
                                 folded: base k@5        hot k@5     (the same row twice: the hot one counts)

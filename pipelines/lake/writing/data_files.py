@@ -1,4 +1,4 @@
-"""Parquet files of a table: written, described for the Delta log, and read for which batches they hold."""
+"""Writes Parquet files of a table, describes them for the Delta log, and reads which batches they hold."""
 
 from __future__ import annotations
 

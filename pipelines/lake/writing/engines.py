@@ -1,4 +1,4 @@
-"""Which engine writes: delta-rs, Spark, or each for what it is better at."""
+"""Chooses the engine that writes: delta-rs, Spark, or each by the number of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a table replaced in one commit: all, or those of some keys. Pinned readers keep the rows they had."""
+"""Replaces rows of a table in one commit: all, or those of some keys. Pinned readers keep the rows they had."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One interface for writing tables, and what holds for whichever engine is behind it."""
+"""TableWriter: the interface of the engines that write tables, and what both have in common."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RowsRefused(Refusal, ValueError):
 
 @dataclass(frozen=True)
 class Txn:
-    """Who writes (`app_id`, one per stream) and which attempt it is; a version seen before writes nothing again."""
+    """A Delta transaction: the writer (`app_id`, one per stream) and its version. One seen before writes nothing."""
 
     app_id: str
     version: int

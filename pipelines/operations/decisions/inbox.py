@@ -24,12 +24,13 @@ from pipelines.lake.identifier_rules import other_identifier_rules, same_policy
 from pipelines.lake.lake import Lake
 from pipelines.lake.lock import LakeLocked, lake_lock
 from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.writing.discard import discard_unpublished
 from pipelines.lake.writing.engines import make_writer
 from pipelines.operations.upgrade import ready_to_write
 from pipelines.state.open_state import state_opener
-from pipelines.stream.batch.discard import discard_unpublished
 from pipelines.stream.batch.intent import INTENT, pending_intent
 from pipelines.stream.batch.process import BatchProcessor
+from pipelines.stream.batch.setup import StreamSetup
 from pipelines.stream.checkpoint import DIRECT
 from pipelines.stream.source import Source
 from transforms.identity.components import driver_components
@@ -119,15 +120,17 @@ def apply_waiting(lake_path: Path, policy: Policy, settings: Settings) -> int:
             return 0
         rows = parsed_here(waiting.to_batches(), parser)
         processor = BatchProcessor(
-            lake,
-            make_writer("delta_rs", lake),
-            parser,
-            policy,
-            driver_components,
-            settings,
-            f"{DIRECT}{uuid.uuid4().hex}",
-            fingerprint(key),
-            open_state=state_opener(settings.lookup, policy, None, settings.lookup_tables_from_rows),
+            StreamSetup(
+                lake=lake,
+                writer=make_writer("delta_rs", lake),
+                parser=parser,
+                policy=policy,
+                components=driver_components,
+                settings=settings,
+                stream=f"{DIRECT}{uuid.uuid4().hex}",
+                key_fingerprint=fingerprint(key),
+                open_state=state_opener(settings.lookup, policy, None, settings.lookup_tables_from_rows),
+            )
         )
         processor.process(lambda: rows, 0)
         processor.compact()

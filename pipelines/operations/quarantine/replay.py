@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 from conf.source_mapping import MappingError, load_mapping
 from pipelines.lake.hashing_key import fingerprint
 from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.writing.engines import make_writer
 from pipelines.operations.attempt import begin, forget
-from pipelines.operations.quarantine.batch import ReplayBatch, ReplayWriter
+from pipelines.operations.quarantine.batch import replay_of
 from pipelines.operations.quarantine.corrections import RECORD, Corrections, Place, corrections_of
 from pipelines.operations.quarantine.reread import NO_CORRECTIONS, Outcome, Reread, is_whole, read_again
 from pipelines.operations.quarantine.selection import Selection, portions, selected, with_payloads
@@ -29,6 +30,8 @@ from pipelines.operations.requests.holder import Holder
 from pipelines.operations.requests.requests import Answer, RequestFailed
 from pipelines.state.lake_state import EVENT_KEYS, LakeState
 from pipelines.stream.batch.judged import judge
+from pipelines.stream.batch.process import BatchProcessor
+from pipelines.stream.batch.setup import StreamSetup
 from pipelines.stream.checkpoint import DIRECT
 from transforms.identity.components import driver_components
 from transforms.ingest.control import CONTROL
@@ -175,29 +178,32 @@ class _Publisher:
     def __init__(self, holder: Holder) -> None:
         self._lake, self._policy = holder.lake, holder.policy
         self._batch_ids: list[int] = []
-        self._processor = ReplayBatch(
-            holder.lake,
-            ReplayWriter(holder.lake),
-            RecordParser({}, holder.policy, holder.key),  # records are read before
-            holder.policy,
-            driver_components,
-            holder.settings,
-            f"{DIRECT}replay-{uuid.uuid4().hex}",
-            fingerprint(holder.key),
-            on_published=lambda report: self._batch_ids.append(report.batch_id),
-            open_state=holder.open_state,
+        self._stream = f"{DIRECT}replay-{uuid.uuid4().hex}"
+        self._processor = BatchProcessor(
+            StreamSetup(
+                lake=holder.lake,
+                writer=make_writer("delta_rs", holder.lake),
+                parser=RecordParser({}, holder.policy, holder.key),  # records are read before
+                policy=holder.policy,
+                components=driver_components,
+                settings=holder.settings,
+                stream=self._stream,
+                key_fingerprint=fingerprint(holder.key),
+                open_state=holder.open_state,
+                on_published=lambda report: self._batch_ids.append(report.batch_id),
+            )
         )
 
     def state(self) -> LakeState:
-        return self._processor.ready_state()
+        return self._processor.last.ready()
 
     def publish(self, reread: Reread) -> None:
         if not reread.received.num_rows:
             return
         snapshot = published(self._lake)
         assert snapshot is not None
-        begin(snapshot, time.time_ns() // 1000, self._policy.fingerprint, self._processor.stream)
-        self._processor.replay(reread, len(self._batch_ids))
+        begin(snapshot, time.time_ns() // 1000, self._policy.fingerprint, self._stream)
+        self._processor.process(lambda: reread.received, len(self._batch_ids), replay_of(reread))
         forget(self._lake)
 
     def finish(self) -> list[int]:

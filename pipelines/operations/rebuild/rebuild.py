@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +22,7 @@ from conf.settings import Settings
 from conf.tables import ALL, BATCHES, IDENTIFIERS, UPSERTED
 from pipelines.lake.hashing_key import fingerprint, load_key
 from pipelines.lake.lake import Lake, with_hot_parts
-from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.snapshot import Snapshot, published, without_batches
 from pipelines.lake.writing.compaction import compact_files, compact_hot
 from pipelines.lake.writing.engines import make_writer
 from pipelines.lake.writing.replacement import replace_rows
@@ -31,8 +31,8 @@ from pipelines.operations.attempt import RebuildRefused, begin, forget
 from pipelines.operations.rebuild.changes import Changes, changes_of
 from pipelines.operations.rebuild.dates import Dates
 from pipelines.operations.rebuild.shadow_lake import Progress, Rules, ShadowLake, shadow_lake
-from pipelines.stream.batch.publish import Publication, compaction_row, rebuild_row
-from pipelines.stream.batch.steps import Steps
+from pipelines.runtime.step_times import StepTimes
+from pipelines.stream.batch.publish import Publication, publication_row
 from pipelines.stream.kafka.offsets import offsets_of_record, to_json
 from transforms.compare.effects import Effects, effects_of
 
@@ -121,7 +121,7 @@ def publish_rebuild(plan: Plan, rules: Rules, writer: TableWriter | None = None)
     For the holder of the lake's lock, as long as the plan's snapshot is the last published one. Killed at any moment,
     the lake shows the former state or the new one, and the next holder takes back what is left of the former.
     """
-    lake, steps = plan.snapshot.lake, Steps()
+    lake, steps = plan.snapshot.lake, StepTimes()
     settings, declared = rules.settings, plan.shadow.declared
     writer = writer or make_writer(
         settings.writer if rules.spark else "delta_rs", lake, rules.spark, settings.spark_writer_from_rows
@@ -150,9 +150,11 @@ def publish_rebuild(plan: Plan, rules: Rules, writer: TableWriter | None = None)
             identifier_rules=identifier_rules(rules.policy),
         )
 
-    rebuilt = publication("rebuild", attempt.batch_id)
     inputs = {"side": declared.id, "since": declared.since, "until": declared.until}
-    writer.append(BATCHES, rebuild_row(rebuilt, _metrics(plan), inputs), txn)
+    rebuilt = replace(
+        publication("rebuild", attempt.batch_id), inputs=json.dumps(inputs), metrics=_metrics(plan)
+    )
+    writer.append(BATCHES, publication_row(rebuilt), txn)
 
     with steps("compact"):
         for spec in UPSERTED:
@@ -161,8 +163,8 @@ def publish_rebuild(plan: Plan, rules: Rules, writer: TableWriter | None = None)
             if spec.write != "upsert":
                 compact_files(lake, spec)
     compacted = publication("compaction", attempt.batch_id + 1)
-    if _without_batches(compacted) != _without_batches(rebuilt):
-        writer.append(BATCHES, compaction_row(compacted), Txn(txn.app_id, attempt.batch_id + 1))
+    if without_batches(compacted.table_versions) != without_batches(rebuilt.table_versions):
+        writer.append(BATCHES, publication_row(compacted), Txn(txn.app_id, attempt.batch_id + 1))
     forget(lake)
     return attempt.batch_id
 
@@ -174,11 +176,6 @@ def published_as(snapshot: Snapshot, shadow_id: str) -> int | None:
         if row["inputs"] and json.loads(row["inputs"]).get("side") == shadow_id:
             return row["batch_id"]
     return None
-
-
-def _without_batches(publication: Publication) -> dict[str, int]:
-    """The versions of the tables that compaction may have moved; publishing moves ops.batches by itself."""
-    return {name: v for name, v in publication.table_versions.items() if name != BATCHES.full_name}
 
 
 def _metrics(plan: Plan) -> dict[str, int]:

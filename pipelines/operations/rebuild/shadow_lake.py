@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,7 @@ from conf.tables import ALL, BATCHES, BRONZE_EVENTS, QUARANTINE
 from pipelines.lake.lake import Lake
 from pipelines.lake.lock import LakeLocked, lake_lock
 from pipelines.lake.snapshot import Snapshot, published
+from pipelines.lake.writing.discard import discard_unpublished
 from pipelines.lake.writing.engines import make_writer
 from pipelines.operations.attempt import RebuildRefused
 from pipelines.operations.quarantine.corrections import RECORD, corrected_rows, corrections_of
@@ -42,10 +44,11 @@ from pipelines.runtime.contained import contained
 from pipelines.runtime.fingerprint import code_fingerprint
 from pipelines.runtime.graph_engine import choose_components
 from pipelines.state.open_state import state_opener
-from pipelines.stream.batch.discard import discard_unpublished
 from pipelines.stream.batch.intent import INTENT, pending_intent
+from pipelines.stream.batch.kind import STREAM
 from pipelines.stream.batch.process import BatchProcessor
 from pipelines.stream.batch.publish import PORTION, SAME_ROWS_KINDS
+from pipelines.stream.batch.setup import StreamSetup
 from transforms.identity.components import Components, driver_components
 from transforms.ingest.parse import RecordParser
 from transforms.ingest.replayed import BROUGHT_BY
@@ -92,6 +95,15 @@ class Rules:
     spark: SparkSession | None = None
 
 
+def _as_published(received: pa.Table) -> pa.Table:
+    by = [(name, "ascending") for name in (BROUGHT_BY, *RECORD, "record_position")]
+    return received.combine_chunks().sort_by(by).combine_chunks()
+
+
+# A batch of records that came in many: they count in the order in which they came.
+AGAIN: Final = replace(STREAM, order=_as_published)
+
+
 class ShadowLake:
     """One shadow lake. `catch_up` brings it to a published batch of its lake, `table` says what it derives."""
 
@@ -128,7 +140,7 @@ class ShadowLake:
         done = 0
         for portion in todo:
             received = reader.read(portion)
-            processor.process(partial(_given, received), portion.upto)
+            processor.process(partial(_given, received), portion.upto, AGAIN)
             done += portion.received_count
             self._there = published(self.lake)
             progress(f"derived {done:,} of {total:,} events again")
@@ -185,16 +197,19 @@ class ShadowLake:
         if spark is not None:
             writer = make_writer(settings.writer, self.lake, spark, settings.spark_writer_from_rows)
             components = choose_components(settings.engine, spark)
-        return _Again(
-            self.lake,
-            writer,
-            parser,
-            policy,
-            components,
-            settings,
-            uuid.uuid4().hex,  # a table writes nothing for a transaction that it has seen, even where it was undone
-            "",
-            open_state=state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows),
+        return BatchProcessor(
+            StreamSetup(
+                lake=self.lake,
+                writer=writer,
+                parser=parser,
+                policy=policy,
+                components=components,
+                settings=settings,
+                # A table writes nothing for a transaction that it has seen, even where it was undone.
+                stream=uuid.uuid4().hex,
+                key_fingerprint="",
+                open_state=state_opener(settings.lookup, policy, spark, settings.lookup_tables_from_rows),
+            )
         )
 
     def _discard_unfinished(self) -> None:
@@ -256,14 +271,6 @@ def _declare(folder: Path, declared: Declared) -> None:
     partial_file = folder / f"{_DECLARED}.partial"
     partial_file.write_text(json.dumps(asdict(declared)), encoding="utf-8")
     partial_file.replace(folder / _DECLARED)
-
-
-class _Again(BatchProcessor):
-    """A batch of records that came in many: they count in the order in which they came."""
-
-    def in_order(self, received: pa.Table) -> pa.Table:
-        by = [(name, "ascending") for name in (BROUGHT_BY, *RECORD, "record_position")]
-        return received.combine_chunks().sort_by(by).combine_chunks()
 
 
 def _with_payloads(quarantine: pa.Table, snapshot: Snapshot) -> pa.Table:

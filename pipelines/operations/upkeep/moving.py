@@ -12,7 +12,6 @@ the move before it does anything else, and until then no file of bronze.events i
 from __future__ import annotations
 
 import json
-import os
 
 from deltalake import DeltaTable
 
@@ -33,6 +32,7 @@ from pipelines.operations.upkeep.archive import (
     places,
     require_own_archive,
 )
+from pipelines.runtime.durable_file import write_durably
 
 
 def complete_broken_off(lake: Lake) -> Moves | None:
@@ -122,9 +122,4 @@ def _into_archive(lake: Lake, archive: DeltaTable, moves: Moves) -> None:
 
 def _record(lake: Lake, moves: Moves) -> None:
     path = lake.path / MOVING
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as f:
-        json.dump(moves.as_dict(), f)
-        f.flush()
-        os.fsync(f.fileno())
-    partial.replace(path)
+    write_durably(path, json.dumps(moves.as_dict()))

@@ -18,7 +18,7 @@ from pipelines.lake.batch_rows import OLDEST_READABLE, RECORDS_UP_TO_HERE, UPKEE
 from pipelines.lake.fence import require_as_left
 from pipelines.lake.hashing_key import fingerprint
 from pipelines.lake.lake import Lake, with_hot_parts
-from pipelines.lake.snapshot import oldest_readable_batch
+from pipelines.lake.snapshot import oldest_readable_batch, without_batches
 from pipelines.lake.writing.compaction import compact_files, compact_hot
 from pipelines.lake.writing.engines import make_writer
 from pipelines.lake.writing.writer import Txn
@@ -28,8 +28,8 @@ from pipelines.operations.upkeep.archive import Moves, archived_record_count
 from pipelines.operations.upkeep.delta_log import commits, log_folder, newest_checkpoint
 from pipelines.operations.upkeep.history import History, oldest_to_keep, versions_of
 from pipelines.operations.upkeep.moving import change_sides, complete_broken_off
-from pipelines.stream.batch.publish import Publication, upkeep_row
-from pipelines.stream.batch.steps import Steps
+from pipelines.runtime.step_times import StepTimes
+from pipelines.stream.batch.publish import Publication, publication_row
 from pipelines.stream.kafka.offsets import offsets_of_record, to_json
 
 WRITER = "stitchlake:upkeep"  # the application of its publishing transactions
@@ -44,7 +44,7 @@ def upkeep(holder: Holder, arguments: Mapping[str, Any]) -> Answer:
     that stays readable.
     """
     started = time.monotonic()
-    lake, steps = holder.lake, Steps()
+    lake, steps = holder.lake, StepTimes()
     history = History(arguments["history_days"], arguments["history_batches"])
     left_at = require_as_left(lake, holder.snapshot.table_versions)  # what is published anew is ours
     with steps("archive"):
@@ -96,13 +96,13 @@ def _checkpoint(lake: Lake, spec: TableSpec) -> None:
         lake.open(spec).create_checkpoint()
 
 
-def _publish(holder: Holder, versions: dict[str, int], history: History, steps: Steps) -> tuple[int, int]:
+def _publish(holder: Holder, versions: dict[str, int], history: History, steps: StepTimes) -> tuple[int, int]:
     """Publish the tables' `versions`, and how far back batches stay readable: only then may files be removed.
 
     Returns the last published batch and the oldest readable one. Nothing is published where neither has changed.
     """
     lake, snapshot = holder.lake, holder.snapshot
-    is_changed = _without_batches(versions) != _without_batches(snapshot.table_versions)
+    is_changed = without_batches(versions) != without_batches(snapshot.table_versions)
     batch_id = snapshot.batch_id + 1
     told = oldest_readable_batch(lake) or snapshot.batch_id
     oldest = oldest_to_keep(lake, history, batch_id if is_changed else None, datetime.now(UTC))
@@ -126,15 +126,10 @@ def _publish(holder: Holder, versions: dict[str, int], history: History, steps: 
         "archived_record_count": archived,
         RECORDS_UP_TO_HERE: BatchRows(lake).record_count(snapshot.batch_id),
     }
-    row = upkeep_row(publication, metrics)
+    row = publication_row(replace(publication, metrics=metrics))
     make_writer("delta_rs", lake).append(BATCHES, row, Txn(WRITER, batch_id))
     return batch_id, oldest
 
 
 def _kept(lake: Lake, batch_id: int) -> dict[str, int]:
-    return _without_batches(versions_of(lake, batch_id))
-
-
-def _without_batches(versions: Mapping[str, int]) -> dict[str, int]:
-    """Without ops.batches, which every publication moves, and which is read as it is now."""
-    return {name: version for name, version in versions.items() if name != BATCHES.full_name}
+    return without_batches(versions_of(lake, batch_id))

@@ -64,12 +64,12 @@ def _keep_up(
     processor: BatchProcessor, settings: Settings, stop: threading.Event, on_trouble: Callable[[str], None]
 ) -> None:
     every = settings.upkeep_every_hours
-    until = time.monotonic() + seconds_until_due(processor.lake, every, datetime.now(UTC))
+    until = time.monotonic() + seconds_until_due(processor.setup.lake, every, datetime.now(UTC))
     while not stop.wait(min(LOOKS_EVERY_SECONDS, every * 3600)):
         if time.monotonic() < until:
             continue
         try:
-            run_upkeep(processor.lake, Wishes.of(settings), _pauses_of(processor), pace=_Pace(stop))
+            run_upkeep(processor.setup.lake, Wishes.of(settings), _pauses_of(processor), pace=_Pace(stop))
         except _StreamEnds:
             return
         except NotReady:
@@ -84,13 +84,13 @@ def _keep_up(
 def _pauses_of(processor: BatchProcessor) -> Callable[[Mapping[str, Any]], Answer]:
     def pause(arguments: Mapping[str, Any]) -> Answer:
         with processor.between_batches():
-            if not is_between_batches(processor.lake):
+            if not is_between_batches(processor.setup.lake):
                 raise NotReady("a batch is half-written; the stream completes it first")
-            holder = holder_of(processor.lake, processor.policy, processor.settings)
+            holder = holder_of(processor.setup.lake, processor.setup.policy, processor.setup.settings)
             try:
                 return upkeep(holder, arguments)
             finally:
-                processor.refresh()
+                processor.last.refresh()
 
     return pause
 

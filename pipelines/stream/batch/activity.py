@@ -1,4 +1,4 @@
-"""The activity of a batch: sessions of the touched anchors cut and owned."""
+"""Cuts the sessions of the anchors that a batch touches, and gives them their owners."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import LakeState
 from pipelines.stream.batch import rows
 from pipelines.stream.batch.intent import Intent
-from pipelines.stream.batch.judging import Read, sessions_near, sessions_to_judge
+from pipelines.stream.batch.near_sessions import Read, sessions_near, sessions_to_judge
 from pipelines.stream.batch.resolution import Identified
 from transforms.activity.ownership import owned_changes
 from transforms.activity.person_folds import SESSION_COLUMNS
@@ -44,10 +44,12 @@ class Cut:
 
 @dataclass(frozen=True)
 class Owned:
-    """Whose the sessions are: hot rows of sessions, identity rows of unclaimed nodes, and the persons whose profiles
-    have changed or are no more. `regrouped`: persons that have got or lost a node which was there before. `taken` and
-    `put`: sessions (FOLDED) as they were before the batch and are after it; of persons whose fold is known, all that
-    differ."""
+    """The owned sessions of a batch, and what follows for persons.
+
+    `sessions`: hot rows. `unclaimed`, `unclaimed_gone`: nodes of anchors that own sessions nobody claims, those that
+    are new and the ids of those that are gone. `persons`: those whose profiles have changed; `vanished`: those that are
+    no more. `regrouped`: persons that have got or lost an older node. `taken`, `put`: sessions (FOLDED) before and
+    after the batch; of persons whose fold is known, all that differ."""
 
     sessions: pa.Table
     unclaimed: Nodes
@@ -62,8 +64,8 @@ class Owned:
 def cut_activity(
     valid: pa.Table, state: LakeState, policy: Policy, intent: Intent, fetch_events: FetchEvents
 ) -> Cut:
-    """Cut the sessions that `valid` events touch. Reads published sessions alone, so it may run beside the identity
-    step."""
+    """Cut the sessions that `valid` events touch. It reads published sessions only, so it may run concurrently with the
+    identity step."""
     gap_us = session_gap_us(policy)
     near = sessions_near(valid, state, policy, gap_us)
     touched = state.sessions.take(near.positions[closure(near.session_keys, valid, gap_us)])
@@ -85,10 +87,10 @@ def own_sessions(
     policy: Policy,
     intent: Intent,
 ) -> Owned:
-    """Say whose the sessions of `cut` are. Changes the state.
+    """Give the sessions of `cut` their owners. Changes the state.
 
-    Sessions of decided anchors, and of those that somebody was named at who is another person now, or shared, may have
-    another owner now, though nothing happened in them.
+    Two kinds of anchors may have sessions that get another owner without a new event: those that a decision is about,
+    and those where an identifier was seen that belongs to another person now or has become shared.
     """
     resolution = identified.resolution
     judged_anew = union(identified.decided_anchors, _claimed_anchors(resolution, state))
@@ -139,10 +141,10 @@ def _regrouped(resolution: Resolution) -> np.ndarray:
 
 
 def _claimed_anchors(resolution: Resolution, state: LakeState) -> np.ndarray:
-    """The anchors at which somebody was named whose standing is another now.
+    """The anchors where an identifier was seen that belongs to another person now, or has become shared or unshared.
 
-    She owns the sessions that name her. Not so where she was shared, and where somebody has decided otherwise; but then
-    too she was seen together with the anchor.
+    Such an identifier owns the sessions that have it, unless it was shared or a decision says otherwise. In these two
+    cases an edge connects it with the anchor.
     """
     claimants = union(resolution.rejoined, resolution.resettled)
     owned = state.sessions.rows("owner_node_id", claimants, ["anchor_node_id", "owner_node_id"])
@@ -160,8 +162,10 @@ def _claimed_anchors(resolution: Resolution, state: LakeState) -> np.ndarray:
 def _matters(
     anchor: np.ndarray, claimant: np.ndarray, resolution: Resolution, state: LakeState
 ) -> np.ndarray:
-    """Whether it decides anything at an anchor that a claimant is another person's now: where the anchor's facts are
-    known, only if she was, or is, the same as the first one there. Such an anchor has more sessions than are read."""
+    """For each (anchor, claimant) whether the claimant's change of person can change an owner at the anchor.
+
+    Where the anchor's facts are known, it can only if the claimant was or is the same person as the first claimant
+    there. Elsewhere all sessions are read anyway, so the answer is yes."""
     facts = state.anchor_facts.rows("anchor_node_id", anchor).sort_by("anchor_node_id")
     known, is_known = found(numpy_of(facts["anchor_node_id"]), anchor)
     moved = without(resolution.resettled, union(resolution.rejoined, resolution.flipped))

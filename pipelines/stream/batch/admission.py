@@ -1,8 +1,8 @@
-"""Who comes too late: events with an identifier whose node id is another one's, and tenants beyond the limit.
+"""Refuses events whose identifier collides with another one's node id, and events of tenants beyond the limit.
 
-Both are decided before anything is written, event after event in the order in which they count: whoever is published
-first keeps the node id, or is one of the tenants. A duplicate, a conflict or a refused event brings nobody. So a retry
-decides the same, and so do other batches of the same events.
+Both are decided before anything is written, event after event in the order in which they count. The identifier that is
+published first keeps the node id; the tenants that come first are taken. A duplicate, a conflicting or a refused event
+brings neither. So a retry decides the same, and so does any other batching of the same events.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ Key = tuple[int, int]
 def admitted(
     received: pa.Table, mentions: Named, state: LakeState, max_tenants: int
 ) -> tuple[pa.Table, Named]:
-    """(`received` with the reasons of those who come too late, the identifiers that the others name, sorted by id).
+    """(`received` with the reasons of refused events, the identifiers that the other events name, sorted by node id).
 
-    `received`: events in PARSED_SCHEMA, in the order in which they count; `told`: the identifiers that they name.
+    `received`: events in PARSED_SCHEMA, in the order in which they count; `mentions`: the identifiers that they name.
     """
     named, doubled = mentions.once(), mentions.doubled()
     ids, ties = _published(named.id, state)
@@ -45,10 +45,11 @@ def admitted(
         return received, named
     is_mine = is_in(ids, colliding)
     holders = dict(zip(ids[is_mine].tolist(), ties[is_mine].tolist(), strict=True))
-    door = _Admission(new_tenants, max_tenants - len(state.tenants), set(colliding.tolist()), holders)
-    reasons = door.reasons(_in_question(received, mentions, colliding, new_tenants, state))
+    admission = _Admission(new_tenants, max_tenants - len(state.tenants), set(colliding.tolist()), holders)
+    reasons = admission.reasons(_in_question(received, mentions, colliding, new_tenants, state))
     is_held = np.array(
-        [door.holds(i, t) for i, t in zip(mentions.id.tolist(), mentions.tie.tolist(), strict=True)], bool
+        [admission.holds(i, t) for i, t in zip(mentions.id.tolist(), mentions.tie.tolist(), strict=True)],
+        bool,
     )
     return _with_reasons(received, reasons), mentions.select(is_held).once()
 
@@ -71,7 +72,7 @@ def _new_tenants(tenants: pa.ChunkedArray, state: LakeState, max_tenants: int) -
 
 @dataclass(frozen=True)
 class _Event:
-    """An event in question. `identifiers`: (node id, tie hash) of each; None where they cannot be told."""
+    """An event in question. `identifiers`: (node id, tie hash) of each; None where they are unknown."""
 
     row: int
     tenant: str
@@ -82,7 +83,7 @@ class _Event:
 
 @dataclass
 class _Admission:
-    """Lets events in one after the other. `room`: for so many of the `strangers`."""
+    """Admits events one after the other. `room`: how many of the `new_tenants` can be taken."""
 
     new_tenants: frozenset[str]
     room: int
@@ -125,7 +126,7 @@ class _Admission:
 def _in_question(
     received: pa.Table, mentions: Named, colliding: Longs, new_tenants: frozenset[str], state: LakeState
 ) -> Iterator[_Event]:
-    """Events of strangers, those that name one of `colliding`, and every other one with the id of one of these."""
+    """Events of new tenants, events that name one of `colliding`, and all events with the same id as one of these."""
     acceptable = numpy_of(pc.list_value_length(received["reasons"])) == 0
     asked = numpy_of(pc.is_in(received["tenant"], pa.array(sorted(new_tenants), pa.string()))).copy()
     for name in NODE_LISTS:
@@ -164,7 +165,7 @@ def _decides_on(decisions: pa.ChunkedArray, colliding: set[int]) -> Flags:
 
 
 def _identifiers(ids: list[int], node_sum: int, ties: Mapping[int, set[int]]) -> list[tuple[int, int]] | None:
-    """Which identifiers a row means by `ids`: of those that are told, the ones whose tie hashes have its sum."""
+    """The identifiers that a row means by `ids`: of the possible ones, those whose tie hashes have the row's sum."""
     for chosen in product(*(sorted(ties.get(i, ())) for i in ids)):
         if (sum(chosen) - node_sum) & _BITS == 0:
             return list(zip(ids, chosen, strict=True))

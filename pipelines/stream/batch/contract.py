@@ -1,12 +1,12 @@
-"""The batch contract: what every batch keeps, so that it may be broken off anywhere and called again.
+"""The batch contract: the rules by which a batch may be interrupted anywhere and repeated.
 
 1. The batch function is deterministic: the same records on the same published versions give the same rows. No clock, no
    chance, no row order.
 2. It reads every table as of the last published batch, and writes absolute values, never increments.
-3. Its intent is on disk before its first write (`intent.py`, beside this module); a retry takes its rules from there.
+3. Its intent is on disk before its first write (`intent.py` in this folder); a retry takes its rules from there.
 4. It begins its writes in waves, in a fixed order; every table at most once, in one commit.
 5. Every commit carries the transaction (stream, stream batch). A table that has seen it writes nothing again.
-6. Every commit is the next one of its table, or nobody but this lake changed rows meanwhile (`tables/fence.py`).
+6. Every commit is the next one of its table, or no other writer has changed rows meanwhile (`pipelines/lake/fence.py`).
 7. The row in ops.batches comes last, with the version of every table. It alone makes the batch visible.
 
 An `Attempt` holds 4 to 7, for both writer engines. docs/exactly-once.md says why each of them is needed.
@@ -81,8 +81,10 @@ class Attempt:
         self._running: list[Future[None]] = []
 
     def start(self, tables: Mapping[TableSpec, pa.Table]) -> None:
-        """Begin the next wave. Its tables are begun in the order of the contract, and written side by side, while the
-        batch works out the next one."""
+        """Begin to write the next wave, its tables concurrently. The batch computes the next wave meanwhile.
+
+        ContractBroken where a table belongs to another wave.
+        """
         if self._wave >= len(WAVES) or not set(tables) <= set(WAVES[self._wave]):
             names = ", ".join(spec.full_name for spec in tables)
             raise ContractBroken(f"these tables are not those of wave {self._wave + 1} of a batch: {names}")

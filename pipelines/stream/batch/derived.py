@@ -1,4 +1,4 @@
-"""What a batch derived from its events, as rows for the hot parts and the log."""
+"""The second and third wave of a batch: derived rows for the hot parts and the log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipelines.stream.batch.resolution import Identified
 
 
 def linked_rows(identified: Identified, intent: Intent) -> dict[TableSpec, pa.Table]:
-    """What a batch's identifiers say: the second wave of its writes."""
+    """The second wave: identifiers, decisions, edges, redirects and refused edges."""
     lifted = {"left_node_id": identified.lifted_left, "right_node_id": identified.lifted_right}
     hot: list[tuple[TableSpec, pa.Table, rows.Columns]] = [
         (IDENTITY_DECISIONS, identified.decisions, _no_keys(IDENTITY_DECISIONS)),
@@ -41,7 +41,7 @@ def linked_rows(identified: Identified, intent: Intent) -> dict[TableSpec, pa.Ta
 def owned_rows(
     identified: Identified, owned: Owned, state: LakeState, intent: Intent
 ) -> dict[TableSpec, pa.Table]:
-    """Whose nodes and sessions are: the third wave."""
+    """The third wave: the owners of nodes and of sessions, and the log."""
     batch_id, unclaimed = intent.batch_id, owned.unclaimed
     nobody, new = np.zeros(len(unclaimed), np.int64), np.full(len(unclaimed), "new", object)
     upserts = pa.concat_tables([identified.map_upserts, rows.map_rows(unclaimed, state, batch_id)])

@@ -1,4 +1,4 @@
-"""The profiles of the persons that a batch touches, folded from their sessions.
+"""Folds the profiles of the persons that a batch touches from their sessions.
 
 person with few sessions    all of them are read
 person with many            those that the batch takes away and adds, and what was folded before; all of them where that

@@ -1,7 +1,8 @@
-"""The intent of a batch: what it is going to read and under which rules, on disk before its first write.
+"""The intent of a batch: its input and its rules, on disk before its first write.
 
-A retry of the same batch must see the same world, or it would add different rows beside those that the first attempt
-has already committed. So it takes its number, time and table versions from the intent, and refuses other rules.
+A retry of the same batch must see the same input, versions and rules. Otherwise it would add different rows to those
+that the first attempt has already committed. So it takes its number, time and table versions from the intent, and
+refuses other rules.
 
 A stream's batch that is too large is published in portions, as several batches of the lake (portions.py). The intent of
 the last one that was begun says how far it has come, and until the last portion is published the stream's batch counts
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import pyarrow as pa
 from conf.errors import Refusal
 from pipelines.lake.fence import WAY_OUT
 from pipelines.lake.writing.writer import Txn
+from pipelines.runtime.durable_file import write_durably
 from pipelines.state.keyed_rows import numpy_of
 from transforms.ingest.framing.files_read import FileRead
 
@@ -77,7 +78,7 @@ class Intent:
 
 
 def digest_of(received: pa.Table, files: Sequence[FileRead]) -> str:
-    """What tells a batch that reads something else."""
+    """A hash of everything that a batch reads: another input has another one."""
     digest = hashlib.blake2b("".join(f"{f}\n" for f in sorted(files)).encode(), digest_size=16)
     for column in ("event_key", "content_digest", "origin_ordinal", "record_position"):
         digest.update(numpy_of(received[column]).tobytes())
@@ -112,12 +113,7 @@ def record_intent(path: Path, intent: Intent) -> Intent:
         if not is_next:
             return earlier
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as f:
-        json.dump(asdict(intent), f)
-        f.flush()
-        os.fsync(f.fileno())
-    partial.replace(path)
+    write_durably(path, json.dumps(asdict(intent)))
     return intent
 
 
@@ -129,7 +125,7 @@ def read_intent(path: Path) -> Intent | None:
         return None
     except (ValueError, TypeError):
         raise IntentConflict(
-            f"{path} is damaged, so a half-written batch cannot be told; {WAY_OUT}"
+            f"{path} is damaged, so it is unknown which batch is half-written; {WAY_OUT}"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Which of a batch's events count, and in which order they are asked."""
+"""Judges the events of a batch: their order, and which are valid, duplicates, conflicting or refused."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import EVENT_KEYS, LakeState
 from pipelines.stream.batch.admission import admitted
 from pipelines.stream.batch.named import Named, named_by
+from pipelines.stream.batch.portions import Portion
 from transforms.arrays.grouped import whole
 from transforms.ingest.control import decision_of
 from transforms.ingest.decisions import Decision
@@ -33,10 +34,11 @@ _OF_EVENTS = ["mapping", "decision", *(n for n in EVENTS.names if n != "batch_id
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a batch's events. `received`: all of them, with every reason; `named`: the identifiers of those
-    that are not refused; `valid`: the acceptable ones that are events, without their records' bytes; `control`: the
-    acceptable ones that are decisions; `keys`: what tells the next batches of both."""
+    """What became of the events of a `portion`. `received`: all of them, with every reason; `named`: the identifiers of
+    those that are not refused; `valid`: the acceptable ones that are events, without their records' bytes; `control`:
+    the acceptable ones that are decisions; `keys`: EVENT_KEYS of both, by which later batches know them."""
 
+    portion: Portion
     received: pa.Table
     named: Named
     outcome: DeduplicationOutcome
@@ -45,19 +47,20 @@ class Judged:
     keys: pa.Table
 
 
-def judged(received: pa.Table, together: pa.Table, state: LakeState, max_tenants: int) -> Judged:
-    """`received`: events in the order in which they count, all or a part of those that were parsed `together`."""
-    received, named = admitted(received, named_by(received, together), state, max_tenants)
+def judged(portion: Portion, state: LakeState, max_tenants: int) -> Judged:
+    """Say which events of a portion count. They are in the order in which they count."""
+    named = named_by(portion.received, portion.together)
+    received, named = admitted(portion.received, named, state, max_tenants)
     outcome = judge(received, state)
     accepted = received.select(_OF_EVENTS).filter(pa.array(outcome.valid))
     decision = accepted["decision"]
     control = accepted.filter(decision.is_valid()) if len(decision) > decision.null_count else accepted[:0]
     valid = accepted.filter(decision.is_null()) if control.num_rows else accepted
-    return Judged(received, named, outcome, valid, control, accepted.select(EVENT_KEYS.names))
+    return Judged(portion, received, named, outcome, valid, control, accepted.select(EVENT_KEYS.names))
 
 
 def judge(received: pa.Table, state: LakeState) -> DeduplicationOutcome:
-    """What becomes of each of these events, which are in the order in which they count."""
+    """The deduplication outcome of events that are in the order in which they count."""
     events = keyed(received)
     refused = numpy_of(pc.list_value_length(received["reasons"])) > 0
     known = state.event_keys.rows("event_key", events.key[~refused])
@@ -68,7 +71,11 @@ def judge(received: pa.Table, state: LakeState) -> DeduplicationOutcome:
 
 def keyed(events: pa.Table) -> Keyed:
     """The columns of EVENT_KEYS, 0 in place of nulls."""
-    return Keyed(*(numpy_of(events[name]) for name in EVENT_KEYS.names))
+    return Keyed(
+        key=numpy_of(events["event_key"]),
+        low=numpy_of(events["event_key_low"]),
+        digest=numpy_of(events["content_digest"]),
+    )
 
 
 def by_origin(received: pa.Table) -> pa.Table:

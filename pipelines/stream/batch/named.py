@@ -1,4 +1,4 @@
-"""Which identifiers a batch names."""
+"""The identifiers that the events of a batch mention."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Named:
 
 
 def named_by(received: pa.Table, together: pa.Table) -> Named:
-    """What all rows that were parsed `together` tell of the identifiers that `received`, a part of them, names: one row
-    alone tells of each, wherever it is."""
+    """The identifiers that `received` mentions, a part of the rows that were parsed `together`. Each identifier is
+    spelled out in one of those rows only, which may be outside `received`."""
     if received is together:
         return named_in(received)
     decided = (n for d in received["decision"].drop_null().to_pylist() for n in nodes_decided(d))
@@ -66,7 +66,7 @@ def named_by(received: pa.Table, together: pa.Table) -> Named:
 
 
 def named_in(received: pa.Table) -> Named:
-    """What is told of identifiers in rows of PARSED_SCHEMA, as it comes: each at least once."""
+    """The identifiers that are spelled out in rows of PARSED_SCHEMA, in their order; some more than once."""
     lists = whole(received["identifiers"])
     flat, parents = pc.list_flatten(lists), pc.list_parent_indices(lists)
     columns = {name: pc.struct_field(flat, name) for name in _FIELDS}

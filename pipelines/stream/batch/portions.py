@@ -1,4 +1,4 @@
-"""Portions of a stream's batch that is too large to be published at once. Each is published as a batch of the lake.
+"""Cuts a stream's batch that is too large into portions. Each portion is published as a batch of the lake.
 
     events in the order in which they count ─▶ 0 … 1,200 │ 1,200 … 2,100 │ 2,100 … 2,600
                                                portion     portion         batch, with the stream's number

@@ -1,4 +1,4 @@
-"""The identity step of a batch: its evidence resolved against the state, the state brought up to date, its rows."""
+"""The identity step of a batch: resolves its evidence against the state, updates the state, makes the rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from transforms.ingest.decisions import Decision
 
 @dataclass(frozen=True)
 class Identified:
-    """The step's outcome: rows per table, the persons whose nodes changed, and the tenants that nobody knew before."""
+    """The outcome of the identity step: rows per table, the persons whose nodes changed, and the new tenants."""
 
     identifiers: pa.Table
     edges: pa.Table

@@ -1,4 +1,4 @@
-"""What a batch computed, as rows of the declared tables."""
+"""Makes rows of the declared tables from what a batch has computed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from conf.tables import (
     REJECTED_EDGES,
 )
 from pipelines.state.lake_state import LakeState
-from transforms.arrays.grouped import in_schema
+from transforms.arrays.grouped import filled, in_schema
 from transforms.identity.cluster import BY_DECISION, Refusals
 from transforms.identity.evidence import Evidence
 from transforms.identity.nodes import Nodes
@@ -31,18 +31,24 @@ Columns = dict[str, np.ndarray | pa.Array | pa.ChunkedArray]
 
 def table_of(spec: TableSpec, columns: Columns, batch_id: int, count: int) -> pa.Table:
     """Rows of `spec`: `columns` by name, the batch id filled in, instants from integer microseconds, the rest null."""
-    arrays = []
-    for field in spec.arrow:
-        if field.name in ("batch_id", "updated_batch_id"):
-            arrays.append(pa.array(np.full(count, batch_id, np.int64)))
-            continue
-        column = columns.get(field.name)
-        if column is None:
-            column = pa.nulls(count, field.type)
-        elif isinstance(column, np.ndarray):
-            column = pa.array(column)
-        arrays.append(column if column.type == field.type else column.cast(field.type))
+    ids = pa.array(np.full(count, batch_id, np.int64))
+    columns = {**columns, "batch_id": ids, "updated_batch_id": ids}
+    arrays = [
+        column if column.type == field.type else column.cast(field.type)
+        for field, column in zip(spec.arrow, map(_as_arrow, filled(columns, spec.arrow, count)), strict=True)
+    ]
     return pa.table(arrays, schema=spec.arrow)
+
+
+def _as_arrow(column: np.ndarray | pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return pa.array(column) if isinstance(column, np.ndarray) else column
+
+
+def with_batch_id(rows: pa.Table, batch_id: int) -> pa.Table:
+    """The rows as those of that batch."""
+    at = rows.schema.get_field_index("batch_id")
+    column = pa.array(np.full(rows.num_rows, batch_id, np.int64))
+    return rows.set_column(at, rows.schema.field(at), column)
 
 
 def hot_rows(spec: TableSpec, upserts: pa.Table, gone: Columns, batch_id: int) -> pa.Table:

@@ -141,7 +141,7 @@ def test_a_failed_batch_is_one_line_without_data_and_the_next_run_completes_it(m
 
     command = ["run", "--source", f"native:{world.landing}", "--once", "--lake", str(world.path)]
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.stream.batch.process.identify", fail)
+        patched.setattr("pipelines.stream.batch.steps.identify", fail)
         assert main(command) == 1
     said = capfd.readouterr()
     assert "could not be published: ValueError" in said.err

@@ -18,7 +18,7 @@ from pipelines.operations.rebuild.read_again import portions
 from pipelines.operations.upkeep.archive import archived_record_count
 from pipelines.operations.upkeep.history import History, oldest_to_keep, versions_of
 from pipelines.operations.upkeep.schedule import seconds_until_due
-from pipelines.stream.batch.earlier import kinds_after, last_published_of
+from pipelines.state.published_events import kinds_after, last_published_of
 from pipelines.stream.checkpoint import of_record
 from pipelines.stream.kafka.offsets import offsets_of_record
 from tests.pipelines.lake_rows import make_lake, rows_of

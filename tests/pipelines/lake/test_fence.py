@@ -58,7 +58,7 @@ class World(DirectLake):
         """What whoever takes the lock does first, and the first batch after it."""
         take_back_unfinished(self.lake, published(self.lake))
         self.processor = self.new_processor()
-        self.processor.ready_state()
+        self.processor.last.ready()
 
     def contents(self) -> dict[str, list]:
         snapshot = published(self.lake)
@@ -71,7 +71,7 @@ class World(DirectLake):
     def break_off(self, monkeypatch: pytest.MonkeyPatch, records: list) -> None:
         """A batch that writes its tables and dies before the row that publishes them."""
         with monkeypatch.context() as patched:
-            patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
+            patched.setattr("pipelines.stream.batch.steps.publication_row", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 self.feed(records)
         self.processor = self.new_processor()
@@ -269,7 +269,7 @@ def test_half_written_batches_and_broken_off_compactions_are_our_own(
     world.feed(EVENTS_OF_BATCHES[3])
     assert len(published(world.lake).arrow(EVENTS)) == 12
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.stream.batch.process.compaction_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.compacting.publication_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.processor.compact()
     world.start()
@@ -326,7 +326,7 @@ def test_repair_takes_a_half_written_batch_along_because_restore_keeps_its_trans
 
 def test_two_processes_with_one_checkpoint_are_noticed_by_the_first_commit(world: World) -> None:
     """Where no lock holds them apart. Of one batch they would write the same rows, once; the next one is noticed."""
-    world.processor.ready_state()
+    world.processor.last.ready()
     other = DirectLake(world.path)
     other.batches = 3
     other.feed(EVENTS_OF_BATCHES[3])

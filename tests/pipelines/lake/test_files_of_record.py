@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import permutations
 from pathlib import Path
@@ -16,7 +17,8 @@ from conf.tables import BATCHES, BRONZE_EVENTS, EVENTS, FILES
 from pipelines.apps.cli.status import as_text, status
 from pipelines.lake.files_of_record import FilesOfRecord
 from pipelines.lake.snapshot import published
-from pipelines.stream.batch.read_before import FileNews, Landed
+from pipelines.stream.batch.setup import StreamSetup
+from pipelines.stream.read_before import FileNews, Landed
 from pipelines.stream.slices import by_path, land
 from tests.direct_lake import DirectLake
 from transforms.ingest.framing.frames import origin_of
@@ -39,11 +41,8 @@ class FileLake(DirectLake):
         super().__init__(folder / "lake")
         self.said: list[str] = []
 
-    def new_processor(self):
-        processor = super().new_processor()
-        news = FileNews(lambda line: self.said.append(line))
-        processor.on_files = news.of_batch
-        return processor
+    def setup(self) -> StreamSetup:
+        return replace(super().setup(), on_files=FileNews(lambda line: self.said.append(line)).of_batch)
 
     def write(self, name: str, records: Sequence[object] | bytes) -> None:
         if not isinstance(records, bytes):
@@ -169,7 +168,7 @@ def test_what_an_older_program_read_is_known_by_its_records(lake: FileLake) -> N
     record = FilesOfRecord(lake.lake, 1)
     ((read,),) = record.reads_of([(SOURCE, "old.jsonl")]).values()
     record.reads_of = lambda origins: {(SOURCE, "old.jsonl"): [read._replace(size=None, digest=None)]}
-    lake.processor._files = record
+    lake.processor.last.files = record
     lake.land("old.jsonl", [event("a"), event("b"), event("c")])
     assert (lake.types, lake.files()[1]) == (["a", "b", "c"], ("old.jsonl", "changed", 1, 2))
 
@@ -180,7 +179,7 @@ def test_a_batch_that_is_repeated_takes_the_same_records_of_a_changed_file(
     lake.land("a.jsonl", [event("a"), event("b")])
     lake.write("a.jsonl", [event("b"), event("c")])
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.steps.publication_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             lake.read("a.jsonl")
     lake.restart()

@@ -24,7 +24,7 @@ from pipelines.operations.rebuild.backfill import rebuild
 from pipelines.operations.rebuild.dates import Dates
 from pipelines.operations.requests.holder import NotReady, holding
 from pipelines.runtime import fingerprint
-from pipelines.stream.batch.publish import Publication, compaction_row
+from pipelines.stream.batch.publish import Publication, publication_row
 from tests.direct_lake import DirectLake
 from tests.pipelines.old_lake import old, unpacked  # noqa: F401 (fixtures)
 from transforms.ingest.values.normalize import Normalizer
@@ -61,7 +61,7 @@ def without_recorded_rules(lake: DirectLake, identifier: str | None = None) -> N
     batch_id, facts = snapshot.batch_id + 1, (POLICY.fingerprint, snapshot.row["key_fingerprint"], "{}")
     writer.append(
         BATCHES,
-        compaction_row(Publication("s", "compaction", batch_id, 0, versions, {}, *facts)),
+        publication_row(Publication("s", "compaction", batch_id, 0, versions, {}, *facts)),
         Txn("t", 2),
     )
 

@@ -18,7 +18,7 @@ from pipelines.state import keyed_rows
 from pipelines.state.lake_state import LakeState
 from pipelines.stream.batch.activity import cut_activity
 from pipelines.stream.batch.intent import Intent
-from pipelines.stream.batch.judging import sessions_to_judge
+from pipelines.stream.batch.near_sessions import sessions_to_judge
 from tests.examples import examples
 from transforms.activity.ownership import assign_owners, needs_all_sessions, owned_changes
 from transforms.activity.sessions import cut_all, session_gap_us

@@ -26,12 +26,10 @@ def lake_with_a_refusal(folder: Path) -> DirectLake:
     lake = DirectLake(folder, mappings=("native",))
     for batch in BATCHES_OF_EVENTS:
         lake.feed(batch)
-    parser = lake.processor.parser
-    lake.processor.parser = lake.parser = RecordParser(
-        {"native": load_mapping("native")}, lake.policy, lake.key, 500
-    )
+    parser = lake.parser
+    lake.parser = RecordParser({"native": load_mapping("native")}, lake.policy, lake.key, 500)
     lake.feed([event(800, device_id="d", user_id="ann") | {"properties": {"text": "x" * 1000}}])
-    lake.processor.parser = lake.parser = parser
+    lake.parser = parser
     assert len(lake.rows(QUARANTINE)) == 1
     return lake
 
@@ -44,20 +42,20 @@ def test_a_replay_in_a_running_stream_uses_the_streams_state_and_leaves_it_usabl
     """Seen to fail where the replay loaded an index of its own, and where the stream then loaded its own again."""
     lake = lake_with_a_refusal(tmp_path / "lake")
     stream = lake.processor
-    state = stream.ready_state()
+    state = stream.last.ready()
     monkeypatch.setattr(LakeState, "load", not_loaded)
-    stream.open_state = not_loaded
+    stream.last._setup = replace(stream.setup, open_state=not_loaded)
     asked = _ask(lake.path, "replay", REPLAY)
     settings = replace(lake.settings, lookup="driver")
     with stream.between_batches():
-        assert run_asked(lake.lake, lake.policy, settings, HANDLERS, {}, stream.shared_state) == 1
-    stream.refresh()
+        assert run_asked(lake.lake, lake.policy, settings, HANDLERS, {}, stream.last.shared_state) == 1
+    stream.last.refresh()
     assert _taken(asked)["valid_count"] == 1
     lake.feed([event(801, device_id="d")])
-    assert stream.ready_state() is state
+    assert stream.last.ready() is state
     monkeypatch.undo()
     assert len(lake.rows(EVENTS)) == sum(map(len, BATCHES_OF_EVENTS)) + 2
-    kept, read = stream.state, lake.new_processor().ready_state()
+    kept, read = stream.last.state, lake.new_processor().last.ready()
     assert kept.as_of == read.as_of
     assert contents(kept) == contents(read)
 
@@ -66,17 +64,17 @@ def test_a_replay_that_fails_in_a_running_stream_leaves_the_streams_state_as_it_
     """Its rows were written, and are taken back. Seen to fail where what it has changed in the state is not undone."""
     lake = lake_with_a_refusal(tmp_path / "lake")
     stream = lake.processor
-    before = contents(stream.ready_state())
+    before = contents(stream.last.ready())
     asked = _ask(lake.path, "replay", REPLAY)
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.operations.quarantine.batch.replay_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.steps.publication_row", lambda *_: 1 / 0)
         with stream.between_batches():
-            run_asked(lake.lake, lake.policy, lake.settings, HANDLERS, {}, stream.shared_state)
-    stream.refresh()
+            run_asked(lake.lake, lake.policy, lake.settings, HANDLERS, {}, stream.last.shared_state)
+    stream.last.refresh()
     with pytest.raises(RequestFailed, match="ZeroDivisionError"):
         _taken(asked)
-    monkeypatch.setattr(stream, "open_state", not_loaded)
-    assert contents(stream.ready_state()) == before
+    stream.last._setup = replace(stream.setup, open_state=not_loaded)
+    assert contents(stream.last.ready()) == before
     lake.feed([event(801, device_id="d")])  # nothing is in its way
     assert len(lake.rows(EVENTS)) == sum(map(len, BATCHES_OF_EVENTS)) + 1
 

@@ -152,7 +152,7 @@ def test_a_file_that_is_gone_or_has_landed_again_is_said(
     copy.landing.mkdir()
     copy.drop("4.jsonl", [event("d", 3, cookie_id="c4")])
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.steps.publication_row", lambda *_: 1 / 0)
         with pytest.raises(StreamFailed):
             copy.once()
     (copy.landing / "4.jsonl").rename(copy.landing / "5.jsonl")

@@ -30,7 +30,7 @@ def test_sets_are_those_of_numpy(left: np.ndarray, right: np.ndarray) -> None:
     values, codes = integers.distinct_codes(left)
     assert [values.tolist(), codes.tolist()] == [a.tolist() for a in np.unique(left, return_inverse=True)]
     pairs = np.unique(np.stack([left % 5, left], axis=1), axis=0)
-    assert integers.distinct_pairs(left % 5, left).tolist() == pairs[:, 0].tolist()
+    assert integers.groups_of_pairs(left % 5, left).tolist() == pairs[:, 0].tolist()
     values, counts = integers.distinct_counts(left)
     assert [values.tolist(), counts.tolist()] == [a.tolist() for a in np.unique(left, return_counts=True)]
 

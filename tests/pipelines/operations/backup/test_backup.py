@@ -108,7 +108,7 @@ def test_half_a_batch_is_in_no_backup(
     """The process dies when the batch has written this table (of ops.batches: just before). Fails where the latest
     version of a table is taken instead of the one that the batch recorded."""
     expected = rows_in(published(world.lake))
-    real = world.processor.writer.append
+    real = world.processor.setup.writer.append
 
     def append(to: TableSpec, rows: pa.Table, txn: Txn) -> int:
         version = 0 if to is BATCHES else real(to, rows, txn)
@@ -116,7 +116,7 @@ def test_half_a_batch_is_in_no_backup(
             raise Interrupted
         return version
 
-    monkeypatch.setattr(world.processor.writer, "append", append)
+    monkeypatch.setattr(world.processor.setup.writer, "append", append)
     with pytest.raises(Interrupted):
         world.land("3.jsonl", part(3))
     back_up(world.path, tmp_path / "backup")
@@ -255,7 +255,9 @@ def test_a_log_that_was_cleaned_up_is_copied_from_its_checkpoint_and_no_later_on
     for number in range(version):
         (log / f"{number:020d}.json").unlink()
     of_batch = world.lake.version(SESSIONS.hot)  # half a batch follows, and a checkpoint behind it
-    world.processor.writer.append(SESSIONS.hot, world.lake.open(SESSIONS.hot).to_pyarrow_table(), Txn("x", 9))
+    world.processor.setup.writer.append(
+        SESSIONS.hot, world.lake.open(SESSIONS.hot).to_pyarrow_table(), Txn("x", 9)
+    )
     world.lake.open(SESSIONS.hot).create_checkpoint()
     assert max(checkpoints_of(world.lake, SESSIONS.hot)) == of_batch + 1
     back_up(world.path, tmp_path / "backup")

@@ -19,6 +19,7 @@ from conf.tables import (
 from pipelines.apps.cli.__main__ import main
 from pipelines.apps.run_stream import run_stream
 from pipelines.operations.decisions.inbox import apply_waiting, put
+from pipelines.stream.batch.last_published import LastPublished
 from pipelines.stream.source import Source
 from tests.pipelines.stream.batch.test_stream import event, people
 
@@ -163,20 +164,18 @@ def test_a_running_stream_takes_a_decision_with_its_next_batch(world, capsys):
 
 
 def test_a_direct_batch_that_died_is_taken_back_and_done_again(world, monkeypatch):
-    from pipelines.stream.batch.process import BatchProcessor
-
     record = {
         "decision": "merge",
         "decided_at": "2026-03-02T00:00:00Z",
         "joins": [[{"namespace": "user_id", "value": "ann"}, {"namespace": "cookie_id", "value": "c3"}]],
     }
     put(world.path, record)
-    whole = BatchProcessor._publication
-    monkeypatch.setattr(BatchProcessor, "_publication", lambda *_, **__: 1 / 0)
+    whole = LastPublished.publication
+    monkeypatch.setattr(LastPublished, "publication", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         apply_waiting(world.path, world.policy, world.settings)
     assert world.people() == THREE
-    monkeypatch.setattr(BatchProcessor, "_publication", whole)
+    monkeypatch.setattr(LastPublished, "publication", whole)
     world.drop("2.jsonl", [event("f", 400, device_id="d9")])
     world.once()
     assert people("cookie_id:c1 user_id:ann device_id:d3 cookie_id:c3", "device_id:d9") <= world.people()

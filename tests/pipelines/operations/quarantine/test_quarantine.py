@@ -291,7 +291,7 @@ def test_a_replay_that_fails_in_a_stream_leaves_nothing_for_the_streams_next_bat
 ):
     """Seen to fail when a handler's failure is only answered and not taken back."""
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.operations.quarantine.batch.replay_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.steps.publication_row", lambda *_: 1 / 0)
         folder = world.path / "_stitchlake" / "requests"
         folder.mkdir(parents=True)
         arguments = {"selection": Selection().as_json(), "max_record_bytes": made.limit}

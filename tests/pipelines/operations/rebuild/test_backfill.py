@@ -149,7 +149,7 @@ def test_swapped_in_between_two_batches_it_is_the_lake_that_had_the_fixed_rules_
         world.take(batches[4])
         before = world.contents()
         plan, batch_id = swap_in(published(world.lake), shadow, rules_of(world))
-        world.processor.refresh()
+        world.processor.last.refresh()
         assert plan.changes.replaced
     world.take(batches[5])
     world.take(batches[6])
@@ -231,7 +231,7 @@ def test_broken_off_at_any_write_the_stream_goes_on_and_a_second_swap_gives_the_
             after = published(world.lake)
             take_back_unfinished(world.lake, after)
             assert not unpublished_rows(world)
-            world.processor.refresh()
+            world.processor.last.refresh()
             if after.batch_id > before.batch_id:
                 swapped = True
                 break
@@ -257,7 +257,7 @@ def test_a_range_of_dates_reads_its_records_again_and_leaves_all_others_as_they_
     with planned(world.lake, world.policy, world.settings, no_spark, dates) as (plan, rules):
         world.take(batches[3])
         swap_in(published(world.lake), plan.shadow, rules)
-    world.processor.refresh()
+    world.processor.last.refresh()
 
     # Without a published event (its time was not found), a record's date is that of its arrival, which is another year.
     def is_read_again(r: dict) -> bool:
@@ -310,7 +310,7 @@ class Stream:
                 if is_asked(world.path):
                     read_by = world.parser.mapping_fingerprints
                     run_asked(world.lake, world.policy, world.settings, HANDLERS, read_by)
-                    world.processor.refresh()
+                    world.processor.last.refresh()
                 elif self.waiting:
                     world.take(self.waiting.pop(0))
 

@@ -344,7 +344,7 @@ def test_a_half_written_batch_of_the_stream_is_finished_first(tmp_path, monkeypa
     # Sorted by name this file would come first, and its `a` would win.
     then = [event("b", 0, cookie_id="c2"), event("a", 0, cookie_id="c3")]
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.steps.publication_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.feed(then, name="1.jsonl")
     with pytest.raises(RebuildRefused, match="half-written"):

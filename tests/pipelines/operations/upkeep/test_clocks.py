@@ -13,6 +13,7 @@ from conf.tables import BATCHES, EVENTS, IDENTIFIERS, QUALITY_RESULTS
 from pipelines.lake.lake import Lake
 from pipelines.lake.writing.data_files import add_action, exchange, write_files
 from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
+from pipelines.lake.writing.discard import discard_unpublished
 from pipelines.lake.writing.writer import Txn
 from pipelines.operations.decisions import inbox
 from pipelines.operations.quality import run as quality_run
@@ -21,7 +22,6 @@ from pipelines.operations.upkeep.archive import to_archive
 from pipelines.operations.upkeep.history import History, oldest_to_keep, published_about
 from pipelines.operations.upkeep.schedule import seconds_until_due
 from pipelines.stream.batch import publish
-from pipelines.stream.batch.discard import discard_unpublished
 from tests.pipelines.lake_rows import make_lake, rows_of
 from tests.pipelines.operations.upkeep.worlds import do_upkeep, filled, records, wishes
 

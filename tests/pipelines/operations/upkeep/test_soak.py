@@ -67,7 +67,7 @@ def test_500_batches_leave_memory_and_files_as_they_are(tmp_path):
             world.processor.compact()
         if batch % 50 == 49:
             do_upkeep(world, wishes(batches=30))
-            world.processor.refresh()
+            world.processor.last.refresh()
             gc.collect()
             files = [len(world.lake.open(s).file_uris()) for s in with_hot_parts(ALL)]
             on_disk = sum(1 for p in world.path.rglob("*") if p.is_file())

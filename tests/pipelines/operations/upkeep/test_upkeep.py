@@ -183,12 +183,12 @@ class TestBesideABatch:
     def test_the_stream_keeps_its_state_and_goes_on_from_the_new_files(self, world):
         world.processor = world.new_processor()
         world.feed(records(world.batches))
-        state = world.processor.state
+        state = world.processor.last.state
         do_upkeep(world, wishes(days=0))
-        world.processor.refresh()
+        world.processor.last.refresh()
         assert not state.is_dirty
         world.feed(records(world.batches))
-        assert world.processor.state is state
+        assert world.processor.last.state is state
         snapshot = published(world.lake)
         assert all(
             snapshot.version(s) == world.lake.version(s) for s in with_hot_parts(ALL) if s is not BATCHES
@@ -270,7 +270,7 @@ class TestFiles:
                 world.processor.compact()
             if batch % 50 == 49:
                 do_upkeep(world, wishes(batches=kept))
-                world.processor.refresh()
+                world.processor.last.refresh()
         for spec in with_hot_parts(ALL):
             sizes = world.lake.open(spec).get_add_actions(flatten=True)["size_bytes"].to_pylist()
             assert len(sizes) <= file_bound(sum(sizes)) + every, spec.full_name

@@ -59,7 +59,7 @@ def test_batches_compactions_and_upkeeps_in_any_order_never_change_a_pinned_batc
             world.processor.compact()
         else:
             do_upkeep(world, wishes(batches=chance.choice([1, 3, 6])))
-            world.processor.refresh()
+            world.processor.last.refresh()
         last = published(world.lake).batch_id
         pins.setdefault(last, seen(pinned(world.lake, last)))
         oldest = oldest_readable_batch(world.lake)

@@ -176,7 +176,7 @@ def half_written(world: DirectLake, appends: int) -> BatchProcessor:
     """Begin the next batch, and die before the append number `appends` of it."""
     processor = world.new_processor()
     done = 0
-    append = processor.writer.append
+    append = processor.setup.writer.append
 
     def some(*args: object) -> int:
         nonlocal done
@@ -185,7 +185,7 @@ def half_written(world: DirectLake, appends: int) -> BatchProcessor:
         done += 1
         return append(*args)
 
-    processor.writer.append = some  # type: ignore[method-assign]
+    processor.setup.writer.append = some  # type: ignore[method-assign]
     rows = world.parsed(records(world.batches), "native", f"{world.batches:06d}.jsonl")
     with pytest.raises(RuntimeError, match="killed"):
         processor.process(lambda: rows, world.batches)

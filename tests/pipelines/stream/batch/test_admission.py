@@ -66,7 +66,7 @@ def lake_of(path: Path, open_state=LakeState.load, **settings: int) -> DirectLak
     lake = DirectLake(path)
     lake.settings = replace(lake.settings, **settings)
     lake.restart()
-    lake.processor.open_state = partial(open_state, policy=lake.policy)
+    lake.processor = lake.new_processor(open_state=partial(open_state, policy=lake.policy))
     return lake
 
 
@@ -170,11 +170,10 @@ def test_a_retry_decides_the_same(tmp_path: Path, narrow: Places, open_state, mo
     lake, records = lake_of(tmp_path / "lake", open_state), mixed(60)
     lake.feed(records[:20])
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.steps.publication_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             lake.feed(records[20:], name="x.jsonl")
-    lake.processor = lake.new_processor()
-    lake.processor.open_state = partial(open_state, policy=lake.policy)
+    lake.processor = lake.new_processor(open_state=partial(open_state, policy=lake.policy))
     lake.feed(records[20:], name="x.jsonl")
     valid, refused = outcome(lake)
     assert valid == expected(records, narrow)
@@ -242,13 +241,13 @@ def test_tenants_that_others_have_published_count_where_state_is_in_the_tables(t
     """They are read from the nodes once, and then from what every batch says that it has brought. Seen to fail where
     either is left out."""
     lake = lake_of(tmp_path / "lake", max_tenants=4)
-    lake.processor.open_state = state_opener("tables", lake.policy, None, 0)
+    lake.processor = lake.new_processor(open_state=state_opener("tables", lake.policy, None, 0))
     lake.feed([event(0, {"device_id": "d"}, "a")])
     for n, (own, others) in enumerate(("ab", "ac", "ad")):
         lake.feed([event(10 + n, {"device_id": "d"}, own)])
         other = DirectLake(lake.path, stream=f"other {n}")
         other.feed([event(20 + n, {"device_id": "d"}, others)], name=f"{n}.jsonl")
-        lake.processor.refresh()
+        lake.processor.last.refresh()
     lake.feed([event(30, {"device_id": "d"}, "e")])  # by itself: the nodes of others would tell their tenants
     lake.feed([event(n, {"device_id": "d"}, tenant) for n, tenant in enumerate("abcd", 31)])
     assert outcome(lake)[1] == {"e30": ["too_many_tenants"]}
@@ -260,7 +259,7 @@ def test_the_tenants_of_a_batch_that_failed_are_new_to_its_retry(tmp_path: Path,
     lake.feed([event(0, {"device_id": "d"}, "a")])
     records = [event(n, {"device_id": "d"}, tenant) for n, tenant in enumerate("abc", 1)]
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.steps.publication_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             lake.feed(records, name="x.jsonl")
     lake.feed(records, name="x.jsonl")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ from conf.tables import BATCHES, PROFILES, SESSIONS, UPSERTED
 from pipelines.lake.lake import Lake
 from pipelines.lake.snapshot import published
 from pipelines.lake.writing.delta_rs_writer import DeltaRsWriter
-from pipelines.stream.batch.compacting import Compacting
+from pipelines.stream.batch.process import BatchProcessor
+from pipelines.stream.batch.setup import StreamSetup
 from tests.direct_lake import DirectLake
 from tests.pipelines.operations.upkeep.worlds import pinned, records, seen
 
@@ -60,17 +62,25 @@ class Gated(DeltaRsWriter):
 class Gates(DirectLake):
     """A lake whose batches are all followed by a compaction beside them, one at a time."""
 
-    def new_processor(self):
-        self.settings = replace(self.settings, compact_from_hot_rows=0, write_threads=1)
+    due_from = 0  # hot rows
+
+    def setup(self) -> StreamSetup:
+        self.settings = replace(self.settings, write_threads=1)
         self.gated = self.writer = Gated(self.lake)
-        processor = super().new_processor()
-        processor.writer = processor._compacting._writer = self.gated
-        processor._compacting._rest_after = lambda seconds: None
+        return replace(
+            super().setup(),
+            writer=self.gated,
+            settings=replace(self.settings, compact_from_hot_rows=self.due_from),
+        )
+
+    def new_processor(self, **changes: Any) -> BatchProcessor:
+        processor = super().new_processor(**changes)
+        processor.compactions._rest_after = lambda seconds: None  # type: ignore[method-assign]
         return processor
 
     def gates(self) -> Iterator[str]:
         """What the running compaction has come to, one after the other; `tell` lets it go on."""
-        while self.processor._compacting.is_running:
+        while self.processor.compactions.is_running:
             try:
                 yield self.gated.reached.get(timeout=0.01)
             except queue.Empty:
@@ -116,7 +126,7 @@ def test_batches_beside_a_compaction_are_as_without_one(world: Gates, tmp_path: 
         rows = records(plain.batches, 4)
         for one in (world, plain):
             one.feed(rows)
-        pins[world.processor.last_batch_id] = seen(pinned(world.lake, world.processor.last_batch_id))
+        pins[world.processor.last.batch_id] = seen(pinned(world.lake, world.processor.last.batch_id))
 
     for _ in range(steps):
         feed()
@@ -127,7 +137,7 @@ def test_batches_beside_a_compaction_are_as_without_one(world: Gates, tmp_path: 
                     feed()
             if chance.random() < 0.04:
                 world.tell("die")
-                world.processor._compacting.wait()
+                world.processor.compactions.wait()
                 world.processor = world.new_processor()
             else:
                 world.tell("go on")
@@ -158,12 +168,12 @@ def test_a_batch_that_died_is_not_published_by_the_compaction_that_ran_beside_it
     world.feed(records(0, 3))
     next(world.gates())
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.steps.publication_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.feed(records(1, 3))
     world.tell("go on")
     world.finish()
-    assert world.processor._compacting.failure is None
+    assert world.processor.compactions._failure is None
     assert world.kinds() == ["batch"]
     assert hot_batches(world) == {1, 2}
     world.feed(records(1, 3))
@@ -176,7 +186,7 @@ def test_what_goes_wrong_beside_the_batches_stops_the_next_one(world: Gates) -> 
     world.feed(records(0, 3))
     next(world.gates())
     world.tell("die")
-    world.processor._compacting.wait()
+    world.processor.compactions.wait()
     with pytest.raises(Killed):
         world.feed(records(1, 3))
     assert world.kinds() == ["batch"]
@@ -220,26 +230,26 @@ def test_a_stream_that_ends_waits_for_its_batch_and_not_for_the_compaction(world
 
 def test_without_batches_it_comes_when_it_is_due(tmp_path: Path) -> None:
     world = Gates(tmp_path / "lake")
-    world.settings = replace(world.settings, compact_from_hot_rows=10**9)
-    world.processor._compacting._settings = world.settings
+    world.due_from = 10**9
+    world.processor = world.new_processor()
     world.feed(records(0, 3))
     world.processor.compact_if_due()
-    assert not world.processor._compacting.is_running
-    world.processor._compacting._due_at = 0.0
+    assert not world.processor.compactions.is_running
+    world.processor.compactions._due_at = 0.0
     world.processor.compact_if_due()
     world.finish()
     assert world.kinds() == ["batch", "compaction"]
     assert all(hot_batches(world, spec) == set() for spec in UPSERTED)
-    world.processor._compacting._due_at = 0.0
+    world.processor.compactions._due_at = 0.0
     world.processor.compact_if_due()
-    assert not world.processor._compacting.is_running  # nothing has been written since
+    assert not world.processor.compactions.is_running  # nothing has been written since
 
 
 def test_one_that_takes_long_is_followed_by_a_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = replace(load_settings(), compact_every_seconds=60.0, compact_from_hot_rows=1_000)
-    lake, clock = Lake(tmp_path), [100.0]
+    world, clock = DirectLake(tmp_path / "lake"), [100.0]
     monkeypatch.setattr("pipelines.stream.batch.compacting.time.monotonic", lambda: clock[0])
-    compacting = Compacting(lake, DeltaRsWriter(lake), settings)
+    compacting = world.new_processor(settings=settings).compactions
 
     def due_after(seconds: float, rows: int) -> float:
         """When the next one is due after one that took so long, and so many rows were written since."""

@@ -174,7 +174,7 @@ def test_a_batch_that_breaks_off_leaves_no_write_behind_that_the_next_one_could_
 
     with monkeypatch.context() as patched:
         patched.setattr(DeltaRsWriter, "append", slow)
-        patched.setattr("pipelines.stream.batch.process.own_sessions", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.steps.own_sessions", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.feed(events("a"), name="1.jsonl")
         assert not running
@@ -193,7 +193,7 @@ def break_off(
 ) -> None:
     """A batch that writes every table and dies before it is published; then a new process."""
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.stream.batch.process.batch_row", lambda *_: 1 / 0)
+        patched.setattr("pipelines.stream.batch.steps.publication_row", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.feed(records, name=name)
     world.processor = world.new_processor()
@@ -268,7 +268,7 @@ def test_a_half_written_batch_is_not_completed_on_another_published_state(
 @on_a_lake
 def test_a_batch_is_not_published_once_the_lock_is_gone(world: DirectLake) -> None:
     with lake_lock(world.path) as require_held:
-        world.processor.require_lock = require_held
+        world.processor = world.new_processor(require_lock=require_held)
         world.feed(events("a"))
         (world.path / "_stitchlake/lock").unlink()
         with pytest.raises(LakeLocked, match="was removed"):

@@ -52,7 +52,7 @@ def test_events_that_share_the_upper_half_of_their_key_are_no_conflicts(
 ):
     """Seen to fail with the upper half alone: of 60 events 2 were valid."""
     lake = DirectLake(tmp_path / "lake")
-    lake.processor.open_state = partial(open_state, policy=lake.policy)
+    lake.processor = lake.new_processor(open_state=partial(open_state, policy=lake.policy))
     more = {} if is_plain else {"actor": {"agent_id": "a"}}
     lake.feed([event(n) | more for n in range(30)])
     lake.feed([event(n) | more for n in range(20, 60)])  # ten again
@@ -70,7 +70,7 @@ def test_events_that_were_published_without_the_lower_half_are_known(old, open_s
     lake = DriverLake(old.path.parent)
     assert {r["event_key_low"] for r in lake.rows(EVENTS)} == {None}
     count = len(lake.rows(EVENTS))
-    lake.processor.open_state = partial(open_state, policy=lake.policy)
+    lake.processor = lake.new_processor(open_state=partial(open_state, policy=lake.policy))
     lake.land("again.jsonl", part(1))
     last = max(lake.rows(BATCHES), key=lambda b: b["batch_id"])
     assert last["valid_count"] == 0

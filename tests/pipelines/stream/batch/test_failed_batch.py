@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ class Broken(Exception):
 
 def break_writes(lake: DirectLake, spec: TableSpec, is_after: bool) -> list[str]:
     """Let the next commit to a table fail, before it is made or after. Returns the list of what was written."""
-    writer, written = lake.processor.writer, []
+    writer, written = lake.processor.setup.writer, []
     append = writer.append
 
     def failing(table: TableSpec, data: pa.Table, txn: Txn) -> int:
@@ -165,20 +166,22 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> DirectLake:
 def test_a_failed_batch_leaves_the_state_as_it_was_and_nothing_is_read_again(spec, is_after, clean, tmp_path):
     """Seen to fail where the state was dirty after a failure: the next batch read the whole lake again."""
     lake = lake_before_the_last(tmp_path / "lake")
-    before = contents(lake.processor.ready_state())
+    before = contents(lake.processor.last.ready())
     opened = []
-    open_state = lake.processor.open_state
-    lake.processor.open_state = lambda snapshot: opened.append(snapshot) or open_state(snapshot)
+    setup = lake.processor.setup
+    lake.processor.last._setup = replace(
+        setup, open_state=lambda snapshot: opened.append(snapshot) or setup.open_state(snapshot)
+    )
     batch = last_batch(lake)
     written = break_writes(lake, spec, is_after)
     with pytest.raises(Broken):
         lake.processor.process(lambda: batch, lake.batches)
     assert written == [spec.full_name]
-    assert contents(lake.processor.state) == before
+    assert contents(lake.processor.last.state) == before
     lake.processor.process(lambda: batch, lake.batches)  # the same batch, called again
     # A batch whose row is published has succeeded, whatever the writer said: that one has to be read.
     assert len(opened) == (spec is BATCHES and is_after)
     assert lake.contents() == clean.contents()
-    kept, read = lake.processor.state, LakeState.load(published(lake.lake), lake.policy)
+    kept, read = lake.processor.last.state, LakeState.load(published(lake.lake), lake.policy)
     assert contents(kept) == contents(read)
-    assert contents(clean.processor.state)["sessions"] == contents(read)["sessions"]
+    assert contents(clean.processor.last.state)["sessions"] == contents(read)["sessions"]

@@ -22,9 +22,9 @@ from pipelines.operations.decisions.inbox import settle
 from pipelines.operations.rebuild.shadow_lake import Rules, open_shadow, shadow_lake
 from pipelines.stream.batch.intent import INTENT, IntentConflict, pending_intent
 from pipelines.stream.batch.portions import Cut
-from pipelines.stream.batch.read_before import Landed, readings
 from pipelines.stream.checkpoint import of_record
 from pipelines.stream.kafka.offsets import from_json
+from pipelines.stream.read_before import Landed, readings
 from tests.direct_lake import DirectLake
 from tests.pipelines.stream.batch.test_failed_batch import Broken, break_writes
 from transforms.ingest.control import CONTROL
@@ -180,7 +180,7 @@ def test_a_batch_killed_between_and_inside_portions_is_completed_under_any_bound
 ):
     lake = lake_with(tmp_path / "lake", max_batch_pairs=2)
     rows = input_rows(lake)
-    append, seen = lake.processor.writer.append, Counter()
+    append, seen = lake.processor.setup.writer.append, Counter()
 
     def failing(table, data, txn):
         seen[table.full_name] += 1
@@ -190,7 +190,7 @@ def test_a_batch_killed_between_and_inside_portions_is_completed_under_any_bound
             raise Broken
         return append(table, data, txn)
 
-    lake.processor.writer.append = failing
+    lake.processor.setup.writer.append = failing
     with pytest.raises(Broken):
         lake.processor.process(lambda: rows, 0)
     bind(lake, **retry)
@@ -204,7 +204,7 @@ def test_a_batch_killed_between_and_inside_portions_is_completed_under_any_bound
 def killed(lake: DirectLake, portions: int) -> None:
     """Publish so many portions of the batch, and die."""
     rows = input_rows(lake)
-    append, seen = lake.processor.writer.append, Counter()
+    append, seen = lake.processor.setup.writer.append, Counter()
 
     def failing(table, data, txn):
         seen[table.full_name] += 1
@@ -212,7 +212,7 @@ def killed(lake: DirectLake, portions: int) -> None:
             raise Broken
         return append(table, data, txn)
 
-    lake.processor.writer.append = failing
+    lake.processor.setup.writer.append = failing
     with pytest.raises(Broken):
         lake.processor.process(lambda: rows, 0)
     assert published(lake.lake).batch_id == portions

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from conf.tables import BATCHES, EVENTS, IDENTIFIERS, SESSIONS
 from pipelines.apps.cli.__main__ import main
 from pipelines.lake.views import register_duckdb
 from pipelines.operations.rebuild.backfill import rebuild
-from pipelines.stream.batch.process import BatchProcessor
+from pipelines.stream.batch.setup import StreamSetup
 from tests.direct_lake import DirectLake
 from tests.pipelines.direct_lookup import state_in_tables
 
@@ -33,10 +34,8 @@ CASES = {"own_identifier": OWN, "seven_visitors": SEVEN}
 class LookingUp(DirectLake):
     """A lake whose driver holds nothing of it."""
 
-    def new_processor(self) -> BatchProcessor:
-        processor = super().new_processor()
-        processor.open_state = partial(state_in_tables, policy=self.policy)
-        return processor
+    def setup(self) -> StreamSetup:
+        return replace(super().setup(), open_state=partial(state_in_tables, policy=self.policy))
 
 
 def records(name: str) -> list[dict]:
@@ -144,7 +143,7 @@ def test_a_lake_of_former_rules_asks_for_a_rebuild_and_gets_the_owners(
     with monkeypatch.context() as former:
         former.setattr(conf.policy, "RULES", 1)
         former.setattr(
-            "transforms.ingest.plain_events._Subjects.claims", lambda self: pa.nulls(self._count, _claims())
+            "transforms.ingest.linking._claims", lambda nodes, unique, count: pa.nulls(count, _claims())
         )
         world = DirectLake(tmp_path / "lake", load_policy())
         world.feed(records("seven_visitors"))

@@ -1,4 +1,4 @@
-"""What earlier batches have left: their rows in ops.batches, and the events that a session is cut from again."""
+"""Reads what earlier batches have published: rows of ops.batches, and events for sessions that are cut again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def kinds_after(lake: Lake, batch_id: int) -> list[str]:
 
 
 class PublishedEvents:
-    """The events of one lake as they were last published, for whoever has to cut a session again."""
+    """Reads the published events of one lake, for sessions that have to be cut again."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from conf.tables import EVENTS
-from pipelines.stream.batch.earlier import PublishedEvents
+from pipelines.state.published_events import PublishedEvents
 from tests.direct_lake import DirectLake
 from transforms.activity.sessions import EXPANSIONS
 from transforms.activity.spans import EVENT_COLUMNS

@@ -1,4 +1,4 @@
-"""Take back what an abandoned attempt wrote: rows of batches that were never published."""
+"""Deletes what an abandoned attempt wrote: rows of batches that were never published."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pipelines.lake.lake import Lake
 
 
 def discard_unpublished(lake: Lake, last_published: int, app_id: str) -> None:
-    """Delete every row of a batch after `last_published`. Only for attempts whose checkpoint is not continued.
+    """Delete every row of batches after `last_published`. Only for attempts whose checkpoint is not continued.
 
-    `app_id`: who has begun that batch; its transactions in the tables' logs are explained by this. A table that was
-    declared since the attempt is not there yet, and has nothing of it.
+    `app_id`: the application that has begun that batch. The deleting commits name it, which explains the transactions
+    that it left in the tables' logs. A table that was declared since the attempt may be missing; it has no such row.
     """
     taking_back = CommitProperties(custom_metadata={**OWN_COMMIT, TAKES_BACK: app_id})
     for spec in ALL:

@@ -1,4 +1,4 @@
-"""Which published sessions a batch has to read to say whose they are: few, however many their anchors have.
+"""Reads the published sessions whose owners a batch may change: few, however many their anchors have.
 
 anchor with few sessions    all of them
 anchor with many            those near the batch's events; and where the facts that decide about the anchor are
@@ -59,7 +59,7 @@ class ToJudge:
 
 
 def sessions_near(events: pa.Table, state: LakeState, policy: Policy, gap_us: int) -> Read:
-    """The sessions that the events may change, and those next to them."""
+    """Read the sessions that the events may change, and those next to them. `gap_us`: in microseconds."""
     if needs_all_sessions(policy):
         anchors = distinct(numpy_of(events[_ANCHOR]))
         positions = np.sort(state.sessions.find(_ANCHOR, anchors))
@@ -80,7 +80,7 @@ def sessions_near(events: pa.Table, state: LakeState, policy: Policy, gap_us: in
 def sessions_to_judge(
     near: Read, cut: CutResult, judged_anew: np.ndarray, state: LakeState, policy: Policy
 ) -> ToJudge:
-    """What `near` is, all sessions of the anchors `judged_anew`, and what else the cut gives another owner.
+    """Read `near`, all sessions of the anchors `judged_anew`, and any other session that the cut gives another owner.
 
     Keeps the facts of anchors that were read in part: of those that it does not know yet all sessions are read, once.
     """
