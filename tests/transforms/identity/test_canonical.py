@@ -118,6 +118,13 @@ def test_a_split_leaves_the_id_with_most_of_those_who_first_carried_it():
     assert persons.owners("ab", "cde") == [7, 8]
 
 
+def test_the_larger_part_of_those_who_first_carried_an_id_keeps_it_whatever_the_hashes():
+    for larger, smaller in (("abc", "d"), ("bcd", "a"), ("acd", "b")):
+        persons = known((7, "abcd"))
+        persons.regroup(smaller, larger)
+        assert persons.owners(larger, smaller) == [7, NEW]
+
+
 def test_a_split_in_equal_parts_leaves_the_id_with_the_smaller_hash():
     persons = known((7, "abcd"))
     halves = sorted(("ab", "cd"), key=lambda half: min(map(tie_hash, half)))
@@ -148,9 +155,16 @@ def test_an_id_whose_first_carriers_are_elsewhere_follows_those_who_carry_it():
 
 
 def test_a_redirect_without_nodes_of_its_own_follows_its_successor():
-    persons = known((3, "a"), (7, "b"), redirects={5: 7})
+    persons = known((4, "a"), (7, "b"), redirects={5: 7})
     persons.regroup("ab")
-    assert persons.redirects == {5: 3, 7: 3}
+    assert persons.redirects == {5: 4, 7: 4}
+
+
+def test_a_redirect_without_nodes_of_its_own_is_not_reopened_though_it_is_the_oldest():
+    persons = known((7, "a"), redirects={5: 7})
+    persons.regroup("ab")
+    assert persons.owners("ab") == [7]
+    assert persons.redirects == {5: 7}
 
 
 # Each letter's group number: any partition of eight nodes.

@@ -183,6 +183,7 @@ class TestHosts:
     def test_an_attached_weak_identifier_is_given_to_nobody_and_hosts_nobody(self):
         assert host("u1 b1", "u2 b1", of="b1", shared="b1", policy=ATTACHING) == ""
         assert host(Pair("d1 b1", 99), Pair("d1 c1"), policy=ATTACHING) == "c1"
+        assert host("d1 b1", policy=ATTACHING) == ""
 
     def test_what_somebody_has_decided_counts_against_all_of_this(self):
         decided = Pair("u2 d1", kind=MERGE_CODE)
