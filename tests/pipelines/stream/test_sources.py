@@ -141,7 +141,7 @@ def test_landed_files_are_rows_with_their_name_inside_the_folder_and_their_bytes
     """The folder's own name has brackets, which Spark would take for a pattern."""
     folder = tmp_path / "landing [1]"
     (folder / "day=1").mkdir(parents=True)
-    for name, content in (("a.jsonl", b"{}\n"), ("day=1/b c.json", b"[]"), ("day=1/_c.json", b"[]")):
+    for name, content in (("a.jsonl", b"{}\n"), ("day=1/b c.json", b"[]"), ("day=1/_c=1.json", b"[]")):
         (folder / name).write_bytes(content)
         os.utime(folder / name, (1_700_000_000, 1_700_000_000))
     source = parse_source(f"native:{folder}")
