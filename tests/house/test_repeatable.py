@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from _pytest.mark.expression import Expression
 
 ROOT = Path(__file__).parents[2]
 DRAWS = """
@@ -64,10 +67,30 @@ def test_a_run_repeats_itself_and_a_random_one_by_the_seed_that_it_prints(tmp_pa
 
 
 def test_ci_runs_the_readmes_test_command_and_no_test_twice() -> None:
-    steps = [
-        line.split() for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")
-    ]
-    tests = [step[1] for step in steps if step[1].startswith("test") and "faults" not in step[1]]
-    # Of `test-random` only the examples are others, and those are its point.
-    assert tests == ["test", "test-random"]
+    script = (ROOT / ".ci" / "run").read_text()
+    steps = [shlex.split(line) for line in script.splitlines() if line.startswith("make ")]
+    tests = {
+        step[1]: " ".join(step[2:])
+        for step in steps
+        if step[1].startswith("test") and "faults" not in step[1]
+    }
+    assert list(tests) == ["test", "test-random"]
     assert "make test " in (ROOT / "README.md").read_text()
+    # Of several -m, pytest heeds the last one: that of the script, or else that of the Makefile.
+    selections = [
+        Expression.compile(re.findall(r'-m "([^"]+)"', recipe(target) + words)[-1])
+        for target, words in tests.items()
+    ]
+    for marks in itertools.chain.from_iterable(
+        itertools.combinations(("slow", "spark", "hypothesis"), n) for n in range(4)
+    ):
+        chosen = [
+            selection.evaluate(lambda mark, marks=marks, **_: mark in marks) for selection in selections
+        ]
+        assert sum(chosen) == ("slow" not in marks), marks
+
+
+def recipe(target: str) -> str:
+    """What the Makefile runs for a target."""
+    (found,) = re.findall(rf"^{target}:.*\n\t(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return found

@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
+from chispa import assert_df_equality
 from deltalake import DeltaTable, write_deltalake
 
 from conf.table_spec import TableSpec
-from conf.tables import ALL, BATCHES, BY_NAME, EVENTS, IDENTITY_LOG, PROFILES, QUARANTINE, SESSIONS
+from conf.tables import (
+    ALL,
+    BATCHES,
+    BY_NAME,
+    EVENTS,
+    IDENTITY_LOG,
+    IDENTITY_REDIRECTS,
+    PROFILES,
+    QUARANTINE,
+    SESSIONS,
+)
 from pipelines.lake.lake import Lake
 from pipelines.lake.writing import delta_rs_writer
 from pipelines.lake.writing.blind_append import append_next
@@ -320,3 +331,22 @@ def test_spark_itself_skips_a_transaction_it_has_seen(lake_dir: Path, spark: Spa
     for _ in range(2):
         writer.write(IDENTITY_LOG, LOG_ROWS, Txn("s", 0))
     assert lake.open(IDENTITY_LOG).count() == 2
+
+
+def test_a_frame_of_what_spark_appended_has_the_rows_that_were_given(
+    lake_dir: Path, spark: SparkSession
+) -> None:
+    """A second append of the same transaction adds nothing. (Folding is in test_compaction.py, for both engines.)"""
+    lake, hot = make_lake(lake_dir, IDENTITY_REDIRECTS.hot), IDENTITY_REDIRECTS.hot
+    columns = "tenant string, retired_canonical_id long, canonical_id long, updated_batch_id long, is_deleted boolean"
+    wanted = [("default", 1, 10, 7, False), ("default", 2, 20, 7, True)]
+    given = rows_of(hot, *(dict(zip(hot.names, row, strict=True)) for row in wanted))
+    for _ in range(2):
+        SparkWriter(lake, spark).append(hot, given, Txn("s", 0))
+    assert_df_equality(
+        spark.read.format("delta").load(str(lake.table_path(hot))),
+        spark.createDataFrame(wanted, columns),
+        ignore_row_order=True,
+        ignore_nullable=True,
+        ignore_metadata=True,
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import pytest
+from chispa import assert_df_equality
 
 from pipelines.runtime.graph_engine import (
     EDGE_BYTES,
     NODE_BYTES,
     choose_components,
+    connected_components,
     fits_driver,
     graphframes_components,
 )
@@ -97,3 +99,20 @@ def test_no_cached_frames_are_left_behind(spark):
 @pytest.mark.slow
 def test_fifty_batches_by_graphframes_leave_no_cached_frames_behind(spark):
     _nothing_stays_cached(spark, 50)
+
+
+def test_every_vertex_has_the_component_of_whom_it_is_connected_with(spark):
+    """1 ─ 2 ─ 3    4 ─ 5    6: edges lead both ways, and a vertex without one is a component by itself."""
+    vertices = spark.createDataFrame([(n,) for n in (3, 1, 2, 6, 5, 4)], "id long")
+    edges = spark.createDataFrame([(2, 1), (2, 3), (5, 4), (5, 4)], "src long, dst long")
+    found = connected_components(vertices, edges)
+    wanted = [(1, 1), (2, 1), (3, 1), (4, 4), (5, 4), (6, 6)]
+    try:
+        assert_df_equality(
+            found.select("id", "component"),
+            spark.createDataFrame(wanted, "id long, component long"),
+            ignore_row_order=True,
+            ignore_nullable=True,
+        )
+    finally:
+        found.unpersist()

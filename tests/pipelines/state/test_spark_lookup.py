@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from chispa import assert_df_equality
 
 from conf.tables import (
     BATCHES,
@@ -29,7 +30,7 @@ from pipelines.lake.writing.writer import Txn
 from pipelines.state.identity_state import pair_key
 from pipelines.state.keyed_rows import numpy_of
 from pipelines.state.lake_state import EVENT_KEYS
-from pipelines.state.spark_lookup import SparkLookup
+from pipelines.state.spark_lookup import SparkLookup, _matching
 from tests.pipelines.lake_rows import make_lake as empty_lake
 from tests.pipelines.lake_rows import minute, plain, publish, rows_of
 
@@ -188,3 +189,27 @@ def test_auto_holds_a_lake_in_memory_until_it_is_too_large(make_lake):
     assert first.is_dirty
     assert isinstance(state(snapshot), TableState)
     assert numpy_of(state(snapshot).event_keys.rows("event_key", np.array([1]))["event_key"]).tolist() == []
+
+
+def test_a_row_that_several_keys_find_is_there_once_and_a_null_finds_nothing(spark):
+    at = [minute(n).replace(tzinfo=None) for n in range(5)]
+    columns = "session_id long, anchor_node_id long, owner_node_id long, start_at timestamp"
+    given = [
+        (1, 10, 7, at[0]),
+        (2, 20, 7, at[1]),
+        (3, 10, 8, at[2]),
+        (4, 30, 9, at[3]),
+        (5, None, None, at[4]),
+    ]
+    rows = spark.createDataFrame(given, columns)
+    anchors, owners = (
+        spark.createDataFrame([(n,) for n in asked], "__asked long") for asked in ((10, 40, None), (7,))
+    )
+
+    def finds(keys, between, *wanted: int) -> None:
+        expected = spark.createDataFrame([row for row in given if row[0] in wanted], columns)
+        assert_df_equality(_matching(rows, keys, between), expected, ignore_row_order=True)
+
+    finds({"anchor_node_id": anchors}, None, 1, 3)
+    finds({"anchor_node_id": anchors, "owner_node_id": owners}, None, 1, 2, 3)
+    finds({"anchor_node_id": anchors, "owner_node_id": owners}, ("start_at", at[1], at[2]), 2, 3)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from chispa import assert_df_equality
 
 from pipelines.stream.source import Source, SourceError, parse_source
-from pipelines.stream.sources import left_out, read_stream
+from pipelines.stream.sources import left_out, read_files, read_stream
 
 
 @pytest.fixture
@@ -133,3 +135,25 @@ def test_the_same_source_twice_or_none_is_refused(spark, tmp_path):
         read_stream(spark, [source, source], 1)
     with pytest.raises(SourceError, match="no source"):
         read_stream(spark, [], 1)
+
+
+def test_landed_files_are_rows_with_their_name_inside_the_folder_and_their_bytes(spark, tmp_path):
+    """The folder's own name has brackets, which Spark would take for a pattern."""
+    folder = tmp_path / "landing [1]"
+    (folder / "day=1").mkdir(parents=True)
+    for name, content in (("a.jsonl", b"{}\n"), ("day=1/b c.json", b"[]"), ("day=1/_c=1.json", b"[]")):
+        (folder / name).write_bytes(content)
+        os.utime(folder / name, (1_700_000_000, 1_700_000_000))
+    source = parse_source(f"native:{folder}")
+    at = datetime.fromtimestamp(
+        1_700_000_000
+    )  # Spark's own way to take an instant: this machine's local time
+    kind = "source string, mapping string, feed string, kind string, path string, content binary"
+    shared = (source.name, "native", "events", "file")
+    wanted = [(*shared, "a.jsonl", bytearray(b"{}\n"), at), (*shared, "day=1/b c.json", bytearray(b"[]"), at)]
+    assert_df_equality(
+        read_files(spark, source, sorted(folder.rglob("*.json*"))),
+        spark.createDataFrame(wanted, f"{kind}, transport_at timestamp"),
+        ignore_row_order=True,
+        ignore_nullable=True,
+    )

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
+from chispa import assert_df_equality
 
 from transforms.ingest import records
 from transforms.ingest.framing.files_read import Reading, content_digest, facts_of, record_digest
 from transforms.ingest.parsed_schema import PARSED_SCHEMA
-from transforms.ingest.records import framed, parsed, parsed_here, parsing
+from transforms.ingest.records import framed, parsed, parsed_for_driver, parsed_here, parsing
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 FILES = pa.schema(
@@ -130,6 +131,26 @@ def test_spark_says_what_the_kernel_says(spark, make_parser):
         told.symmetric_difference_update(i["node_id"] for r in rows for i in r.pop("identifiers"))
     assert result == wanted
     assert told == set()
+
+
+def test_records_of_landed_files_are_rows_in_a_frame_and_in_the_driver(spark, make_parser):
+    """One row per record: its place, its payload, what it says, and why it is refused."""
+    good = b'{"event_id": "e1", "timestamp": 1714564800, "event_type": "login", "identifiers": {"user_id": "u1"}}'
+    landed = files(**{"a.jsonl": good + b"\n{\n", "b.jsonl": b"[]\n"})
+    df = spark.createDataFrame([tuple(r.values()) for r in landed.to_pylist()], _SPARK_FILES)
+    place = "origin string, origin_ordinal long, payload binary"
+    wanted = spark.createDataFrame(
+        [
+            ("a.jsonl", 0, bytearray(good), "e1", "login", []),
+            ("a.jsonl", 1, bytearray(b"{"), None, None, ["malformed_json"]),
+            ("b.jsonl", 0, bytearray(b"[]"), None, None, ["not_an_object"]),
+        ],
+        f"{place}, event_id string, event_type string, reasons array<string>",
+    )
+    names = wanted.columns
+    in_driver = spark.createDataFrame(parsed_for_driver(df, make_parser()).select(names))
+    for found in (df.transform(parsed, make_parser()).select(names), in_driver):
+        assert_df_equality(found, wanted, ignore_row_order=True, ignore_nullable=True)
 
 
 def test_the_spark_schema_is_the_arrow_schema(spark, make_parser):
