@@ -39,11 +39,3 @@ def test_the_readmes_commands_work_in_the_order_in_which_they_stand(spark, tmp_p
             program, *arguments = shlex.split(command)
             assert program == ".venv/bin/stitchlake", command
             assert main(arguments) == 0, (command, capsys.readouterr().err)
-
-
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)
-def test_links_between_pages_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
-        assert ((ROOT / page).parent / target).exists(), target

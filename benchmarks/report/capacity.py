@@ -25,7 +25,7 @@ from benchmarks.report.capacity_model import (
     capacity_of,
     declared,
 )
-from benchmarks.report.readme import with_table
+from benchmarks.report.page import with_table
 from benchmarks.report.record import recorded, results_of
 from benchmarks.report.table import number
 from pipelines.runtime.process_end import run_and_end

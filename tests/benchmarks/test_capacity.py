@@ -19,7 +19,7 @@ from benchmarks.report.capacity_model import (
     capacity_of,
     spike_rate,
 )
-from benchmarks.report.readme import BEGIN, END
+from benchmarks.report.page import BEGIN, END
 
 FIGURES = Figures(
     events_per_core_minute=Figure(100_000, "events/min", ""),

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.questions import QUESTIONS
 from benchmarks.report import harness, keep_large, record, table
 from benchmarks.report.measured import Measured, percentile, repeated
-from benchmarks.report.readme import BEGIN, END, README, with_table
+from benchmarks.report.page import BEGIN, END, PAGE, with_table
 from benchmarks.report.targets import TARGETS, Target, verdict
 
 
@@ -169,8 +169,8 @@ def test_a_quick_runs_java_is_named_like_any_other(monkeypatch):
     assert plain.partition(".")[0].isdigit()
 
 
-def test_the_readme_has_a_place_for_the_table():
-    page = README.read_text(encoding="utf-8")
+def test_the_page_has_a_place_for_the_table():
+    page = PAGE.read_text(encoding="utf-8")
     assert with_table(with_table(page, "a"), "b") == with_table(page, "b")
     assert f"{BEGIN}\nb\n{END}" in with_table(page, "b")
     with pytest.raises(ValueError, match="no "):
@@ -189,7 +189,7 @@ def test_a_target_that_nothing_was_measured_for_is_shown_as_not_asked_and_not_le
     shown = {line[0]: line[3] for line in table.unasked([told, failed])}
     others = {name for name in TARGETS if name not in ("spike.lost", "recovery.ratio")}
     assert shown == {TARGETS[name].what: table.NOT_ASKED for name in others}
-    assert "10 M nodes" in README.read_text(encoding="utf-8")
+    assert "10 M nodes" in PAGE.read_text(encoding="utf-8")
 
 
 def large(name: str, value: float | None, verdict: str = "none", **conditions):

@@ -1,4 +1,4 @@
-"""Writes the table of measurements in README.md anew: `python -m benchmarks.report.readme`.
+"""Writes the table of measurements in docs/benchmarks.md anew: `python -m benchmarks.report.page`.
 
 From what `make bench` has measured on this machine, with what `make bench-large` has put on record beside it.
 """
@@ -13,7 +13,7 @@ from benchmarks.report.record import ON_RECORD, recorded, rows_of
 from benchmarks.report.table import as_markdown, unasked
 from pipelines.runtime.process_end import run_and_end
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
@@ -33,7 +33,7 @@ def main() -> int:
         return 1
     kept = recorded(ON_RECORD)
     table = as_markdown(rows, unasked([*rows, *kept]), kept)
-    README.write_text(with_table(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), table), encoding="utf-8")
     return 0
 
 
