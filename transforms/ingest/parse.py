@@ -26,7 +26,6 @@ from transforms.ingest.linking import linking_nodes, subject_columns
 from transforms.ingest.mapping.extract import ENVELOPE_TOO_LARGE, Extractor, Found
 from transforms.ingest.mapping.payload import MALFORMED_JSON, PayloadReader, Refused
 from transforms.ingest.parsed_schema import (
-    NOTHING_READ,
     Made,
     Mentions,
     Places,
@@ -188,7 +187,7 @@ class RecordParser:
         return made | {"identifiers": identifiers}
 
     def _made(self, rows: list[Row], mentions: Mentions) -> Made:
-        reader, counts = self._identifiers, [row["linking_count"] for row in rows]
+        reader, counts = self._identifiers, [row.linking_count for row in rows]
         linking = linking_nodes(counts, mentions, reader.strengths)
         return made_of(rows, mentions) | subject_columns(linking, reader.unique, len(rows))
 
@@ -264,16 +263,16 @@ class RecordParser:
         """The row of a record of the control feed: no event, but what somebody has decided."""
         read = read_decision(self._payloads.read(payload_format, payload), self._identifiers)
         key, key_low = decision_key(read.tenant, read.decision_id)
-        return NOTHING_READ | {
-            "tenant": read.tenant,
-            "received_at": transport_at,
-            "event_id": read.decision_id,
-            "event_key": key,
-            "event_key_low": key_low,
-            "content_digest": digest(read.content),
-            "decision": read.content.decode(),
-            "identifiers": read.nodes,
-        }
+        return Row(
+            tenant=read.tenant,
+            received_at=transport_at,
+            event_id=read.decision_id,
+            event_key=key,
+            event_key_low=key_low,
+            content_digest=digest(read.content),
+            decision=read.content.decode(),
+            identifiers=read.nodes,
+        )
 
     def _row(
         self, found: Found, place: tuple[Any, ...], transport_at: int | None, is_utc: bool, flags: list[str]
@@ -371,29 +370,29 @@ class RecordParser:
         if unknown is not None or "wrong_type_actor" in flags:
             content = _whole_content(properties, unknown, actor)
         key, key_low = event_key(tenant, event_id)
-        return {
-            "tenant": tenant,
-            "received_at": received_at,
-            "reasons": _NONE,
-            "event_id": event_id,
-            "event_key": key,
-            "event_key_low": key_low,
-            "content_digest": content_digest(head, content, context_json),
-            "event_type": event_type,
-            "event_name": event_name,
-            "event_at": event_at,
-            "platform": platform,
-            "node_ids": node_ids,
-            "weak_node_ids": weak_ids + [node[_NODE_ID] for node in recorded] if recorded else weak_ids,
-            "actor_node_ids": actor_ids,
-            "touch": touch(properties, context),
-            "flags": sorted(set(flags)) if flags else _NONE,
-            "properties": properties_json or None,
-            "context": context_json or None,
-            "decision": None,
-            "linking_count": len(linking),
-            "identifiers": linked + weak + recorded + acting if weak or acting or recorded else linked,
-        }
+        return Row(
+            tenant=tenant,
+            received_at=received_at,
+            reasons=_NONE,
+            event_id=event_id,
+            event_key=key,
+            event_key_low=key_low,
+            content_digest=content_digest(head, content, context_json),
+            event_type=event_type,
+            event_name=event_name,
+            event_at=event_at,
+            platform=platform,
+            node_ids=node_ids,
+            weak_node_ids=weak_ids + [node[_NODE_ID] for node in recorded] if recorded else weak_ids,
+            actor_node_ids=actor_ids,
+            touch=touch(properties, context),
+            flags=sorted(set(flags)) if flags else _NONE,
+            properties=properties_json or None,
+            context=context_json or None,
+            decision=None,
+            linking_count=len(linking),
+            identifiers=linked + weak + recorded + acting if weak or acting or recorded else linked,
+        )
 
 
 _last: RecordParser | None = None
@@ -492,10 +491,10 @@ def _refusal(
     flags: list[str] | None = None,
 ) -> Row:
     """The row of a record that cannot be used: what could be read of its place, and why."""
-    return NOTHING_READ | {
-        "tenant": tenant,
-        "received_at": received_at,
-        "reasons": reasons,
-        "event_id": event_id,
-        "flags": flags or _NONE,
-    }
+    return Row(
+        tenant=tenant,
+        received_at=received_at,
+        reasons=reasons,
+        event_id=event_id,
+        flags=flags or _NONE,
+    )

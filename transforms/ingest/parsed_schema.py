@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter, ne
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -67,24 +68,39 @@ class Records(NamedTuple):
 
 CARRIED = ("record_key", "headers")
 
-Row = dict[str, Any]  # what the parser makes of one event, by the names in NOTHING_READ
 
-# The row of a record of which nothing can be read. `identifiers`: all nodes; those that link are the first
-# `linking_count` of them, best first.
-NOTHING_READ: Final[Row] = {
-    **dict.fromkeys(("tenant", "received_at")),
-    "reasons": (),
-    **dict.fromkeys(("event_id", "event_key", "event_key_low", "content_digest")),
-    **dict.fromkeys(("event_type", "event_name", "event_at", "platform")),
-    **dict.fromkeys(("node_ids", "weak_node_ids", "actor_node_ids"), ()),
-    "touch": NO_TOUCH,
-    "flags": (),
-    **dict.fromkeys(("properties", "context", "decision")),
-    "identifiers": (),
-    "linking_count": 0,
-}
-_COLUMNS = tuple(name for name in NOTHING_READ if name not in ("touch", "identifiers", "linking_count"))
-_OF_COLUMNS = itemgetter(*_COLUMNS)
+class Row(msgspec.Struct, kw_only=True, gc=False):
+    """What the parser makes of one event; by default, of a record of which nothing can be read.
+
+    `received_at`, `event_at`: microseconds. `touch`: the columns of its name. `identifiers`: all nodes; those that link
+    are the first `linking_count` of them, best first. Every other field is the column of its name. A struct is as small
+    and as quick as a tuple, and its fields have names.
+    """
+
+    tenant: str
+    received_at: int | None
+    reasons: Sequence[str] = ()
+    event_id: str | None = None
+    event_key: int | None = None
+    event_key_low: int | None = None
+    content_digest: int | None = None
+    event_type: str | None = None
+    event_name: str | None = None
+    event_at: int | None = None
+    platform: str | None = None
+    node_ids: Sequence[Any] = ()
+    weak_node_ids: Sequence[Any] = ()
+    actor_node_ids: Sequence[Any] = ()
+    touch: Touch = NO_TOUCH
+    flags: Sequence[str] = ()
+    properties: bytes | None = None
+    context: bytes | None = None
+    decision: str | None = None
+    identifiers: Sequence[Node] = ()
+    linking_count: int = 0
+
+
+_NO_COLUMNS = ("touch", "identifiers", "linking_count")
 _TOUCH = ("touch_source", "touch_medium", "touch_campaign", "touch_referrer")
 _LISTS = frozenset(("reasons", "node_ids", "weak_node_ids", "actor_node_ids", "flags"))
 _NODE_ID, _TIE = (Node._fields.index(name) for name in ("node_id", "tie_hash"))  # by place is twice as fast
@@ -111,7 +127,7 @@ class Mentions(NamedTuple):
 
 def mentions_of(rows: Sequence[Row]) -> Mentions:
     """What rows tell of nodes, each row for a record."""
-    lists = [row["identifiers"] for row in rows]
+    lists = [row.identifiers for row in rows]
     nodes = list(chain.from_iterable(lists))
     counts = list(map(len, lists))
     ids, ties = (np.fromiter(map(itemgetter(at), nodes), np.int64, len(nodes)) for at in (_NODE_ID, _TIE))
@@ -158,16 +174,16 @@ def _first_of_each(ids: Longs, ties: Longs) -> tuple[Longs, Longs]:
 
 def made_of(rows: Sequence[Row], mentions: Mentions) -> Made:
     """Rows as columns by name, but for `identifiers`. `mentions`: of these rows."""
-    values = zip(*map(_OF_COLUMNS, rows), strict=True) if rows else ((),) * len(_COLUMNS)
-    columns = {
+    fields = Row.__struct_fields__
+    columns = zip(*map(msgspec.structs.astuple, rows), strict=True) if rows else ((),) * len(fields)
+    values = dict(zip(fields, columns, strict=True))
+    made = {
         name: _lists(name, column) if name in _LISTS else pa.array(column, kind_of(name))
-        for name, column in zip(_COLUMNS, values, strict=True)
+        for name, column in values.items()
+        if name not in _NO_COLUMNS
     }
-    return {
-        **columns,
-        **touch_columns([row["touch"] for row in rows]),
-        "node_sum": sums_of(mentions.record, mentions.tie, len(rows)),
-    }
+    node_sum = sums_of(mentions.record, mentions.tie, len(rows))
+    return {**made, **touch_columns(values["touch"]), "node_sum": node_sum}
 
 
 def touch_columns(touches: Sequence[Touch]) -> Made:
