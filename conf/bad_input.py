@@ -1,4 +1,4 @@
-"""What can be wrong with an event, by code: why it is refused, and what is flagged on one that stands.
+"""The codes of bad input: the reasons for refusing an event, and the flags of an event that is accepted.
 
 docs/dirty-input.md shows these tables; a test holds page, tables and rules together.
 """

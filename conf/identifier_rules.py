@@ -1,5 +1,4 @@
-"""What makes a node's id out of an identifier, beside the policy and the key: everything of it that may change while
-both stay what they are.
+"""What decides a node id apart from the policy and the key: rules and tables that a new version may change.
 
 A lake records these facts with every batch (`ops.batches.identifier_rules`). Where they change, the same identifier may
 become another node, so the lake has to be rebuilt.

@@ -29,7 +29,7 @@ from conf.tables import (
 
 @dataclass(frozen=True)
 class LakeRule:
-    """One rule of `table`. When it is broken, `critical` stops what is published from the table, `warning` is told."""
+    """One rule of `table`. When it is broken, `critical` stops jobs that publish from it, `warning` is reported."""
 
     table: TableSpec
     name: str
@@ -275,7 +275,7 @@ LAKE_RULES: tuple[LakeRule, ...] = (
         "WHERE profile.session_count <> coalesce(found.session_count, 0) "
         "OR profile.event_count <> coalesce(found.event_count, 0)",
     ),
-    # -- worth a look
+    # -- warnings
     LakeRule(
         EVENTS,
         "not_from_the_future",

@@ -146,7 +146,7 @@ def load_policy(path: Path | str | None = None) -> Policy:
 def unique_namespaces(policy: Policy) -> tuple[str, ...]:
     """The policy's unique namespaces, best first, where there are several.
 
-    Where there is one, an event's user says all that is to be said of it, and no claim repeats it.
+    Where there is only one, an event's user is enough, and claims do not repeat it.
     """
     unique = tuple(n.name for n in policy.namespaces if n.strength == "unique")
     return unique if len(unique) > 1 else ()

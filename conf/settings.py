@@ -1,4 +1,4 @@
-"""Settings of a run: how, not what. Declared here, overridden per environment by a small YAML file."""
+"""Settings of a run. Declared here with defaults; a YAML file per environment overrides them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 from conf.errors import UserMistake
 
 ENVIRONMENT_FOLDER = files("conf") / "environments"  # not a path: the package may be a zipped wheel
-# What a Kafka client may not be told: the source says where, and the offsets of record say from where.
+# Kafka client settings that are refused: the source names the topic, and the offsets of record say where to begin.
 NOT_FOR_KAFKA = (
     "bootstrap.servers", "auto.offset.reset", "enable.auto.commit", "key.deserializer", "value.deserializer",
     "interceptor.classes",

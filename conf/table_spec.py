@@ -84,7 +84,7 @@ class ColumnSpec:
 class Check:
     """What every row of a table keeps: a condition in SQL that Spark and DuckDB read alike. Null counts as kept.
 
-    When a row breaks it, `critical` stops what is published from the table, `warning` is only told.
+    When a row breaks it, `critical` stops jobs that publish from the table, `warning` is only reported.
     """
 
     name: str

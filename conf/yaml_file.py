@@ -1,4 +1,4 @@
-"""A YAML file that a user edits, read so that a slip of the pen is found and not silently half-read."""
+"""A YAML file that a user edits, read strictly: a repeated or misspelt key is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data Docs: what was expected and what was found, as pages that open without a network and tell nobody."""
+"""Data Docs: expectations and results as HTML pages that load nothing from a network."""
 
 from __future__ import annotations
 
@@ -94,8 +94,10 @@ def _index(folder: Path, judged: Mapping[str, Sequence[Judged]], run_name: str, 
     for name, results in judged.items():
         (page,) = folder.glob(f"validations/{name.replace('.', '/')}/**/*.html")
         broken = [one for one in results if not one.is_success]
-        said = "; ".join(f"{r.severity}: {r.says}" for r in (one.measured.rule for one in broken))
-        verdict = f'<span class="broken">✗ {escape(said)}</span>' if broken else '<span class="met">✓</span>'
+        findings = "; ".join(f"{r.severity}: {r.says}" for r in (one.measured.rule for one in broken))
+        verdict = (
+            f'<span class="broken">✗ {escape(findings)}</span>' if broken else '<span class="met">✓</span>'
+        )
         elements = next(
             (m.element_count for m in (one.measured for one in results) if m.rule.kind != "columns"), None
         )

@@ -1,4 +1,4 @@
-"""Which folder may be replaced by new pages."""
+"""Decides whether a folder may be replaced by new Data Docs."""
 
 from __future__ import annotations
 

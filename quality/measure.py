@@ -1,4 +1,4 @@
-"""Count what breaks the rules: a few aggregating queries per table, answered by DuckDB or by Spark.
+"""Counts the rows that break rules, with a few aggregating queries per table in DuckDB or Spark.
 
 Only counts come back. A value never leaves the engine, so none can end up in a result or on a page.
 """

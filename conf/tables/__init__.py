@@ -1,7 +1,7 @@
 """Every table of the lake, one module per schema.
 
 `ALL` are the tables of the stream, in the order in which a batch writes them: published together.
-`BESIDE` are written by other jobs, while the stream runs, and are no part of a published batch.
+`OUTSIDE_BATCHES` are written by other jobs, while the stream runs, and are no part of a published batch.
 """
 
 from conf.table_spec import TableSpec
@@ -38,7 +38,7 @@ WRITE_ORDER: tuple[TableSpec, ...] = (
     BATCHES,
 )
 ALL = WRITE_ORDER
-BESIDE: tuple[TableSpec, ...] = (QUALITY_RESULTS, MIGRATIONS)
+OUTSIDE_BATCHES: tuple[TableSpec, ...] = (QUALITY_RESULTS, MIGRATIONS)
 BY_NAME: dict[str, TableSpec] = {t.full_name: t for t in ALL}
 # What the rows of a lake mean. A new nullable column needs no new format; whatever changes rows that are there does,
 # and a migration in pipelines/lake/migrations.py that brings them over.
@@ -48,7 +48,6 @@ UPSERTED: tuple[TableSpec, ...] = tuple(t for t in ALL if t.write == "upsert")
 __all__ = [
     "ALL",
     "BATCHES",
-    "BESIDE",
     "BRONZE_CORRECTIONS",
     "BRONZE_EVENTS",
     "BY_NAME",
@@ -62,6 +61,7 @@ __all__ = [
     "IDENTITY_MAP",
     "IDENTITY_REDIRECTS",
     "MIGRATIONS",
+    "OUTSIDE_BATCHES",
     "PROFILES",
     "QUALITY_RESULTS",
     "QUARANTINE",

@@ -13,7 +13,7 @@ IDENTIFIERS = TableSpec(
         ColumnSpec("namespace", "string", "kind of identifier", nullable=False),
         ColumnSpec("value", "string", "normalised value", nullable=False, personal=True, identifies=True),
         ColumnSpec(
-            "tie_hash", "long", "unkeyed hash that ends ties between pairs of equal standing", personal=True
+            "tie_hash", "long", "unkeyed hash that decides between pairs of equal rank", personal=True
         ),
         c.BATCH_ID,
     ),

@@ -80,7 +80,7 @@ BATCHES = TableSpec(
         ColumnSpec(
             "identifier_rules",
             "map<string,string>",
-            "what makes nodes of identifiers beside policy and key: the number of the program's rules, versions of "
+            "what decides node ids apart from policy and key: the number of the program's rules, versions of "
             "Unicode and of the tables of telephone numbers, hash of the e-mail providers' rules. Where they differ, "
             "the lake has to be rebuilt",
             "provenance",
@@ -157,7 +157,7 @@ FILES = TableSpec(
 QUALITY_RESULTS = TableSpec(
     "ops",
     "quality_results",
-    "one expectation of one table, held against one published batch by one run of the quality job",
+    "one expectation of one table, checked against one published batch by one run of the quality job",
     (
         c.TENANT,
         ColumnSpec("run_id", "string", "the run of the quality job", "provenance", nullable=False),

@@ -91,7 +91,7 @@ EVENTS = TableSpec(
         ColumnSpec(
             "claims",
             "array<struct<namespace:string,node_id:long>>",
-            "what it names beside its user that could be one person's own: strong identifiers, best first; under a "
+            "what it names apart from its user that could be one person's own: strong identifiers, best first; under a "
             "policy with several unique namespaces its unique ones too, one of each; none if there are none",
         ),
         ColumnSpec("flags", "array<string>", "what was left out of linking, and why"),

@@ -32,7 +32,7 @@ COHORTS = {
     "anonymous_three_times_then_logged_in": "3+ anonymous sessions, then logged in",
 }
 
-# Persons worth looking at: several devices, an anonymous history that became theirs, a device they share.
+# Persons to show: several devices, an anonymous history that became theirs, a device they share.
 _PICKS = """
 WITH shared AS (
   SELECT canonical_id, count(*) AS n FROM silver.identity_map_live WHERE is_shared GROUP BY canonical_id

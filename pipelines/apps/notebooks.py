@@ -113,8 +113,8 @@ def run_notebook(
         except NotebookFailed as e:
             raise NotebookFailed(f"{path.name}, cell {cell.number}: {e}") from None
         except Exception as e:
-            said = e.getMessage() if isinstance(e, PySparkException) else str(e)
-            reason = next(iter((said or "").splitlines()), "")
+            message = e.getMessage() if isinstance(e, PySparkException) else str(e)
+            reason = next(iter((message or "").splitlines()), "")
             raise NotebookFailed(f"{path.name}, cell {cell.number}: {type(e).__name__}: {reason}") from e
     return shown
 

@@ -1,4 +1,4 @@
-"""What a question to a lake may be: one statement that reads its published tables and does nothing else.
+"""Which SQL a user may run: one statement that only reads published tables.
 
 The parser of the engine decides, never the first word: EXPLAIN ANALYZE runs what it explains, and a statement that
 begins with WITH or FROM may end in an INSERT.

@@ -1,4 +1,4 @@
-"""Every kind of request, and who runs it."""
+"""The handlers of requests, by kind."""
 
 from __future__ import annotations
 

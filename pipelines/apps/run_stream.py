@@ -90,8 +90,8 @@ def run_stream(
 
     Not `is_continued`: with a new checkpoint, because the folders are new ones.
 
-    A broker must answer at the start. If it goes away later, `on_trouble` is told and the stream waits for it: as long
-    as it takes, with `once` for PATIENCE_ONCE_SECONDS.
+    A broker must answer at the start. If it goes away later, `on_trouble` gets a line and the stream waits for it: as
+    long as it takes, with `once` for PATIENCE_ONCE_SECONDS.
 
     Holds the lake's lock. After a clean end hot parts are compacted, so gold.profiles is complete.
     """
@@ -122,7 +122,7 @@ def run_stream(
 
         def require_ours() -> None:
             require_lock()
-            brokers.require_same()  # the records at hand have been read by now
+            brokers.require_same()  # the batch's records have been read by now
 
         def count(report: BatchReport) -> None:
             totals["batches"] += 1
@@ -233,10 +233,10 @@ def _through_outages(
             if processor.last.batch_id != last:
                 since, last = time.monotonic(), processor.last.batch_id
             is_patient = time.monotonic() - since < patience_seconds
-            is_ours, said = isinstance(processor.failure, Refusal), _said(processor, e)
-            if not is_ours and (kafka.is_outage(said) or kafka.is_loss(said)):
+            is_ours, message = isinstance(processor.failure, Refusal), _message_of(processor, e)
+            if not is_ours and (kafka.is_outage(message) or kafka.is_loss(message)):
                 missing = _still_missing(brokers, missing)
-            if is_ours or not is_patient or not (kafka.is_outage(said) or missing):
+            if is_ours or not is_patient or not (kafka.is_outage(message) or missing):
                 raise StreamFailed(_reason(processor, e)) from None
         on_trouble(
             "a Kafka broker does not answer; nothing is lost, trying again until it does"
@@ -310,7 +310,7 @@ def _run_requests(processor: BatchProcessor, on_trouble: Callable[[str], None]) 
     processor.last.refresh()
 
 
-def _said(processor: BatchProcessor, error: Exception) -> str:
+def _message_of(processor: BatchProcessor, error: Exception) -> str:
     """Everything that Spark says of a failure, for finding its kind; never shown."""
     return f"{error}\n{processor.failure or ''}"
 
@@ -318,17 +318,17 @@ def _said(processor: BatchProcessor, error: Exception) -> str:
 def _reason(processor: BatchProcessor, error: Exception) -> str:
     """What went wrong, without Spark's plan and without anybody's data.
 
-    A refusal is written to be shown. Others may quote a value, so only their kind and place are told.
+    A refusal is written to be shown. Other errors may quote a value, so only their kind and place are reported.
     """
     problem: BaseException = processor.failure or error
     if isinstance(problem, Refusal):
         return str(problem)
-    said = _said(processor, error)
-    if kafka.is_loss(said):
+    message = _message_of(processor, error)
+    if kafka.is_loss(message):
         return kafka.LOSS_IN_A_STREAM
-    if kafka.is_refusal(said):
+    if kafka.is_refusal(message):
         return kafka.REFUSED_IN_A_STREAM
-    if kafka.is_outage(said):
+    if kafka.is_outage(message):
         return kafka.SILENCE_IN_A_STREAM
     at = traceback.extract_tb(problem.__traceback__)
     place = f" at {Path(at[-1].filename).name}:{at[-1].lineno}" if at else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 
 from conf.table_spec import ColumnSpec, TableSpec
-from conf.tables import ALL, BESIDE, EVENTS, SESSIONS, UPSERTED
+from conf.tables import ALL, EVENTS, OUTSIDE_BATCHES, SESSIONS, UPSERTED
 from pipelines.lake.lake import Lake
 from pipelines.lake.views import ANALYST_VIEWS, register_duckdb, view_grain, view_statements
 from pipelines.runtime.process_end import run_and_end
@@ -36,13 +36,13 @@ personal data: no file statistics are kept on them. Columns that *identify* hold
 others do: RESTRICTED.
 Who may not see identifiers must not read these tables.
 
-**Hot parts.** A table that is *upserted* has a second one beside it, `<table>_hot`: the same columns and `is_deleted`.
+**Hot parts.** A table that is *upserted* has a second one, `<table>_hot`: the same columns and `is_deleted`.
 Batches append the rows they change there, with `is_deleted` for those that are gone, and about once a minute the newest
 row of each key is folded into the table. So the table itself may be a minute old, and the view `<table>_live` is exact:
 the table, with the newest hot row of a key in place of its own, as of the last published batch. Ask the live views.
 
 Tables of the stream are written by its batches and shown as of the last published one. `ops.quality_results` is written
-beside the stream, by the quality job, and is shown as it is.
+by the quality job, while the stream runs, and is shown as it is.
 """
 
 
@@ -52,7 +52,7 @@ def reference() -> str:
         _HEAD.replace("RESTRICTED", ", ".join(identifying())),
         "## Tables\n",
         _contents(),
-        *(_table(spec) for spec in (*ALL, *BESIDE)),
+        *(_table(spec) for spec in (*ALL, *OUTSIDE_BATCHES)),
         _VIEWS_HEAD,
     ]
     with duckdb.connect() as con:
@@ -63,7 +63,7 @@ def reference() -> str:
 
 def identifying() -> list[str]:
     """The columns in which raw values of identifiers are."""
-    return [f"`{s.full_name}.{c.name}`" for s in (*ALL, *BESIDE) for c in s.columns if c.identifies]
+    return [f"`{s.full_name}.{c.name}`" for s in (*ALL, *OUTSIDE_BATCHES) for c in s.columns if c.identifies]
 
 
 _VIEWS_HEAD = f"""\
@@ -76,7 +76,7 @@ The others are for analysts. None of them shows an identifier's value, unless an
 
 
 def _contents() -> str:
-    rows = (f"| [`{s.full_name}`](#{_anchor(s.full_name)}) | {s.grain} |" for s in (*ALL, *BESIDE))
+    rows = (f"| [`{s.full_name}`](#{_anchor(s.full_name)}) | {s.grain} |" for s in (*ALL, *OUTSIDE_BATCHES))
     return "\n".join(("| table | one row is |", "|---|---|", *rows, ""))
 
 
@@ -105,7 +105,7 @@ def _table(spec: TableSpec) -> str:
 
 
 def _checks(spec: TableSpec) -> Iterator[str]:
-    """What every row keeps, beside what the columns say."""
+    """The rules of every row, apart from those of its columns."""
     if spec.checks:
         yield "\nChecked by [the quality job](quality.md): " + "; ".join(c.says for c in spec.checks) + "."
 
@@ -124,15 +124,15 @@ def _facts(spec: TableSpec, column: ColumnSpec) -> Iterator[str]:
 
 def _view(con: duckdb.DuckDBPyConnection, name: str) -> str:
     declared = {
-        c.name: c for spec in (*BESIDE, *ALL, SESSIONS, EVENTS) for c in spec.columns
+        c.name: c for spec in (*OUTSIDE_BATCHES, *ALL, SESSIONS, EVENTS) for c in spec.columns
     }  # the last one counts
-    said = dict(re.findall(r"(?:AS |\.)(\w+),?  -- (.+)", view_statements()[name]))
+    comments = dict(re.findall(r"(?:AS |\.)(\w+),?  -- (.+)", view_statements()[name]))
     rows = []
     for column, kind in con.execute(f"SELECT column_name, column_type FROM (DESCRIBE {name})").fetchall():
-        if column not in said and column not in declared:
+        if column not in comments and column not in declared:
             raise LookupError(f"{name}: column {column} has no comment; write one behind it in the SQL")
         spec = declared.get(column)
-        comment = said.get(column) or (spec.comment if spec else "")
+        comment = comments.get(column) or (spec.comment if spec else "")
         is_personal = "personal" if spec is not None and spec.personal else ""
         rows.append(f"| `{column}` | `{_spark_type(kind)}` | {is_personal} | {comment} |")
     head = (

@@ -1,4 +1,4 @@
-"""Rows of ops.batches, found without reading the others: bookkeeping costs what is new, and not what history holds.
+"""Finds rows of ops.batches without reading all of them: the cost depends on the rows asked for, not on the history.
 
 Which files may have a batch is in the statistics of the table's log; files are few, because upkeep joins them.
 """
@@ -110,5 +110,5 @@ def _bounds(file: str) -> tuple[int | None, int | None]:
 
 def _newest_of(groups: list[ds.Fragment]) -> int:
     """The newest batch that row groups may have, by their statistics."""
-    told = [group.row_groups[0].statistics for group in groups]
-    return max(s[_NUMBER]["max"] if s and _NUMBER in s else 2**63 - 2 for s in told)
+    statistics = [group.row_groups[0].statistics for group in groups]
+    return max(s[_NUMBER]["max"] if s and _NUMBER in s else 2**63 - 2 for s in statistics)

@@ -1,4 +1,4 @@
-"""The fence around a lake's tables: whatever has changed their rows since they were left has to be the lake's own.
+"""Detects foreign writes: every commit to a table since the last publication has to be this program's.
 
     harmless   changes no rows: OPTIMIZE, VACUUM, comments, properties, new columns
     own        carries this program's mark, or the transaction of an attempt that is on record
@@ -88,15 +88,15 @@ def first_foreign(
     lake: Lake, spec: TableSpec, left: int, version: int, own: Collection[Txn] = frozenset()
 ) -> Commit | None:
     """The first foreign commit after `left`, up to `version`; what this lake has taken back since is none."""
-    standing: list[Commit] = []
+    remaining: list[Commit] = []
     for commit in commits(lake, spec, left, version):
         if commit.is_marked and commit.restores is not None:
-            standing = [c for c in standing if c.version <= commit.restores]
+            remaining = [c for c in remaining if c.version <= commit.restores]
         elif commit.is_marked and commit.takes_back is not None:
-            standing = [c for c in standing if all(t.app_id != commit.takes_back for t in c.txns)]
+            remaining = [c for c in remaining if all(t.app_id != commit.takes_back for t in c.txns)]
         elif _is_foreign(spec, commit, own):
-            standing.append(commit)
-    return standing[0] if standing else None
+            remaining.append(commit)
+    return remaining[0] if remaining else None
 
 
 def _is_foreign(spec: TableSpec, commit: Commit, own: Collection[Txn]) -> bool:

@@ -1,4 +1,4 @@
-"""Which files published batches have read, from ops.files: bronze.events may have been archived.
+"""Which files published batches have read. It comes from ops.files, because bronze.events may be archived.
 
 In memory are eight bytes for each name that was ever read. They say when nothing can have been read under a name, which
 is nearly always; otherwise the rows are fetched.
@@ -136,15 +136,15 @@ def file_rows(files: Sequence[FileRead], batch_id: int) -> pa.Table:
 
 
 def counts_of(files: Iterable[FileRead]) -> dict[str, int]:
-    """How many files of each outcome a batch has met, for its metrics; those that are simply read are not told."""
+    """How many files of each outcome a batch has met, for its metrics. Files that are read as usual are not counted."""
     files = list(files)
-    told = {
+    counts = {
         "file_known_count": sum(f.outcome == KNOWN for f in files),
         "file_changed_count": sum(f.outcome == CHANGED for f in files),
         "file_without_records_count": sum(f.outcome == READ and not f.record_count for f in files),
         "known_record_count": sum(f.known_count for f in files),
     }
-    return {name: count for name, count in told.items() if count}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _rows(lake: Lake, batch_id: int) -> ds.Dataset:

@@ -1,4 +1,4 @@
-"""The key of the node hashes: made once, beside the lake and not in it, readable by its owner only."""
+"""The key of the node hashes. Made once, in a file next to the lake's folder that only its owner can read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a lake was made by the rules that would go on writing it: its policy, and what makes nodes of identifiers."""
+"""Compares the rules that made a lake with those of this program: the policy, and what decides node ids."""
 
 from __future__ import annotations
 

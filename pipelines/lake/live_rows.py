@@ -1,4 +1,4 @@
-"""What an upserted table says now: its base, with the newest hot row of a key in place of the base's."""
+"""The live rows of an upserted table: the newest hot row of a key replaces the row of the base."""
 
 from __future__ import annotations
 

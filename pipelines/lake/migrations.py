@@ -1,4 +1,4 @@
-"""What brings the rows of an older lake into the present format, one function a format.
+"""Migrations: bring the rows of an older lake into the present format, one function per format.
 
 Declared changes that add (a table, a nullable column, a comment) need nothing here: `Lake.create_missing` makes them,
 and older rows read as null. A migration is for rows that would mean something else, or nothing, to the new program.

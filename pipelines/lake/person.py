@@ -1,4 +1,4 @@
-"""One person, looked up by canonical id or identifier: what the lake says as of the last published batch."""
+"""Looks up one person by canonical id or identifier, as of the last published batch."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def snapshot_in(lake: Lake, table: DeltaTable) -> Snapshot | None:
 
 
 def published_as(lake: Lake, batch_id: int) -> Snapshot:
-    """The state that a batch published, however long ago, with every file of it at hand.
+    """The state that a batch published, however long ago, with all of its files still there.
 
     NoSuchBatch when it was never published, or when upkeep has removed files of it.
     """
@@ -127,8 +127,8 @@ def oldest_readable_batch(lake: Lake) -> int | None:
     Upkeep publishes it before it removes anything.
     """
     rows = BatchRows(lake)
-    told = rows.last_upkeep(["metrics"])  # the newest: nothing that was given up is ever promised again
-    oldest = dict(told["metrics"] or ()).get(OLDEST_READABLE) if told else None
+    upkeep = rows.last_upkeep(["metrics"])  # the newest: nothing that was given up is ever promised again
+    oldest = dict(upkeep["metrics"] or ()).get(OLDEST_READABLE) if upkeep else None
     return rows.first() if oldest is None else oldest
 
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from conf.errors import Refusal
 from conf.table_spec import TableSpec
-from conf.tables import ALL, BATCHES, BESIDE, UPSERTED
+from conf.tables import ALL, BATCHES, OUTSIDE_BATCHES, UPSERTED
 from pipelines.lake.lake import Lake, with_hot_parts
 from pipelines.lake.snapshot import Snapshot, published
 from pipelines.runtime.contained import contained
@@ -87,7 +87,7 @@ def reading_duckdb(lake: Lake, at: Snapshot | None = None) -> duckdb.DuckDBPyCon
 def _register_files(con: duckdb.DuckDBPyConnection, lake: Lake, snapshot: Snapshot | None) -> list[str]:
     """Every table and view; returns the files behind them, each as it lies and as the pattern that finds it."""
     con.execute("SET TimeZone = 'UTC'")
-    tables = tuple(with_hot_parts((*ALL, *BESIDE)))
+    tables = tuple(with_hot_parts((*ALL, *OUTSIDE_BATCHES)))
     for schema in dict.fromkeys(spec.schema for spec in tables):
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     paths: list[str] = []
@@ -112,7 +112,7 @@ def register_spark(
     snapshot = at or published(lake)
     if shown is not None and snapshot == shown:
         return snapshot
-    tables = tuple(with_hot_parts((*BESIDE, *ALL)))
+    tables = tuple(with_hot_parts((*OUTSIDE_BATCHES, *ALL)))
     for schema in dict.fromkeys(spec.schema for spec in tables):
         spark.sql(f"CREATE DATABASE IF NOT EXISTS {schema}")
     for spec in tables:  # ops.batches last: until then the views show nothing that is newer
@@ -120,7 +120,7 @@ def register_spark(
             shown is None
             or snapshot is None
             or spec is BATCHES
-            or spec in BESIDE
+            or spec in OUTSIDE_BATCHES
             or snapshot.version(spec) != shown.version(spec)
         ):
             _spark_view(spark, spec.full_name, spec.grain, _spark_select(lake, spec, snapshot))
@@ -145,7 +145,7 @@ def _spark_view(spark: SparkSession, name: str, grain: str, select: str) -> None
 
 def _spark_select(lake: Lake, spec: TableSpec, snapshot: Snapshot | None) -> str:
     """The rows of a table as of a snapshot; a column that was declared after its version is null."""
-    if spec in BESIDE and lake.has(spec):  # its own version: no batch writes it
+    if spec in OUTSIDE_BATCHES and lake.has(spec):  # its own version: no batch writes it
         version: int | None = lake.version(spec)
     else:
         version = None if snapshot is None else snapshot.version(spec)
@@ -197,7 +197,7 @@ def _live(
 
 def _files(lake: Lake, spec: TableSpec, snapshot: Snapshot | None) -> list[str]:
     version = None if snapshot is None else snapshot.version(spec)
-    is_newest = (spec is BATCHES and snapshot is not None) or (spec in BESIDE and lake.has(spec))
+    is_newest = (spec is BATCHES and snapshot is not None) or (spec in OUTSIDE_BATCHES and lake.has(spec))
     if version is None and not is_newest:
         return []
     # The row that publishes a batch cannot know the version that it becomes itself, so ops.batches is read as it is.

@@ -1,1 +1,1 @@
-"""operations"""
+"""What is done to a lake apart from streaming: rebuild, replay, upkeep, backup, decisions, quality."""

@@ -1,5 +1,4 @@
-"""A rebuild, or a portion of a replay, on record before its first write, so that one which was broken off can be
-taken back.
+"""Records a rebuild or a portion of a replay before its first write, so that an interrupted one can be taken back.
 
 Until the row in ops.batches is there, all that an attempt has written is rows of a batch that nobody has published,
 and newer versions of tables whose published version is still there. Both can be undone at any time.

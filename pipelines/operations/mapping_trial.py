@@ -1,4 +1,4 @@
-"""What a source mapping makes of a file: no lake, no Spark; values are shown, for somebody asked to see them."""
+"""Tries a source mapping on a file, without a lake and without Spark. It shows values, as the user asks."""
 
 from __future__ import annotations
 

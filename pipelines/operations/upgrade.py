@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from conf.tables import ALL, BATCHES, BESIDE, FORMAT, MIGRATIONS
+from conf.tables import ALL, BATCHES, FORMAT, MIGRATIONS, OUTSIDE_BATCHES
 from pipelines.lake.identifier_rules import recorded_rules
 from pipelines.lake.lake import FIRST_FORMAT, Lake, with_hot_parts
 from pipelines.lake.migrations import IN_ORDER, Migration
@@ -60,7 +60,7 @@ def ready_to_write(lake: Lake, say: Callable[[str], None] = on_stderr) -> Ready:
     begun = pending_intent(lake.path / INTENT, last)
     if begun is not None and (pending or lake.lacks_columns(ALL)):
         _settle_half_written(lake, last)
-    lake.create_missing((*ALL, *BESIDE))
+    lake.create_missing((*ALL, *OUTSIDE_BATCHES))
     if is_new:
         _record(lake, None, FORMAT, MADE_NEW)
     for migration in pending:

@@ -170,13 +170,13 @@ def _run_ivy(jar_set: JarSet, into: Path, environ: Mapping[str, str]) -> None:
         raise JarsUnavailable(
             _advice(jar_set, f"Ivy did not end in {GIVE_UP_AFTER_SECONDS // 60} minutes.", environ)
         ) from None
-    said = ivy.stdout + ivy.stderr
+    output = ivy.stdout + ivy.stderr
     # Ivy's exit code is 0 after some failures, so its report decides.
-    if ivy.returncode != 0 or "UNRESOLVED DEPENDENCIES" in said or "FAILED DOWNLOADS" in said:
-        raise JarsUnavailable(_advice(jar_set, reason_in(said), environ))
+    if ivy.returncode != 0 or "UNRESOLVED DEPENDENCIES" in output or "FAILED DOWNLOADS" in output:
+        raise JarsUnavailable(_advice(jar_set, reason_in(output), environ))
 
 
-def reason_in(said: str) -> str:
+def reason_in(output: str) -> str:
     """The few lines of Ivy's pages of output that say why it failed."""
     telling = (
         "not found",
@@ -188,9 +188,9 @@ def reason_in(said: str) -> str:
         "unknown host",
         "error",
     )
-    lines = [line.strip(" \t:|") for line in said.splitlines()]
-    told = [line for line in lines if any(word in line.lower() for word in telling)]
-    kept = list(dict.fromkeys(told or [line for line in lines if line]))
+    lines = [line.strip(" \t:|") for line in output.splitlines()]
+    reasons = [line for line in lines if any(word in line.lower() for word in telling)]
+    kept = list(dict.fromkeys(reasons or [line for line in lines if line]))
     return "\n".join(f"  {line}" for line in kept[-12:]) or "  Ivy said nothing."
 
 

@@ -20,13 +20,13 @@ HADOOP_SETTING = "spark.hadoop.fs.permissions.umask-mode"
 
 def mask(environ: Mapping[str, str] = os.environ) -> str:
     """The permissions that new files do not get, as three octal digits. SettingsError when the variable is none."""
-    said = environ.get(VARIABLE, PRIVATE)
-    if not re.fullmatch(r"0?0[0-7][0-7]", said):
+    mask = environ.get(VARIABLE, PRIVATE)
+    if not re.fullmatch(r"0?0[0-7][0-7]", mask):
         raise SettingsError(
             f"{VARIABLE}: must be three octal digits from 000 to 077, such as 027 for folders that a group may read; "
             "unset it, and files are their owner's alone"
         )
-    return said[-3:]
+    return mask[-3:]
 
 
 def keep_files_private() -> None:

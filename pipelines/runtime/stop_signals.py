@@ -16,17 +16,17 @@ def stop_signals() -> Iterator[threading.Event]:
     A handler runs between any two steps of the main thread, and that may be amid the event's own `wait`, which holds
     the lock that `set` needs. So it hands over, by a queue that is made for that, to a thread that sets the event.
     """
-    stop, told = threading.Event(), SimpleQueue[bool]()
+    stop, signals = threading.Event(), SimpleQueue[bool]()
 
     def listen() -> None:
-        if told.get():
+        if signals.get():
             stop.set()
 
     threading.Thread(target=listen, name="stop-signals", daemon=True).start()
-    before = {n: signal.signal(n, lambda *_: told.put(True)) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.signal(n, lambda *_: signals.put(True)) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        told.put(False)
+        signals.put(False)

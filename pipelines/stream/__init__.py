@@ -1,1 +1,1 @@
-"""stream"""
+"""One stream: sources, topics, checkpoint, and the batch. Imports `state` and `lake`."""

@@ -1,7 +1,7 @@
 """Which checkpoint a stream continues from, and the application id that lives with it.
 
 A checkpoint says what has been read, the lake says what has been published. They are written by different hands, so
-before a batch runs they are held against each other, by the checkpoint's files alone. A checkpoint that does not fit is
+before a batch runs they are compared, by the checkpoint's files alone. A checkpoint that does not fit is
 not continued: a new one begins at what is published, topics by their offsets and files by ops.files.
 docs/exactly-once.md has the table.
 """

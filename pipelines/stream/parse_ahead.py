@@ -1,4 +1,4 @@
-"""While a batch is published, the files of the next one are parsed: of a stream that is behind, and only then.
+"""Parses the files of the next batch while this one is published, where the stream is behind.
 
 Without it the executors wait for the driver, and the driver for them, in turns. It decides nothing. What a batch holds
 is what Spark has put into it; rows that were parsed ahead are the same rows, a function of a file's name, content and
@@ -26,7 +26,7 @@ from pipelines.stream.sources import MAX_FILE_BYTES, landed_files, name_inside
 from transforms.ingest.framing.files_read import joined
 from transforms.ingest.framing.frames import format_of
 
-_MOST_MISSES = 2  # in a row; then this stream's files do not come in an order that can be told in advance
+_MOST_MISSES = 2  # in a row; then the order of this stream's files cannot be predicted
 
 
 class File(NamedTuple):

@@ -1,4 +1,4 @@
-"""Files of whose names something has been read before: what of them is new.
+"""Files whose names have been read before: which of their records are new.
 
 name ──▶ read before? ──no──▶ all of it
            │yes
@@ -93,7 +93,7 @@ class FileNews:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say, self._said_count = say, 0
-        self._untold: Counter[str] = Counter()
+        self._unreported: Counter[str] = Counter()
 
     def of_batch(self, files: Sequence[FileRead]) -> None:
         files = [
@@ -105,12 +105,12 @@ class FileNews:
             for line in lines:
                 self._say(line)
         elif lines:
-            self._untold.update(_kind(file) for file in files)
+            self._unreported.update(_kind(file) for file in files)
 
     def end(self) -> None:
-        told = ", ".join(f"{self._untold[kind]:,} {kind}" for kind in _KINDS if self._untold[kind])
-        if told:
-            self._say(f"further files: {told}; ops.files has them by name")
+        rest = ", ".join(f"{self._unreported[kind]:,} {kind}" for kind in _KINDS if self._unreported[kind])
+        if rest:
+            self._say(f"further files: {rest}; ops.files has them by name")
 
 
 def said_of(files: Sequence[FileRead]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Files that are not as they were when Spark listed them, and how its lists are kept true and small.
+"""Files that have changed since Spark listed them, and the upkeep of Spark's lists of files.
 
 Spark knows a file by its name alone, reads a name once, remembers every name it has ever read, and passes over what is
 gone. What was read is in ops.files. So names leave Spark's lists where they say something else: of files that have
@@ -38,7 +38,7 @@ class _Folder:
     changed: set[Path] = field(default_factory=set)
     gone: set[Path] = field(default_factory=set)
     unread: set[Path] = field(default_factory=set)  # gone, and the next batch was to read them
-    told: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
 
     @property
     def is_crowded(self) -> bool:
@@ -46,8 +46,8 @@ class _Folder:
 
 
 class FolderWatch:
-    """Looks at a stream's folders now and then. `say` is told what will not be read, and why. `columns_taken`: what a
-    mapping takes from the names of folders."""
+    """Looks at a stream's folders from time to time. `say` gets a line for each file that is not read, with the reason.
+    `columns_taken`: the columns that a mapping takes from the names of folders."""
 
     def __init__(
         self,
@@ -108,15 +108,15 @@ class FolderWatch:
             except OSError:
                 (folder.gone if is_read else folder.unread).add(path)
         for why, names in left_out(folder.source).items():
-            if new := [name for name in names if name not in folder.told]:
-                folder.told.update(new)
+            if new := [name for name in names if name not in folder.reported]:
+                folder.reported.update(new)
                 self._say(f"{folder.source.mapping}: {len(new)} files are not read: {why}, such as {new[0]}")
 
         if folder.source.mapping == CONTROL:
             return
         for column, name in columns_in_folders(folder.source).items():
-            if column not in self._columns_taken(folder.source.mapping) and column not in folder.told:
-                folder.told.add(column)
+            if column not in self._columns_taken(folder.source.mapping) and column not in folder.reported:
+                folder.reported.add(column)
                 self._say(
                     f"{folder.source.mapping}: the column {column}, which is in names of folders such as {name}, is "
                     "not taken by the mapping; a path of that name takes it"

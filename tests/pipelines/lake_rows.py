@@ -83,7 +83,7 @@ def only_redirects_in_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
     statements = {name: views.view_statements()[name]}
     monkeypatch.setattr(views, "view_statements", lambda: statements)
     monkeypatch.setattr(views, "ALL", (IDENTITY_REDIRECTS, BATCHES))
-    monkeypatch.setattr(views, "BESIDE", ())
+    monkeypatch.setattr(views, "OUTSIDE_BATCHES", ())
 
 
 def make_lake(folder: Path, *specs: TableSpec) -> Lake:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from conf.tables import ALL, BESIDE, QUARANTINE
+from conf.tables import ALL, OUTSIDE_BATCHES, QUARANTINE
 from pipelines.lake.lake import Lake
 from pipelines.lake.views import register_duckdb, view_statements
 from pipelines.operations.decisions.inbox import INBOX
@@ -30,7 +30,7 @@ from transforms.ingest.parsed_schema import CARRIED, PARSED_SCHEMA
 from transforms.ingest.records import parsed_here
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = [(spec.full_name, column) for spec in (*ALL, *BESIDE) for column in spec.columns]
+COLUMNS = [(spec.full_name, column) for spec in (*ALL, *OUTSIDE_BATCHES) for column in spec.columns]
 IDENTIFYING = {f"{table}.{c.name}" for table, c in COLUMNS if c.identifies}
 PERSONAL = {f"{table}.{c.name}" for table, c in COLUMNS if c.personal}
 INBOX_FILES = "lake/" + INBOX  # decisions as somebody has given them: a source of the lake's own

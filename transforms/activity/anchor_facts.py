@@ -1,4 +1,4 @@
-"""What decides about an anchor's anonymous sessions, kept up to date without its sessions being read.
+"""The facts that decide an anchor's anonymous sessions, updated without reading all of its sessions.
 
 Facts are mergeable: who was first named at an anchor, and when somebody else was. Events are only added, so
 what is known of all sessions and what is seen of those that a batch cuts anew give the facts after it.

@@ -1,4 +1,4 @@
-"""Claims: the values that events name beside their user and that could be one person's own, and what they part.
+"""Claims: the values of an event, apart from its user, that could be one person's own, and the sessions they separate.
 
 Two runs of activity at one anchor are parted where the next event names somebody else. That is judged by values and
 never by persons, so that a merge of persons cuts nothing anew:
@@ -120,7 +120,7 @@ class SpanClaims:
 
     def leaning(self) -> Flags:
         """The spans whose first event does not name all that their session has been named by then. What is inside such
-        a span may be told apart from its beginning where it is not joined to the spans before it."""
+        a span may be separated from its beginning where it is not joined to the spans before it."""
         is_leaning = np.zeros(len(self.user), np.bool_)
         rows = np.flatnonzero(self.session >= 0)
         if not len(rows) or not len(self._of_spans):
@@ -181,7 +181,7 @@ def cut_by_names(run: Flags, user: Longs, claims: Claims) -> Flags:
     """Which of units in order begin a session: where a run begins (`run`), and where somebody else is named.
 
     `user` is NO_USER where the claims say it. Sums go over whole columns; a unit is looked at by itself only in runs
-    where people are told apart by something else than their users.
+    where something else than users distinguishes people.
     """
     has_user = user != NO_USER
     earlier = last_before(has_user)

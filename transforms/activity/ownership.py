@@ -1,4 +1,4 @@
-"""Owners: whose node a session is counted to.
+"""Owners: the node, and so the person, that each session belongs to.
 
 A session that names somebody belongs to its *claimant*: its user, or where it has none the best strong identifier named
 in it that is not shared. One that names nobody belongs to its anchor while the anchor has had one claimant at most over
@@ -75,7 +75,7 @@ def unclaimed(anchor_node_id: Longs) -> Longs:
 
 
 def needs_all_sessions(policy: Policy) -> bool:
-    """Whether owners can only be judged with all sessions of the anchor at hand, because facts do not say enough."""
+    """Whether owners can only be decided with all sessions of the anchor, because the facts are not enough."""
     return policy.anonymous_on_shared_device == "last_login"
 
 
@@ -256,9 +256,9 @@ def owned_changes(
 ) -> pa.Table:
     """One row is one session to write: cut anew or changed, and those whose owner alone is another than before.
 
-    `heads`: OWNER_COLUMNS of all sessions of the anchors of the batch, before the cut; of the anchors in `known` (their
-    ANCHOR_FACTS after it) only those that may have changed. `whole_rows`: those of them with these numbers (ascending),
-    with all columns. `assigned`: see `as_decided`. `persons`: of the nodes that the sessions name.
+    `session_keys`: OWNER_COLUMNS of all sessions of the anchors of the batch, before the cut; of the anchors in `known`
+    (their ANCHOR_FACTS after it) only those that may have changed. `whole_rows`: those of them with these
+    numbers (ascending), with all columns. `assigned`: see `as_decided`. `persons`: of the nodes that the sessions name.
     """
     session_keys = session_keys.select(OWNER_COLUMNS)
     owned = after_cut(session_keys, result)

@@ -1,4 +1,4 @@
-"""What the sessions of a person say of her, as one row that can be brought up to date without reading them again.
+"""The fold of a person's sessions: one row, updated without reading all sessions again.
 
 `WAYS` says of each column how it follows from sessions, and so how it changes when some are taken away and others
 added. A sum always does. A least or greatest value does unless the session that had it is taken away and no added one

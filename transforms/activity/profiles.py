@@ -1,4 +1,4 @@
-"""Profiles: what the sessions of a person's nodes, and these nodes, say of the person."""
+"""Profiles: one row per person, from the sessions of her nodes and from the nodes."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ user. So a new event can change
 - the session before it, if it lies within the gap: it may be continued;
 - the session after it, or after one that it falls into, within the gap: it may be joined, or lose its beginning.
 
-And, where people are told apart by their users alone, no further. A session S that no new event falls into ends as it
+And, where users alone distinguish people, no further. A session S that no new event falls into ends as it
 always did: the same last event, and if it has a user, the same user. If it has none, it may gain one from what is
 joined to it, but what follows S was separated from it by a gap or a logout (a user never cuts an anonymous session),
 which still separate.

@@ -9,7 +9,7 @@ neighbours without a hole. Between two windows there may be sessions that nobody
                                                       whatever is between. No longer: the two windows become one.
 
 A session with claims may end otherwise than it did, and so may those after it that no gap separates from it (see
-transforms.activity.session_reach). So a window goes on while the session after it has claims.
+transforms.activity.session_reach). So a window continues while the session after it has claims.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def windows_around(events: pa.Table, gap_us: int) -> Windows:
 def reached(
     session_keys: pa.Table, in_part: Longs, windows: Windows, gap_us: int
 ) -> tuple[Flags, Windows | None]:
-    """Which of the sessions `heads` (anchor_node_id, start_at, end_at, claims) are in a window or nearest to one, and
-    all those of anchors that were not read `in_part`; and the windows that have to be read instead, if these do not
+    """Which of the sessions `session_keys` (anchor_node_id, start_at, end_at, claims) are in a window or nearest to
+    one, and all those of anchors that were not read `in_part`; and the windows that have to be read instead, if these do not
     hold all that counts."""
     anchor, start, end = (longs(session_keys[c]) for c in ("anchor_node_id", "start_at", "end_at"))
     keep = ~is_in(anchor, in_part)

@@ -1,1 +1,1 @@
-"""arrays"""
+"""Arrays of integers, groups of rows, conversions between Arrow and numpy. Imports no other room."""

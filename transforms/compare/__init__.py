@@ -1,1 +1,1 @@
-"""compare"""
+"""Comparisons of derived tables. Imports `ingest` and `arrays`."""

@@ -1,4 +1,4 @@
-"""Two tables of the same columns side by side: which rows are in one only, and which cells of the others differ."""
+"""Compares two tables of the same columns: rows that only one has, and cells that differ."""
 
 from __future__ import annotations
 
@@ -104,8 +104,10 @@ def _occurrence(rows: pa.Table, codes: Longs, columns: Sequence[str]) -> Longs:
     repeated = np.flatnonzero(count[of_code] > 1)
     if not len(repeated):
         return times
-    told = [c for c in columns if not pa.types.is_binary(rows.schema.field(c).type)]
-    texts = [repr(sorted(row.items())) for row in rows.select(told).take(pa.array(repeated)).to_pylist()]
+    comparable = [c for c in columns if not pa.types.is_binary(rows.schema.field(c).type)]
+    texts = [
+        repr(sorted(row.items())) for row in rows.select(comparable).take(pa.array(repeated)).to_pylist()
+    ]
     order = np.array(sorted(range(len(repeated)), key=lambda i: (codes[repeated[i]], texts[i])))
     in_order = codes[repeated[order]]
     starts = np.r_[True, in_order[1:] != in_order[:-1]]

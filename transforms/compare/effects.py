@@ -1,4 +1,4 @@
-"""What another policy does to people, in numbers: the derived tables before and after, ids and counts only."""
+"""The effect of another policy: compares the derived tables before and after, as ids and counts."""
 
 from __future__ import annotations
 

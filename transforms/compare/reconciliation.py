@@ -1,4 +1,4 @@
-"""Two sets of derived tables side by side: the same content, up to the ids that a lake mints?
+"""Compares two sets of derived tables: is their content equal, apart from minted ids?
 
 A person is known by its smallest node, whatever id it bears, so that lakes with the same hashing key compare. Left out
 are provenance (batches, origins, instants of arrival) and what follows the sequence of batches: redirects and the log.

@@ -1,4 +1,4 @@
-"""Kept apart: manual decisions that some nodes are not the person that others are.
+"""Keep-apart decisions: nodes that must not belong to one person.
 
 split, do-not-merge:   side 0: c1 c2      side 1: u1 d1        no person holds nodes of both sides
 """

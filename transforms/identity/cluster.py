@@ -1,4 +1,4 @@
-"""Constrained clustering: a component that holds more than one person is divided by believing evidence in order.
+"""Constrained clustering: divides a component that holds more than one person, taking the strongest evidence first.
 
 u1 ─ phone ─ laptop ─ u2     every edge is plausible, all of them together are not: the least believed one that
                              would join u1 and u2 is refused, with the limit and the pair that stands in the way.

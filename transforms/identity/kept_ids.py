@@ -1,4 +1,4 @@
-"""Ids that stay when everything is resolved anew: persons found from nothing keep the names that people know.
+"""Keeps canonical ids through a rebuild: persons that are resolved anew get the ids that were published.
 
     before     7: a b c     9: d e     (5 → 7: c once was 5's)
     anew       {a b} {c} {d e f}

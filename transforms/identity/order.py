@@ -1,4 +1,4 @@
-"""The total order of evidence: what is believed first when not everything can be true.
+"""The total order of evidence, strongest first, for components that break a limit.
 
 1. An explicit wish (`alias`) before what was merely seen together.
 2. The better namespaces: the pair's best priority, then its other one.

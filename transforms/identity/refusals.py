@@ -1,4 +1,4 @@
-"""Refusals in force: what a batch's judgement adds to them and what it lifts."""
+"""Refused pairs in force: which a batch adds and which it lifts."""
 
 from __future__ import annotations
 

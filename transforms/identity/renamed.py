@@ -1,4 +1,4 @@
-"""Persons that were resolved from nothing, under the ids that they have."""
+"""Gives persons that were resolved anew their published canonical ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resolve one batch: from new evidence and what is known of its neighbourhood to whose every touched node is.
+"""Resolves one batch: new evidence and the published neighbourhood in, the person of every touched node out.
 
     evidence ─▶ who is shared? ─▶ contract onto components ─▶ limits broken? ─▶ solve those again ─▶ name the persons
                  cut those          solve the small graph       from their edges
@@ -174,8 +174,8 @@ def _cut_shared(
     asked = union(touched.id[~touched.is_hub], decided)
     if len(wished):
         beside = concat_evidence(lookup.edges_of(wished), evidence)
-        beside_them = lookup.nodes(_neighbours(wished, beside))
-        asked = union(asked, beside_them.id[~beside_them.is_hub])
+        neighbours = lookup.nodes(_neighbours(wished, beside))
+        asked = union(asked, neighbours.id[~neighbours.is_hub])
     pairs = per_pair(concat_evidence(lookup.edges_of(asked), evidence))
     nodes = _with_neighbours(touched, pairs, lookup)
     joined = joined_values(nodes, touched, evidence, lookup, policy)
@@ -185,7 +185,7 @@ def _cut_shared(
     is_shared[rows], is_hub[rows] = judge_shared(asked, pairs, nodes, joined, policy)
     nodes = replace(nodes, is_shared=is_shared, is_hub=is_hub)
 
-    # A shared neighbour of a node whose standing changed may have to look for another host.
+    # A shared neighbour of a node that became shared, or is no longer, may need another host.
     flipped = nodes.id[is_shared != before]
     near = _neighbours(flipped, pairs)
     near = near[nodes.is_shared[nodes.at(near)] & ~nodes.is_hub[nodes.at(near)]]

@@ -1,4 +1,4 @@
-"""Published rows of silver as what parsing once made of their records: one row is one event, or one refused event.
+"""Published rows of silver in the form that parsing gives: one row is one event, or one refused event.
 
 So that a record may go through a batch again without being read again, by whichever rules it was read.
 """
@@ -25,7 +25,7 @@ _EVENT = "events"  # the feed of everything that is in silver.events
 def events_as_parsed(events: pa.Table, identifiers: pa.Table, mapping_of: Callable[[str], str]) -> pa.Table:
     """Rows of silver.events in REPLAYED_SCHEMA. `identifiers`: the rows of silver.identifiers that they name.
 
-    mapping_of: the source mapping of a source. Every node is told with the first event that has it.
+    mapping_of: the source mapping of a source. Every node is listed with the first event that mentions it.
     """
     sources = whole(whole(events["source"]).dictionary_encode())
     mappings = pa.array([mapping_of(source) for source in sources.dictionary.to_pylist()], pa.string())

@@ -97,7 +97,7 @@ def _told_apart(events: Keyed, refused: np.ndarray, known: Keyed) -> tuple[Keyed
 
 
 def require_conservation(received_count: int, outcome: DeduplicationOutcome) -> None:
-    """ConservationError unless every received event has exactly one standing."""
+    """ConservationError unless every received event has exactly one outcome."""
     times = outcome.valid.astype(np.int8) + outcome.quarantined + outcome.duplicate
     if len(times) != received_count or (times != 1).any():
         raise ConservationError(

@@ -1,4 +1,4 @@
-"""The free parts of an event, its properties and its context, and what is in them.
+"""The properties and the context of an event, as canonical JSON.
 
 A device sends the same context many times, and many events have the same few properties: what follows from the bytes is
 worked out once and remembered.

@@ -1,4 +1,4 @@
-"""Nodes by small numbers, so that what is asked of many identifiers is asked of arrays."""
+"""Numbers the nodes of a worker, so that identifiers of many records are looked up as arrays."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _WEAK_LAST = 1 << 31  # beyond every priority
 
 
 class Entries(NamedTuple):
-    """The identifiers of many records: the record that each belongs to, and its number. In the order in which a
-    record's nodes are told: those that link first, then by priority."""
+    """The identifiers of many records: the record that each belongs to, and its number. Of a record, linking nodes come
+    first, then by priority."""
 
     row: Longs
     number: Longs
@@ -37,7 +37,7 @@ class KnownNodes:
     def _forget(self) -> None:
         self._tenants: dict[str, _Tenant] = {}
         self.nodes: list[Node] = []
-        self._kept = self._told = 0
+        self._kept = self._array_count = 0
         self.ids = np.empty(1024, np.int64)
         self.ties = np.empty(1024, np.int64)
         self.strengths = np.empty(1024, np.int8)
@@ -79,7 +79,7 @@ class KnownNodes:
         place = (row << 32) | self._order[number]
         by = np.argsort(place)
         row, number, place = row[by], number[by], place[by]
-        # Equal priorities are told apart by their values, and twice the same counts once: not here.
+        # Nodes of equal priority are ordered by value, and repeated ones count once. Neither is done here.
         is_plain[row[1:][place[1:] == place[:-1]]] = False
         return Entries(row, number), is_plain
 
@@ -100,18 +100,20 @@ class KnownNodes:
 
     def _learn(self) -> None:
         """What is asked of the nodes that have come, as arrays."""
-        first, self._told = self._told, len(self.nodes)
-        while len(self.ids) < self._told:
+        first, self._array_count = self._array_count, len(self.nodes)
+        while len(self.ids) < self._array_count:
             self.ids, self.ties = _doubled(self.ids), _doubled(self.ties)
             self._order = _doubled(self._order)
             self.strengths, self.spaces = _doubled(self.strengths), _doubled(self.spaces)
         new = self.nodes[first:]
         strengths = np.array([STRENGTHS[node.strength] for node in new], np.int8)
-        self.ids[first : self._told] = [node.node_id for node in new]
-        self.ties[first : self._told] = [node.tie_hash for node in new]
-        self.strengths[first : self._told] = strengths
-        self.spaces[first : self._told] = [self._space[node.namespace] for node in new]
-        self._order[first : self._told] = [node.priority for node in new] + _WEAK_LAST * (strengths == WEAK)
+        self.ids[first : self._array_count] = [node.node_id for node in new]
+        self.ties[first : self._array_count] = [node.tie_hash for node in new]
+        self.strengths[first : self._array_count] = strengths
+        self.spaces[first : self._array_count] = [self._space[node.namespace] for node in new]
+        self._order[first : self._array_count] = [node.priority for node in new] + _WEAK_LAST * (
+            strengths == WEAK
+        )
 
 
 class _Tenant(dict[str, "_Values"]):

@@ -1,5 +1,4 @@
-"""What parsing makes of records: one row per record, refused or not, in the types of the tables it goes
-to."""
+"""PARSED_SCHEMA: the rows that parsing makes, one per event or refused record, in the types of the tables."""
 
 from __future__ import annotations
 
@@ -141,10 +140,10 @@ def sums_of(record: Longs, tie: Longs, count: int) -> pa.Array:
 
 
 def first_mentions(parts: Sequence[Mentions], count: int, seen: dict[int, int]) -> pa.Array:
-    """Of each of `count` records the nodes that none before it tells, in the type of `identifiers`.
+    """For each of `count` records the nodes that no earlier record mentions, in the type of `identifiers`.
 
-    Nodes in `seen` (id → tie hash) are not told again; it learns the new ones. Of two identifiers that share a node id
-    both are told.
+    Nodes in `seen` (id → tie hash) are not listed again; the new ones are added to it. Two identifiers that share a
+    node id are both listed.
     """
     record, ids, ties, place = (np.concatenate(columns) for columns in list(zip(*parts, strict=True))[:4])
     part_of = np.repeat(np.arange(len(parts)), [len(part.record) for part in parts])
@@ -160,7 +159,7 @@ def first_mentions(parts: Sequence[Mentions], count: int, seen: dict[int, int]) 
 
 
 def _first_of_each(ids: Longs, ties: Longs) -> tuple[Longs, Longs]:
-    """(the id of each node, the first row that has it). Nodes with one id are told apart by their tie hashes."""
+    """(the id of each node, the first row that has it). Tie hashes distinguish nodes with one id."""
     order = np.argsort(ids)
     ids_there, ties_there = ids[order], ties[order]
     is_next = changes(ids_there)

@@ -1,4 +1,4 @@
-"""Plain events: a whole column at a time what `RecordParser` does for any record one at a time.
+"""Plain events: parses simple records together, column by column, with the result that `RecordParser` gives one by one.
 
     payloads ──► typed fields ──► instants, nodes, keys, digests ──► columns of rows
         └─ not plain: left to the parser, record by record
@@ -165,8 +165,8 @@ class _Subjects:
         return self._lists(np.ones(len(self._ids), bool) if self._attaches else ~self._is_weak, "node_ids")
 
     def weak(self) -> pa.Array:
-        is_told = np.zeros(len(self._ids), bool) if self._attaches else self._is_weak
-        return self._lists(is_told, "weak_node_ids")
+        is_recorded = np.zeros(len(self._ids), bool) if self._attaches else self._is_weak
+        return self._lists(is_recorded, "weak_node_ids")
 
     def _lists(self, chosen: Flags, name: str) -> pa.Array:
         where = offsets(self._entries.row[chosen], self._count)

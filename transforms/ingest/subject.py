@@ -1,5 +1,4 @@
-"""Whose event it is: identifiers of a record become nodes, sorted, counted once, with flags for what does
-not count."""
+"""Turns the identifiers of a record into nodes: sorted, each once, with flags for values that do not count."""
 
 from __future__ import annotations
 
@@ -46,7 +45,7 @@ Subject = tuple[list[Node], list[Node], list[Node], dict[str, Any] | None]
 
 
 class IdentifierReader:
-    """Raw identifiers → nodes, by one policy and one key, with the last hundred thousand nodes at hand."""
+    """Raw identifiers → nodes, by one policy and one key, with the last hundred thousand nodes cached."""
 
     def __init__(self, policy: Policy, key: bytes) -> None:
         self._node_id = node_ids(key)
@@ -63,7 +62,7 @@ class IdentifierReader:
         """The subject's nodes; what does not count is named in `flags`. At most one more node than may
         link.
 
-        TooMany where there are more values than are worth reading."""
+        TooMany where there are more values than are read."""
         linking: list[Node] = []
         weak: list[Node] = []
         unknown: dict[str, Any] | None = None
@@ -108,7 +107,7 @@ class IdentifierReader:
 
     def actor(self, tenant: str, identifiers: Any) -> list[Node]:
         """Who acted for the subject: of any namespace, known or not. Nothing of it links, so nothing is
-        flagged. TooMany where there are more values than are worth reading."""
+        flagged. TooMany where there are more values than are read."""
         if type(identifiers) is not dict or not identifiers:
             return []
         nodes: list[Node] = []

@@ -24,7 +24,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     taking = subparsers.add_parser(
         "backup",
         help="add a restore point of the last published batch to a folder",
-        description="Copies what the last published batch consists of, beside a running stream; files that the folder "
+        description="Copies what the last published batch consists of, while a stream may run; files that the folder "
         "has already are not copied again. The hashing key is copied only with --with-key; without it the backup "
         "still holds raw identifiers and events, and is to be guarded like the lake.",
     )

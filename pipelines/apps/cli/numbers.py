@@ -1,4 +1,4 @@
-"""Numbers that options take, for argparse: what is out of range is refused with what would not be."""
+"""Numbers of command-line options, for argparse. A number out of range is refused; the message says the range."""
 
 from __future__ import annotations
 

@@ -54,10 +54,10 @@ def reported(command: str) -> Iterator[None]:
 
 
 def refused_by_the_system(problem: OSError) -> str:
-    """What the file system or the network said, of which file, and what to look at."""
-    said = problem.strerror or type(problem).__name__
+    """The message of a failed system call: what failed, for which file, and what to check."""
+    text = problem.strerror or type(problem).__name__
     if problem.filename is None:
-        return f"{said[0].lower()}{said[1:]}; look at the disk, the network and this user's permissions"
+        return f"{text[0].lower()}{text[1:]}; look at the disk, the network and this user's permissions"
     name = str(problem.filename)
     shown = name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"
-    return f"{shown}: {said[0].lower()}{said[1:]}; check the path, and whether this user may read and write there"
+    return f"{shown}: {text[0].lower()}{text[1:]}; check the path, and whether this user may read and write there"

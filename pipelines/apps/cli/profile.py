@@ -72,8 +72,8 @@ def as_text(found: dict[str, Any]) -> str:
     if touches:
         lines += ["", "touches"]
         for which, touch in touches.items():
-            said = ", ".join(f"{name} {value}" for name, value in touch.items() if value)
-            lines.append(f"  {which:<5}  {said}")
+            text = ", ".join(f"{name} {value}" for name, value in touch.items() if value)
+            lines.append(f"  {which:<5}  {text}")
     lines += ["", "identifiers"]
     lines += [
         f"  {i['namespace']}:{i['value']}  since {_instant(i['since_at'])}"

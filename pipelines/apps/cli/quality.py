@@ -1,4 +1,4 @@
-"""`stitchlake quality`: the last published batch held against what every table declares."""
+"""`stitchlake quality`: checks the last published batch against the expectations that every table declares."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ENGINES = ("duckdb", "spark")
 def register(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "quality",
-        help="hold the published tables against what they declare",
-        description="Checks one published batch beside a running stream: columns, keys, values, and what holds between "
+        help="check the published tables against what they declare",
+        description="Checks one published batch, while a stream may run: columns, keys, values, and what holds between "
         "tables. Writes ops.quality_results and pages to look at. Exit code 1: a critical expectation is not met.",
     )
     declare_arguments(parser, "duckdb")
@@ -100,8 +100,8 @@ def as_text(found: QualityRun, docs: Path) -> str:
 def verdict_line(of: dict[str, Any]) -> str:
     met = of["expectation_count"] - of["broken_critical_count"] - of["broken_warning_count"]
     broken = [f"{of[f'broken_{s}_count']} {s}" for s in ("critical", "warning") if of[f"broken_{s}_count"]]
-    said = f"; not met: {', '.join(broken)}" if broken else ""
-    return f"batch {of['checked_batch_id']:,}: {met} of {of['expectation_count']} expectations met{said}"
+    failed = f"; not met: {', '.join(broken)}" if broken else ""
+    return f"batch {of['checked_batch_id']:,}: {met} of {of['expectation_count']} expectations met{failed}"
 
 
 def _broken(row: dict[str, Any]) -> dict[str, Any]:

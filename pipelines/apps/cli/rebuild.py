@@ -1,4 +1,4 @@
-"""`stitchlake rebuild`: everything derived, computed again from bronze beside the stream, and put in place."""
+"""`stitchlake rebuild`: derives all tables again from bronze while the stream runs, then publishes the difference."""
 
 from __future__ import annotations
 

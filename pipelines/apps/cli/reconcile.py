@@ -1,4 +1,4 @@
-"""`stitchlake reconcile`: are the published tables correct? Two independent checks that a running stream may ignore.
+"""`stitchlake reconcile`: are the published tables correct? Two independent checks; a stream may run meanwhile.
 
 1. The records are read and resolved again, and the result is compared with the published tables.
 2. GraphFrames computes the connected components of the published edges, which have to be the published persons.
@@ -81,9 +81,9 @@ def report(args: argparse.Namespace, settings: Settings, spark: OpenSpark) -> in
         say("GraphFrames computes the connected components of the published edges")
     checked = None if args.no_graph else check_components(snapshot, policy, spark())
     if args.json:
-        told = {} if derived is None else derived.as_dict()
-        told |= {} if checked is None else {"graph_check": checked.as_dict()}
-        print(json.dumps(told, default=str), flush=True)
+        found = {} if derived is None else derived.as_dict()
+        found |= {} if checked is None else {"graph_check": checked.as_dict()}
+        print(json.dumps(found, default=str), flush=True)
     else:
         texts = [as_text(derived)] if derived is not None else []
         texts += [graph_text(checked)] if checked is not None else []

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from conf.settings import Settings, load_settings
 from conf.table_spec import DELETED
-from conf.tables import ALL, BATCHES, BESIDE, FORMAT
+from conf.tables import ALL, BATCHES, FORMAT, OUTSIDE_BATCHES
 from pipelines.apps.cli.problems import Exit, reported
 from pipelines.apps.cli.quality import verdict, verdict_line
 from pipelines.apps.cli.sql import as_table
@@ -74,7 +74,7 @@ def status(lake: Lake, now: datetime) -> dict[str, Any]:
         "conservation": _conservation(lake),
         "files": _files(lake),
         "quality": _quality(lake),
-        "tables": [_size(lake, spec) for spec in with_hot_parts((*ALL, *BESIDE)) if lake.has(spec)],
+        "tables": [_size(lake, spec) for spec in with_hot_parts((*ALL, *OUTSIDE_BATCHES)) if lake.has(spec)],
     }
 
 

@@ -1,4 +1,4 @@
-"""`stitchlake upkeep`: few files, short logs, old batches let go, old records archived; beside a running stream."""
+"""`stitchlake upkeep`: joins small files, shortens logs, removes old versions, archives records. A stream may run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "upkeep",
         help="join small files, let old batches go, archive old records",
         description="Joins small files, shortens the tables' logs, removes files that no readable batch needs, and "
-        "what runs leave behind. Safe beside a running stream, which pauses for a moment between two batches.",
+        "what runs leave behind. Safe while a stream runs; it pauses for a moment between two batches.",
     )
     declare_arguments(p)
     p.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""Hold the published tables of a lake against what they declare: `stitchlake quality` as a job.
+"""Check the published tables of a lake against their declarations: `stitchlake quality` as a job.
 
 spark-submit --packages … --py-files stitchlake-0.1.0-py3-none-any.whl quality.py --lake LAKE
 

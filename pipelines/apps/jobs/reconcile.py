@@ -1,4 +1,4 @@
-"""Hold a lake's tables against its records: `stitchlake reconcile` as a job, for the night.
+"""Check a lake's tables against its records: `stitchlake reconcile` as a nightly job.
 
     spark-submit --packages … --py-files stitchlake-0.1.0-py3-none-any.whl reconcile.py --lake LAKE
 
@@ -40,7 +40,7 @@ def run(spark: SparkSession, settings: Settings, args: argparse.Namespace) -> in
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="reconcile.py", description="Hold a lake's tables against its records."
+        prog="reconcile.py", description="Check a lake's tables against its records."
     )
     declare_arguments(parser)
     return parser

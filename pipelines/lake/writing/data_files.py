@@ -177,8 +177,8 @@ def statistics(spec: TableSpec, file: Path) -> str:
         parts = [footer.row_group(g).column(at).statistics for g in range(footer.num_row_groups)]
         if all(s is not None and s.has_null_count and (s.has_min_max or not s.num_values) for s in parts):
             nulls[name] = sum(s.null_count for s in parts)
-            told = [s for s in parts if s.has_min_max]
-            bounds = min((s.min for s in told), default=None), max((s.max for s in told), default=None)
+            known = [s for s in parts if s.has_min_max]
+            bounds = min((s.min for s in known), default=None), max((s.max for s in known), default=None)
         else:  # values of kilobytes have no bounds in a footer
             column = pq.read_table(file, columns=[name])[name]
             nulls[name], found = column.null_count, pc.min_max(column)

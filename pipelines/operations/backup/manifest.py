@@ -1,4 +1,4 @@
-"""A restore point: what one published batch consists of, file by file. Written last, so without it there is none."""
+"""The manifest of a restore point: every file of one published batch. It is written last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conf.errors import Refusal
 
 POINTS = "restore-points"
 _NAME = re.compile(r"(?P<sequence>\d{10})-batch-(?P<batch>\d{10})\.json")
-# Of programs that told restore points apart by the time of publication, in the order of that time.
+# Of older programs, which named restore points by the time of publication.
 _FORMER_NAME = re.compile(r"\d{4}-\d\d-\d\dT[\d.]+Z-batch-(?P<batch>\d{10})\.json")
 _DIGEST, _FINGERPRINT, _TABLE = (
     re.compile(pattern) for pattern in (r"[0-9a-f]{64}", r"[0-9a-f]{1,64}", r"[a-z]+\.[a-z_]+")
@@ -108,18 +108,18 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        said = json.loads(text)
+        fields = json.loads(text)
         for total in ("row_count", "file_count", "byte_count"):
-            said.pop(total)
-        said["tables"] = {name: TableVersion(**table) for name, table in said["tables"].items()}
-        said["files"] = tuple(StoredFile(**file) for file in said["files"])
-        if (archive := said.get("archive")) is not None:
-            said["archive"] = ArchivedRecords(
+            fields.pop(total)
+        fields["tables"] = {name: TableVersion(**table) for name, table in fields["tables"].items()}
+        fields["files"] = tuple(StoredFile(**file) for file in fields["files"])
+        if (archive := fields.get("archive")) is not None:
+            fields["archive"] = ArchivedRecords(
                 archive["folder"],
                 TableVersion(**archive["table"]),
                 tuple(StoredFile(**file) for file in archive["files"]),
             )
-        return cls(**said)
+        return cls(**fields)
 
 
 def restore_points(backup: Path) -> list[Path]:

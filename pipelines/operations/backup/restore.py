@@ -1,4 +1,4 @@
-"""A lake made from a restore point: copied beside its place, proved, then put there by one rename."""
+"""Restores a lake: copies it next to its place, checks it, and renames it into place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Restored:
-    """A lake that was made; `has_key`: its hashing key is beside it, so that a stream can go on.
+    """A lake that was made; `has_key`: its hashing key is there, so that a stream can continue.
 
     `archive`: the folder of its archived records, if there are any in the restore point."""
 
@@ -107,7 +107,7 @@ def _begin(folder: Path) -> None:
 
 
 def _key(backup: Path, lake: Path, manifest: Manifest) -> bytes | None:
-    """The lake's hashing key: from beside the place, or from the backup. KeyProblem if another one is beside it."""
+    """The lake's hashing key: from next to the lake's place, or from the backup. KeyProblem if another key is there."""
     for place in (key_path(lake), backup / KEYS / f"{manifest.key_fingerprint}.key"):
         if not place.exists():
             continue

@@ -1,4 +1,4 @@
-"""The bytes of a backup, each file under its SHA-256: what is there is never copied again, and proves itself.
+"""The files of a backup, each named by its SHA-256. A file that is there is not copied again, and can be verified.
 
 DEST/restore-points/<sequence>-batch-<n>.json       what a lake consists of
 DEST/objects/<first two>/<sha256>                   the bytes

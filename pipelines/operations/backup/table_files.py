@@ -1,4 +1,4 @@
-"""Which files a Delta table is at one version: the data that it refers to, and the log that says so."""
+"""Lists the files of a Delta table at one version: data files and log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backup of one published batch, taken beside a running stream and without its lock. The lake is only read.
+"""Takes a backup of one published batch. It only reads the lake, so a stream may run.
 
     ops.batches, last row ──▶ the version of every table ──▶ data files and log up to it ──▶ objects ──▶ manifest
                  ▲                                             │ gone meanwhile: compacted and vacuumed
@@ -23,7 +23,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from conf.table_spec import TableSpec
-from conf.tables import ALL, BATCHES, BESIDE, BRONZE_EVENTS
+from conf.tables import ALL, BATCHES, BRONZE_EVENTS, OUTSIDE_BATCHES
 from pipelines.lake.hashing_key import load_key, write_key
 from pipelines.lake.lake import Lake, existing_lake, with_hot_parts
 from pipelines.lake.lock import LakeLocked, lake_lock
@@ -154,7 +154,7 @@ def _of_last_batch(
     lake: Lake, store: Store, last: Manifest | None, with_archive: bool, progress: Progress
 ) -> Manifest:
     # These first: what they say of a batch is then never ahead of the tables.
-    beside = [(spec, lake.open(spec)) for spec in BESIDE if lake.has(spec)]
+    beside = [(spec, lake.open(spec)) for spec in OUTSIDE_BATCHES if lake.has(spec)]
     lake_format = lake.format()
     batches = lake.open(BATCHES)
     snapshot = snapshot_in(lake, batches)

@@ -1,4 +1,4 @@
-"""The control inbox: a folder inside the lake that every stream reads beside its sources.
+"""The control inbox: a folder inside the lake. Every stream reads it in addition to its sources.
 
 A decision is a file of one JSON record, put there by rename. A running stream takes it with its next batch; where no
 stream runs, `apply_waiting` takes the lake's lock and makes a batch of what is waiting, without Spark.
@@ -85,14 +85,14 @@ def apply(
     _key_of(lake, published(Lake(lake)), policy)
     decision_id = put(lake, record)
     until = time.monotonic() + patience_seconds
-    said = False
+    is_reported = False
     while True:
         try:
             apply_waiting(lake, policy, settings)
         except LakeLocked:
-            if not said:
+            if not is_reported:
                 say("a stream writes this lake: the decision goes with its next batch …")
-                said = True
+                is_reported = True
         if _is_published(Lake(lake), str(record["tenant"]), decision_id):
             return decision_id
         if time.monotonic() > until:

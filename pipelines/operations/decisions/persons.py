@@ -1,4 +1,4 @@
-"""Who is meant, with her identifiers as they are today."""
+"""Finds the person that a user names, with her present identifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody wants decided, as a record of the control feed; or why it cannot be."""
+"""Makes a record of the control feed from a user's decision, or says why it cannot be applied."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""quality"""
+"""The quality job, and the gate that other jobs ask."""

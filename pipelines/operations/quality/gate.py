@@ -1,4 +1,4 @@
-"""The gate of downstream jobs: nothing is published from tables that the newest quality run found broken."""
+"""The gate of downstream jobs: a job does not publish from tables that the newest quality run found broken."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def require_quality(
     """QualityBroken when the newest run found a table broken that one of `queries` relies on.
 
     `despite` publishes knowingly, and says what is broken. No run at all, and one of an older batch, are let through
-    and said: how often quality is checked is a matter of schedule, and no reason to hold back what nobody found wrong.
+    and reported: how often quality is checked is a matter of schedule, and no reason to stop a job.
     """
     run, snapshot = newest_run(lake), published(lake)
     if run is None:

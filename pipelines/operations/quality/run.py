@@ -1,4 +1,4 @@
-"""The quality job: one published snapshot held against every suite, beside a running stream.
+"""The quality job: checks one published snapshot against every suite, while a stream may run.
 
 published batch ─▶ counts (DuckDB or Spark) ─▶ verdicts (Great Expectations) ─▶ pages, then ops.quality_results
 It reads at pinned versions and takes no lock, so neither waits for the other.

@@ -1,1 +1,1 @@
-"""What was refused: looked at, and read again once its cause is gone."""
+"""Quarantine: lists refused records, and replays them once the cause is repaired."""

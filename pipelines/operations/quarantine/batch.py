@@ -1,4 +1,4 @@
-"""A replayed batch: refused events that are acceptable now, through the stream's own batch function.
+"""The batch of a replay: refused events that are acceptable now, processed by the stream's own steps.
 
 As a batch of the stream, but: bronze has the records already; rows of the quarantine are replaced and not only added;
 the counts are what changes; the offsets of record stay where they are.

@@ -1,4 +1,4 @@
-"""Corrections: payloads that somebody has given in place of refused ones, on record in bronze.corrections.
+"""Corrections: payloads that a user gives in place of refused ones, kept in bronze.corrections.
 
 {"source": "native:events", "origin": "part-3.jsonl", "origin_ordinal": 17, "payload": "{…}"}     one JSON line each;
 `payload` may be an object as well, and for bytes that are no text there is "payload_base64".

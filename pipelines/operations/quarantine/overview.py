@@ -1,4 +1,4 @@
-"""What is in quarantine: in sum, and event by event, as JSON can carry it."""
+"""What is in quarantine, as counts and event by event, ready for JSON."""
 
 from __future__ import annotations
 

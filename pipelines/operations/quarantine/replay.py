@@ -1,4 +1,4 @@
-"""Replay: what was refused is read again by today's mappings and settings, and what is acceptable now is published.
+"""Replay: reads refused events again with today's mappings and settings, and publishes those that are acceptable now.
 
 selected events ─▶ portions ─▶ read again ─▶ [attempt on record ─▶ one batch ─▶ published] ─▶ compaction
                                changes nothing       can be taken back until ────┘

@@ -1,4 +1,4 @@
-"""Refused events read again from their bytes: which of them are acceptable now, and which rows change.
+"""Reads refused events again from their bytes: which are acceptable now, and which rows change.
 
 rows of the quarantine ─▶ their records ─▶ parser ─▶ the rows of those events ─▶ judged ─▶ what changes
 """
@@ -269,8 +269,10 @@ def _with_identifiers_of(kept: pa.Table, rows: pa.Table) -> pa.Table:
     by = by[at[by] >= 0]
     offsets = np.searchsorted(at[by], np.arange(kept.num_rows + 1))
     values = pc.list_flatten(lists).take(pa.array(by))
-    told = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=lists.type)
-    return kept.set_column(kept.schema.get_field_index("identifiers"), kept.schema.field("identifiers"), told)
+    mentions = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, type=lists.type)
+    return kept.set_column(
+        kept.schema.get_field_index("identifiers"), kept.schema.field("identifiers"), mentions
+    )
 
 
 def _nothing(left: Counter[str]) -> Reread:

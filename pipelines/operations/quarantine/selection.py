@@ -1,4 +1,4 @@
-"""Which refused events are meant, and how they are found in one published state."""
+"""Selects refused events in one published state."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Selection:
 
     @property
     def bounds(self) -> pc.Expression:
-        """What files can be told apart by, without being read."""
+        """What tells files apart without reading them."""
         batch, at = pc.field("batch_id"), pc.field("received_at")
         found = batch >= (self.first_batch or 0)
         if self.last_batch is not None:

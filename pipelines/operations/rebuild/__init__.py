@@ -1,1 +1,1 @@
-"""Everything derived, computed again from bronze under a given policy, and published as one batch."""
+"""Derives all tables again from bronze under a policy, compares, and publishes the difference as one batch."""

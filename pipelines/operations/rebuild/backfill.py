@@ -1,4 +1,4 @@
-"""Rebuild a lake beside its stream, from the first record read again to the swap."""
+"""Rebuilds a lake while its stream runs: reads the records again, then swaps the tables."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _between_batches(
 
 def _once_alone(lake: Lake, plan: Plan, rules: Rules, patience_seconds: float, progress: Progress) -> Done:
     """Under another policy: with the lock of the lake, as soon as it is to be had."""
-    until, is_told = time.monotonic() + patience_seconds, False
+    until, is_reported = time.monotonic() + patience_seconds, False
     while True:
         try:
             with lake_lock(lake.path):
@@ -116,12 +116,12 @@ def _once_alone(lake: Lake, plan: Plan, rules: Rules, patience_seconds: float, p
         except LakeLocked:
             if time.monotonic() > until:
                 raise
-            if not is_told:
+            if not is_reported:
                 progress(
                     "everything is ready, and a stream writes this lake under its former policy: stop it; the rest "
-                    "takes moments, and `stitchlake run --policy …` goes on"
+                    "takes moments, and `stitchlake run --policy …` continues"
                 )
-                is_told = True
+                is_reported = True
             time.sleep(_LOOKS_EVERY_SECONDS)
             plan.shadow.catch_up(something_published(lake), rules)
 

@@ -1,4 +1,4 @@
-"""What a rebuild changes: the rebuilt tables beside the published ones, as rows to write and rows to take out.
+"""What a rebuild changes: compares rebuilt with published tables, and gives rows to write and rows to remove.
 
 One table at a time is held whole, on both sides; what is kept of it are the rows to write, and the few columns that
 tell what becomes of people.

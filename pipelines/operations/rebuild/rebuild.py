@@ -1,4 +1,4 @@
-"""Rebuild a lake: derive everything from bronze again beside it, show what changes, publish it as one batch.
+"""Rebuilds a lake: derives everything from bronze again in a shadow lake, shows the changes, publishes them as a batch.
 
 published S ──▶ shadow lake ──▶ changes ──▶ [effects] … caught up with N ──▶ rows of batch N+1 ──▶ ops.batches: N+1
                 beside a running stream                      between two of its batches; invisible until ──┘
@@ -94,7 +94,7 @@ def planned(
     dates: Dates | None = None,
     progress: Progress = lambda text: None,
 ) -> Iterator[tuple[Plan, Rules]]:
-    """A rebuild of the last published state, computed beside whatever writes the lake; its shadow lake ends with the
+    """A rebuild of the last published state, computed while others may write the lake; its shadow lake ends with the
     block. Of the lake itself nothing is written."""
     snapshot = something_published(lake)
     rules = rules_for(snapshot, policy, settings, spark)

@@ -1,6 +1,6 @@
 """The reconciliation: are the published tables what bronze gives, when it is derived again by the lake's own rules?
 
-Reads one pinned state of the lake and writes a shadow lake only, so it may run beside the stream.
+Reads one pinned state of the lake and writes a shadow lake only, so a stream may run meanwhile.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _COUNTS = ("received_count", "valid_count", "quarantined_count", "duplicate_coun
 class Reconciliation:
     """`tables`: published on the left, derived again on the right. `since`, `until`: ISO dates of the records that
     were read again, None for all. `changed_mappings`: those that some published batch was read by another version of.
-    `published_counts`: what the batches said when they came; `derived_counts`: what was derived now."""
+    `published_counts`: what the batches counted when they were published; `derived_counts`: what was derived now."""
 
     batch_id: int
     since: str | None

@@ -1,4 +1,4 @@
-"""The derived tables of a lake made again beside it, in a lake of their own, while a stream may go on writing.
+"""The shadow lake: the derived tables of a lake, made again in a lake of their own while a stream may write.
 
     bronze.events 1 … S ──portions──▶ the stream's own steps ──▶ <lake>/_stitchlake/side/<id>/{silver,gold,ops}
     later       S+1 … N ──────────▶  the same ──────────────▶  up to N

@@ -1,7 +1,7 @@
 """Put a shadow lake in place of what is published, between two batches of the stream if one is running.
 
 The pause: derive the few events that were published since, compare, write. Both parts of it are bounded by settings,
-and the pause is told afterwards.
+and the pause is reported afterwards.
 """
 
 from __future__ import annotations

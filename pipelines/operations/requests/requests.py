@@ -97,7 +97,7 @@ def run_asked(
 ) -> int:
     """Run what waits, for the stream: it has the lock, and no batch of it runs. Returns how many.
 
-    A request that cannot be read is put aside, and `on_trouble` is told.
+    A request that cannot be read is put aside, and `on_trouble` gets a line.
 
     read_by: the stream's mappings and their fingerprints. open_state: gives the stream's state of the lake.
     None while a batch is half-written: its retry relies on the versions that it was begun with. What a handler that

@@ -1,1 +1,1 @@
-"""Upkeep: few files, short logs, old batches let go, old records archived; beside a running stream."""
+"""Upkeep: joins small files, shortens logs, removes old versions, archives old records, while a stream may run."""

@@ -1,4 +1,4 @@
-"""What runs leave beside the tables: checkpoints that nobody continues, half-made files, answers nobody fetched."""
+"""Removes what runs leave in a lake's folder: checkpoints that nobody continues, partial files, unread answers."""
 
 from __future__ import annotations
 

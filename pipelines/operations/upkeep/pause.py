@@ -104,10 +104,10 @@ def _publish(holder: Holder, versions: dict[str, int], history: History, steps: 
     lake, snapshot = holder.lake, holder.snapshot
     is_changed = without_batches(versions) != without_batches(snapshot.table_versions)
     batch_id = snapshot.batch_id + 1
-    told = oldest_readable_batch(lake) or snapshot.batch_id
+    promised = oldest_readable_batch(lake) or snapshot.batch_id
     oldest = oldest_to_keep(lake, history, batch_id if is_changed else None, datetime.now(UTC))
-    if not is_changed and _kept(lake, oldest) == _kept(lake, told):
-        return snapshot.batch_id, told
+    if not is_changed and _kept(lake, oldest) == _kept(lake, promised):
+        return snapshot.batch_id, promised
     publication = Publication(
         stream=snapshot.stream,
         kind=UPKEEP,

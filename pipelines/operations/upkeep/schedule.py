@@ -1,4 +1,4 @@
-"""A running stream's own upkeep, now and then, in a thread beside it."""
+"""Upkeep by the running stream itself, on a schedule, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _keep_up(
             continue  # a batch is half-written: its retry comes first
         except AnotherUpkeep:
             pass  # somebody has asked for one: it does what was due
-        except Exception as e:  # whatever it is, the stream goes on; its words may quote a path only
+        except Exception as e:  # the stream continues whatever it is; the message can quote a path only
             on_trouble(f"upkeep was not finished ({type(e).__name__}); it is tried again in {every:g} hours")
         until = time.monotonic() + every * 3600
 

@@ -1,4 +1,4 @@
-"""Upkeep of a lake: one short pause of its stream for what commits, and the long work before and after beside it.
+"""Upkeep of a lake: long work while the stream runs, and one short pause of the stream for what commits.
 
     before   copy old files of bronze.events into the archive, or out of it
     pause    commit (pause.py): between two batches of a running stream, or with the lake's lock

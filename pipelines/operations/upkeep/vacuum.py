@@ -25,7 +25,7 @@ from pipelines.operations.upkeep.delta_log import (
     needless_entries,
 )
 
-ORPHAN_HOURS = 24.0  # a file in no commit may belong to something that is being prepared beside the stream
+ORPHAN_HOURS = 24.0  # a file in no commit may belong to a write that is being prepared
 TEMPORARY = ("_commit_", ".tmp")  # what a killed commit leaves in a log
 
 

@@ -151,11 +151,11 @@ def _claimed_anchors(resolution: Resolution, state: LakeState) -> np.ndarray:
     anchor, owner = numpy_of(owned["anchor_node_id"]), numpy_of(owned["owner_node_id"])
     seen_at = anchor[_matters(anchor, owner, resolution, state)]
     assigned = state.identity.decisions.assigned_anchors
-    beside = state.identity.edges_of(claimants if len(assigned) else resolution.freed)
-    near = union(beside.left, beside.right)
+    edges = state.identity.edges_of(claimants if len(assigned) else resolution.freed)
+    near = union(edges.left, edges.right)
     if len(assigned):
-        of_freed = is_in(beside.left, resolution.freed) | is_in(beside.right, resolution.freed)
-        near = union(near[is_in(near, assigned)], beside.left[of_freed], beside.right[of_freed])
+        of_freed = is_in(edges.left, resolution.freed) | is_in(edges.right, resolution.freed)
+        near = union(near[is_in(near, assigned)], edges.left[of_freed], edges.right[of_freed])
     return union(seen_at, near, resolution.freed)
 
 

@@ -5,7 +5,7 @@
 
 What Spark has planned cannot be made smaller, so it is cut here, at the end of a record. A batch that keeps the bounds
 is not touched. Only the last portion has the stream's batch number, so a stream that dies in between is given the same
-batch again, and goes on after what is published (intent.py).
+batch again, and continues after what is published (intent.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A Kafka broker for development and tests: one process, on this machine only, gone when it is stopped.
+"""A Kafka broker for development and tests: one process, on this machine only. Its data is removed when it stops.
 
 make kafka                                   in the foreground; Ctrl-C stops it and removes what it held
 python -m pipelines.stream.kafka.broker --port 9092 --topic events:3

@@ -1,4 +1,4 @@
-"""The Kafka client's settings: what a user puts under `kafka:`, with secrets fetched from where they are kept.
+"""The Kafka client's settings: what a user puts under `kafka:`, with secrets read from the environment or files.
 
 Values go to Spark as options of one read and to the client that looks at a topic, and nowhere else: no Spark setting,
 no table, no log line has them.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from conf.settings import Settings, SettingsError
 
-# Unless a user says otherwise: what a transaction took back was never said.
+# The default: records of aborted transactions are not read.
 COMMITTED_ONLY = {"isolation.level": "read_committed"}
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 

@@ -1,4 +1,4 @@
-"""Look at a topic on its broker: is it there, which partitions, from which offset to which."""
+"""Asks a broker about a topic: whether it exists, its partitions, their first and last offsets."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ class Asked:
                 self._offsets(topic.topic, partitions, spec.latest()),
             )
         except Py4JJavaError as e:
-            raise _told(e, self, topic) from None
+            raise _problem_of(e, self, topic) from None
 
     def topic_id(self, topic: TopicAddress) -> str:
         """Empty from a broker that knows none."""
         try:
             return self._id(self._described(topic.topic))
         except Py4JJavaError as e:
-            raise _told(e, self, topic) from None
+            raise _problem_of(e, self, topic) from None
 
     def _described(self, topic: str) -> Any:
         names = self.jvm.java.util.ArrayList()
@@ -145,7 +145,7 @@ def _require_somebody_listening(topic: TopicAddress) -> None:
     )
 
 
-def _told(error: Py4JJavaError, asked: Asked, topic: TopicAddress) -> Exception:
+def _problem_of(error: Py4JJavaError, asked: Asked, topic: TopicAddress) -> Exception:
     """A Java exception as one of ours, by the names of its classes alone: its text may repeat a setting."""
     names: list[str] = []
     cause = error.java_exception

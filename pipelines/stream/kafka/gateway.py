@@ -1,4 +1,4 @@
-"""Kafka's own Java client without a Spark session: a small JVM for a question or two."""
+"""Kafka's own Java client without a Spark session, in a small JVM, for a few questions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a lake is behind its topics: the offsets of record, and the ends that their brokers tell."""
+"""How far a lake is behind its topics: the ends that brokers report, less the offsets of record."""
 
 from __future__ import annotations
 

@@ -55,12 +55,12 @@ def offsets_of_record(lake: Lake, snapshot: Snapshot | None) -> dict[str, TopicO
     """Where every topic's reading stands as of the last published batch."""
     if snapshot is None:
         return {}
-    said = snapshot.row.get("offsets")
-    if said is None:  # the last batch was published by a program that knew no topics; an earlier one may have
-        told = pc.field("offsets").is_valid()
-        rows = BatchRows(lake).newest_first(["offsets"], snapshot.batch_id, told)
-        said = next((row["offsets"] for row in rows), None)
-    return {} if said is None else from_json(said)
+    stored = snapshot.row.get("offsets")
+    if stored is None:  # an older program, which knew no topics, published the last batch
+        has_offsets = pc.field("offsets").is_valid()
+        rows = BatchRows(lake).newest_first(["offsets"], snapshot.batch_id, has_offsets)
+        stored = next((row["offsets"] for row in rows), None)
+    return {} if stored is None else from_json(stored)
 
 
 def advanced(offsets: Offsets, received: pa.Table, topic_ids: Mapping[str, str]) -> dict[str, TopicOffsets]:

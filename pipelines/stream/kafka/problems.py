@@ -43,14 +43,14 @@ REFUSED_IN_A_STREAM = (
 )
 
 
-def is_outage(said: str) -> bool:
+def is_outage(message: str) -> bool:
     """Whether a failed query's report tells of a broker that may come back."""
-    return not is_loss(said) and not is_refusal(said) and bool(_OUTAGE.search(said))
+    return not is_loss(message) and not is_refusal(message) and bool(_OUTAGE.search(message))
 
 
-def is_loss(said: str) -> bool:
-    return bool(_LOSS.search(said))
+def is_loss(message: str) -> bool:
+    return bool(_LOSS.search(message))
 
 
-def is_refusal(said: str) -> bool:
-    return bool(_REFUSED.search(said))
+def is_refusal(message: str) -> bool:
+    return bool(_REFUSED.search(message))

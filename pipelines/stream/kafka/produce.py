@@ -72,12 +72,12 @@ def main(argv: list[str] | None = None) -> int:
         print(problem, file=sys.stderr)
         return 2
     except (BrokerUnavailable, Py4JJavaError) as problem:
-        said = (
+        report = (
             problem
             if isinstance(problem, BrokerUnavailable)
             else "the broker went away while records were sent"
         )
-        print(said, file=sys.stderr)
+        print(report, file=sys.stderr)
         return 1
     return 0
 

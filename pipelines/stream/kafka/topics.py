@@ -1,4 +1,4 @@
-"""The topics of a stream: each looked at before the stream starts, and read from the offsets of record on."""
+"""The topics of a stream: checked before the stream starts, and read from the offsets of record on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines.stream.kafka.problems import OffsetsLost
 from pipelines.stream.source import Source, SourceError
 
 RECORDS_PER_TASK = 20_000  # so that one full partition is read by every core
-# How long a silent broker may hold a query up; then the user is told and the query started again, until it is back.
+# How long a silent broker may hold a query up; then it is reported and the query started again, until it is back.
 SILENCE_MS = 30_000
 _TIMEOUTS = ("default.api.timeout.ms", "request.timeout.ms")
 # A task asks only for records that are there. With Kafka's half second, a request that an earlier batch left at the

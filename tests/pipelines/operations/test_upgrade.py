@@ -18,13 +18,13 @@ from conf.table_spec import TableSpec
 from conf.tables import (
     ALL,
     BATCHES,
-    BESIDE,
     EVENTS,
     FILES,
     FORMAT,
     IDENTITY_DECISIONS,
     IDENTITY_REDIRECTS,
     MIGRATIONS,
+    OUTSIDE_BATCHES,
     PROFILES,
     QUARANTINE,
     SESSIONS,
@@ -229,7 +229,7 @@ def test_a_new_lake_is_made_in_the_present_format(lake_dir: Path) -> None:
     assert upgraded(lake) == []
     assert recorded(lake) == [(None, FORMAT, upgrade.MADE_NEW)]
     assert lake.format() == FORMAT > FIRST_FORMAT
-    assert all(lake.has(spec) for spec in with_hot_parts((*ALL, *BESIDE)))
+    assert all(lake.has(spec) for spec in with_hot_parts((*ALL, *OUTSIDE_BATCHES)))
     assert upgraded(lake) == []
     assert len(recorded(lake)) == 1
 

@@ -1,1 +1,1 @@
-"""framing"""
+"""Cuts files into records."""

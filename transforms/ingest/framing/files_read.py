@@ -1,4 +1,4 @@
-"""Which file is which: a file is its name, its size and its content's digest, and nothing else says so.
+"""The identity of a file: its name, its size and the digest of its content.
 
 A name that comes again with the same content is the same file, and is not read again. With other content it is read,
 and those of its records are left out whose bytes have been read under that name before, each as often as it was: so

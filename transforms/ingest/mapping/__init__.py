@@ -1,1 +1,1 @@
-"""mapping"""
+"""Reads a record by its source mapping."""

@@ -1,4 +1,4 @@
-"""What a mapping takes from an event, made ready to be walked: its bags as they are where some of its rules hold."""
+"""The paths that a mapping takes from an event, prepared once for many events."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class EventPaths:
         """What is taken of a record."""
         if not self._rules:
             return self._always
-        said = [w(record, envelope) for w in self._words]
-        words = tuple([value if type(value) is str else _word(value) for value in said])
+        values = [w(record, envelope) for w in self._words]
+        words = tuple([value if type(value) is str else _word(value) for value in values])
         rules = self._matching.get(words)
         if rules is None:
             rules = self._rules_matching(words)

@@ -1,4 +1,4 @@
-"""Paths of a mapping: what a record has at one of them, and a record without it."""
+"""Paths of a mapping: reads the value at a path, and removes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One record's bytes as an object, or the reason why they are none."""
+"""Reads one record's bytes as a JSON object, or gives the reason why that fails."""
 
 from __future__ import annotations
 

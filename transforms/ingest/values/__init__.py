@@ -1,1 +1,1 @@
-"""values"""
+"""Single values: instants, identifiers, JSON texts, hashes."""

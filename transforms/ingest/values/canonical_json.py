@@ -1,4 +1,4 @@
-"""One text per JSON value: keys sorted, no spaces. What equality of content is decided on."""
+"""Canonical JSON: one text per value, keys sorted, no spaces. Content is compared by it."""
 
 from __future__ import annotations
 

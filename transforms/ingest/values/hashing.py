@@ -70,7 +70,7 @@ def digests(contents: Iterable[bytes]) -> Longs:
 
 
 def tie_hash(tenant: str, namespace: str, value: str) -> int:
-    """What ends a tie between identifiers of equal standing: unkeyed, so that every lake ends it in the
+    """Decides between identifiers of equal rank: unkeyed, so that every lake ends it in the
     same way."""
     return digest(encode(tenant, namespace, value))
 

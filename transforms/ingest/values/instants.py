@@ -1,4 +1,4 @@
-"""When it happened: ISO 8601 or epoch numbers of any resolution, as microseconds since 1970 in UTC."""
+"""Reads instants: ISO 8601 or epoch numbers of any resolution, as microseconds since 1970 in UTC."""
 
 from __future__ import annotations
 

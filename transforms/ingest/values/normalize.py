@@ -30,7 +30,7 @@ _REPLACED = "\ufffd"  # where something was that somebody could not read: two va
 _EMAIL = re.compile(r"[^@\s<>()\[\],;:\"\\]++@[^@\s<>()\[\],;:\"'\\/?.]++(?:\.[^@\s<>()\[\],;:\"'\\/?.]++)++")
 _IN_BRACKETS = re.compile(r"[^<>]*<([^<>]*)>[\s,;.]*")
 _AROUND_EMAIL = " \t\r\n,;'\"=<>"
-_AROUND_PHONE = " \t\r\n,;'\"="  # ="0049…" and '+49… are how spreadsheets are told that something is text
+_AROUND_PHONE = " \t\r\n,;'\"="  # ="0049…" and '+49… mark text in spreadsheets
 _GROUPED = re.compile(r"(\+?[0-9]{1,3}(?:,[0-9]{3})+|\+?[0-9]+)[.,]0{1,2}")
 _SCHEME = re.compile(r"^[a-z]+:")  # tel:, whatsapp:, …
 _EXPONENT = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?e[+-]?[0-9]+")  # in whose digits others would be read
@@ -204,7 +204,7 @@ def uuid(text: str) -> str | None:
 
 def wallet(text: str) -> str | None:
     """Addresses that are read without regard to case (0x…, with or without a chain in front, and bech32) in lower
-    case. Others, base58 for one, are told apart by their case and stay as they are."""
+    case. Others, base58 for one, differ by case and stay as they are."""
     lower = text.lower()
     if _EVM_ADDRESS.fullmatch(lower):
         return lower

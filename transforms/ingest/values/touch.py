@@ -1,4 +1,4 @@
-"""What led a person here: campaign and referrer, from where trackers put them."""
+"""The touch of an event: campaign and referrer, from the fields where trackers put them."""
 
 from __future__ import annotations
 

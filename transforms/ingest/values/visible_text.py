@@ -1,4 +1,4 @@
-"""Text as somebody sees it: without the characters that have no look of their own.
+"""Removes invisible characters from a text.
 
 They come with what is copied out of web pages, documents, contacts and spreadsheets, and make two identifiers of one.
 Nobody can tell them apart, so nobody means them. RFC 8265 treats opaque strings alike (spaces are one space, composed
