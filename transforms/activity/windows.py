@@ -62,8 +62,8 @@ def reached(
     session_keys: pa.Table, in_part: Longs, windows: Windows, gap_us: int
 ) -> tuple[Flags, Windows | None]:
     """Which of the sessions `session_keys` (anchor_node_id, start_at, end_at, claims) are in a window or nearest to
-    one, and all those of anchors that were not read `in_part`; and the windows that have to be read instead, if these do not
-    hold all that counts."""
+    one, and all those of anchors that were not read `in_part`; and the windows that have to be read
+    instead, if these do not hold all that counts."""
     anchor, start, end = (longs(session_keys[c]) for c in ("anchor_node_id", "start_at", "end_at"))
     keep = ~is_in(anchor, in_part)
     rows = np.flatnonzero(~keep)

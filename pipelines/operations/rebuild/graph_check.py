@@ -24,7 +24,14 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.policy import Policy
-from conf.tables import IDENTIFIERS, IDENTITY_DECISIONS, IDENTITY_EDGES, IDENTITY_MAP, REJECTED_EDGES
+from conf.tables import (
+    IDENTIFIERS,
+    IDENTITY_DECISIONS,
+    IDENTITY_EDGES,
+    IDENTITY_LOG,
+    IDENTITY_MAP,
+    REJECTED_EDGES,
+)
 from pipelines.lake.snapshot import Snapshot
 from pipelines.lake.views import spark_live_rows, spark_rows_of
 from pipelines.runtime.graph_engine import connected_components
@@ -36,6 +43,7 @@ ANOTHER_PERSON = "its edges make it another person's"
 NOT_HOST = "it is shared, and not with the person that hosts it"
 MISSING = "it has edges and no row"
 OTHER_TENANT = "its tenant or namespace is not that of the identifier"
+NOT_LOGGED = "the last change in silver.identity_log made it another person's"
 
 # One row per pair of linking identifiers that evidence or a manual merge connects. `cut`: the rule by which the pair is
 # not followed, null for a pair that makes two identifiers one person's. Shared identifiers are cut before people are
@@ -112,8 +120,13 @@ FROM (SELECT src AS node_id FROM {pairs} WHERE lacks_row UNION SELECT dst FROM {
 WHERE NOT EXISTS (SELECT 1 FROM {nodes} AS n WHERE n.node_id = ends.node_id)
 UNION ALL
 SELECT n.node_id, n.canonical_id, NULL, {other_tenant}
-FROM {nodes} AS n JOIN {identifiers} AS i ON i.node_id = abs(n.node_id)
-WHERE i.tenant != n.tenant OR (n.node_id > 0 AND i.namespace != n.namespace)
+FROM {nodes} AS n LEFT JOIN {identifiers} AS i ON i.node_id = abs(n.node_id)
+WHERE i.node_id IS NULL OR i.tenant != n.tenant OR (n.node_id > 0 AND i.namespace != n.namespace)
+UNION ALL
+SELECT n.node_id, n.canonical_id, l.canonical_id, {not_logged}
+FROM {nodes} AS n
+JOIN (SELECT node_id, max_by(to_canonical_id, batch_id) AS canonical_id FROM {log} GROUP BY node_id) AS l
+  ON l.node_id = n.node_id AND l.canonical_id != n.canonical_id
 """
 _NAMED = """
 SELECT w.node_id, coalesce(n.namespace, i.namespace) AS namespace,
@@ -213,6 +226,8 @@ def check_components(snapshot: Snapshot, policy: Policy, spark: SparkSession) ->
                 not_host=NOT_HOST,
                 missing=MISSING,
                 other_tenant=OTHER_TENANT,
+                log=spark_rows_of(spark, snapshot, IDENTITY_LOG),
+                not_logged=NOT_LOGGED,
             ),
             "wrong",
         )

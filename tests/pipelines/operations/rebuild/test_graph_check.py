@@ -18,6 +18,7 @@ from pipelines.operations.rebuild.graph_check import (
     ANOTHER_PERSON,
     MISSING,
     NOT_HOST,
+    NOT_LOGGED,
     OTHER_TENANT,
     GraphCheck,
     as_text,
@@ -53,7 +54,7 @@ CHAIN = [
     event(22, cookie_id="c2", device_id="d2"),
 ]
 OTHERS = [event(n, "other", cookie_id="c1", user_id="ann") for n in (30, 31)]
-ALONE = [event(40, cookie_id="alone"), event(41, cookie_id="lonely")]
+ALONE = [event(40, cookie_id="alone"), event(41, cookie_id="lonely"), event(42, cookie_id="single")]
 
 
 @pytest.fixture(scope="module")
@@ -141,12 +142,13 @@ def test_it_agrees_with_a_healthy_lake_and_counts_what_the_rules_cut(lake, spark
 def test_every_kind_of_wrong_row_is_named_and_no_other_row(lake, owners, spark):
     """One row of each kind, in groups that have nothing to do with one another."""
     nobody = 999_999_999_999
-    another, two, single, kiosk, foreign, missing = (
+    another, two, single, solo, kiosk, foreign, missing = (
         node_of(lake, value)
         for value in (
             "cookie_id:c2",
             "user_id:u2",
             "cookie_id:alone",
+            "cookie_id:single",
             "device_id:kiosk",
             "user_id:ann",
             "user_id:k0",
@@ -155,6 +157,7 @@ def test_every_kind_of_wrong_row_is_named_and_no_other_row(lake, owners, spark):
     rows = changed(owners, another, "canonical_id", person_of(owners, node_of(lake, "user_id:u1")))
     rows = changed(rows, two, "canonical_id", nobody)
     rows = changed(rows, single, "canonical_id", person_of(owners, node_of(lake, "user_id:k1")))
+    rows = changed(rows, solo, "canonical_id", nobody + 2)
     rows = changed(rows, kiosk, "canonical_id", nobody + 1)
     rows = changed(rows, foreign, "tenant", "other")
     rows = rows.filter(pc.not_equal(rows["node_id"], missing))
@@ -164,12 +167,13 @@ def test_every_kind_of_wrong_row_is_named_and_no_other_row(lake, owners, spark):
         (another, ANOTHER_PERSON),
         (two, ANOTHER_PERSON),
         (single, ANOTHER_PERSON),
+        (solo, NOT_LOGGED),
         (kiosk, NOT_HOST),
         (foreign, OTHER_TENANT),
         (missing, MISSING),
     }
     # Of two identifiers that disagree either may be the wrong one.
-    others = {node for node, _ in named} - {another, two, single, kiosk, foreign, missing}
+    others = {node for node, _ in named} - {another, two, single, solo, kiosk, foreign, missing}
     assert others <= {
         node_of(lake, value) for value in ("device_id:laptop", "cookie_id:both", "cookie_id:lonely")
     }
