@@ -16,7 +16,7 @@ from pipelines.runtime.contained import contained
 
 if TYPE_CHECKING:
     import duckdb
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 SQL = files("pipelines") / "sql"
 ANALYST_VIEWS = (
@@ -40,7 +40,7 @@ class CatalogConflict(Refusal):
 def view_statements() -> dict[str, str]:
     """Every view's SELECT by its name, in an order in which they can be created."""
     template = Template((SQL / "live.sql").read_text(encoding="utf-8"))
-    views = {f"{spec.full_name}_live": _live(template, spec) for spec in UPSERTED}
+    views = {f"{spec.full_name}_live": live_select(template, spec) for spec in UPSERTED}
     for name in ANALYST_VIEWS:
         views[name] = (SQL / f"{name.replace('.', '_')}.sql").read_text(encoding="utf-8")
     return views
@@ -168,22 +168,10 @@ def _select(spec: TableSpec, present: set[str], rows: str) -> str:
     return f"SELECT {', '.join(columns)} {rows}"
 
 
-def spark_live_rows(spark: SparkSession, snapshot: Snapshot, spec: TableSpec) -> DataFrame:
-    """The live rows of an upserted table at a published batch, one per key; nothing is put into the catalog."""
-    base, hot = (f"({_spark_select(snapshot.lake, part, snapshot)})" for part in (spec, spec.hot))
-    template = Template((SQL / "live.sql").read_text(encoding="utf-8"))
-    batches = f"(SELECT {snapshot.batch_id} AS batch_id)"
-    return spark.sql(_live(template, spec, base, hot, batches))
-
-
-def spark_rows_of(spark: SparkSession, snapshot: Snapshot, spec: TableSpec) -> DataFrame:
-    """The rows of a table that is only appended to, at a published batch."""
-    return spark.sql(_spark_select(snapshot.lake, spec, snapshot))
-
-
-def _live(
+def live_select(
     template: Template, spec: TableSpec, base: str = "", hot: str = "", batches: str = BATCHES.full_name
 ) -> str:
+    """The SELECT of a table's live rows, from `live.sql`. `base`, `hot`, `batches`: other names for what it reads."""
     return template.substitute(
         view=f"{spec.full_name}_live",
         base=base or spec.full_name,

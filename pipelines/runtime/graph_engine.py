@@ -17,9 +17,14 @@ from pipelines.runtime.free_memory import free_memory
 from transforms.identity.components import Components, driver_components
 
 
-def connected_components(vertices: DataFrame, edges: DataFrame) -> DataFrame:
-    """(id, component) of every vertex (id) along the edges (src, dst). The caller unpersists it."""
-    return GraphFrame(vertices, edges).connectedComponents(algorithm="graphframes", checkpointInterval=2)
+def connected_components(vertices: DataFrame, edges: DataFrame, is_small: bool = False) -> DataFrame:
+    """(id, component) of every vertex (id) along the edges (src, dst). The caller unpersists it.
+
+    `is_small`: the graph fits into the executors' memory. GraphFrames then runs GraphX, which needs no checkpoints: 1 s
+    and not 4 for 26,000 vertices.
+    """
+    algorithm = "graphx" if is_small else "graphframes"
+    return GraphFrame(vertices, edges).connectedComponents(algorithm=algorithm, checkpointInterval=2)
 
 
 def graphframes_components(spark: SparkSession) -> Components:

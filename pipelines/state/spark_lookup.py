@@ -10,26 +10,21 @@ are in the data of the query and never in its text: plans and event logs show no
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from functools import reduce
 from threading import Lock
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
 from conf.table_spec import DELETED, TableSpec
-from pipelines.lake.lake import SchemaMismatch
 from pipelines.lake.live_rows import UPDATED
 from pipelines.lake.snapshot import Snapshot
+from pipelines.lake.spark_frames import Between, table_frame
 
-Between = tuple[str, datetime, datetime]
 _ASKED, _IS_HOT = "__asked", "__is_hot"
 
 
@@ -110,32 +105,11 @@ class SparkLookup:
     def _frame(self, spec: TableSpec, between: Between | None = None) -> DataFrame | None:
         """The table at the snapshot's version, with the declared columns; None where it is empty."""
         if between is not None:
-            return self._open(spec, between)
+            return table_frame(self._spark, self._snapshot, spec, between)
         with self._locks[spec.full_name]:
             if spec.full_name not in self._frames:
-                self._frames[spec.full_name] = self._open(spec, None)
+                self._frames[spec.full_name] = table_frame(self._spark, self._snapshot, spec)
             return self._frames[spec.full_name]
-
-    def _open(self, spec: TableSpec, between: Between | None) -> DataFrame | None:
-        """The files that the log names, read as they are: every batch changes every table's version, and Spark's own
-        replay of a changed log takes longer than a look-up. Columns declared since that version are null."""
-        version, lake = self._snapshot.version(spec), self._snapshot.lake
-        if version is None:
-            return None
-        table = lake.open(spec, version)
-        if table.protocol().min_reader_version > 1:
-            raise SchemaMismatch(
-                f"{spec.full_name}: has been given a feature, such as deletion vectors, that not every Delta reader "
-                "knows; take the feature from the table, and write lakes with this program only"
-            )
-        files = pa.table(table.get_add_actions(flatten=True))
-        if between is not None:
-            files = files.filter(_may_lie_in(files, between))
-        if not files.num_rows:
-            return None
-        folder = lake.table_path(spec)
-        paths = [_escaped(str(folder / name)) for name in files["path"].to_pylist()]
-        return self._spark.read.schema(from_arrow_schema(spec.arrow)).parquet(*paths)
 
     def _keys(self, values: np.ndarray) -> DataFrame:
         return self._spark.createDataFrame(pa.table({_ASKED: pa.array(values, pa.int64())}))
@@ -156,21 +130,6 @@ def _matching(rows: DataFrame, keys: Mapping[str, DataFrame], between: Between |
         named = asked.withColumnRenamed(_ASKED, flags[-1])
         flagged = flagged.join(F.broadcast(named), _value(flagged, column) == named[flags[-1]], how="left")
     return flagged.where(reduce(Column.__or__, [F.col(flag).isNotNull() for flag in flags])).drop(*flags)
-
-
-def _may_lie_in(files: pa.Table, between: Between) -> pa.ChunkedArray:
-    """Which files may have a row between the bounds. Statistics are cut to milliseconds; some files have none."""
-    column, low, high = between
-    if f"max.{column}" not in files.column_names:
-        return pa.chunked_array([pa.array(np.ones(files.num_rows, bool))])
-    ends_before = pc.less(files[f"max.{column}"], pa.scalar(low - timedelta(milliseconds=1)))
-    starts_after = pc.greater(files[f"min.{column}"], pa.scalar(high))
-    return pc.invert(pc.fill_null(pc.or_(ends_before, starts_after), False))
-
-
-def _escaped(path: str) -> str:
-    """A path as a pattern that means just this file."""
-    return re.sub(r"([\\{}\[\]*?])", r"\\\1", path)
 
 
 def _value(rows: DataFrame, column: str) -> Column:

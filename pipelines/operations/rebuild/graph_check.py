@@ -15,7 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +33,7 @@ from conf.tables import (
     REJECTED_EDGES,
 )
 from pipelines.lake.snapshot import Snapshot
-from pipelines.lake.views import spark_live_rows, spark_rows_of
+from pipelines.lake.spark_frames import live_frame
 from pipelines.runtime.graph_engine import connected_components
 from pipelines.runtime.spark_rows import rows_of
 
@@ -137,7 +137,11 @@ ORDER BY w.node_id, w.reason LIMIT {most}
 """
 
 _NODE_COLUMNS = ("tenant", "node_id", "namespace", "canonical_id", "is_shared", "host_node_id")
-_COUNTS = "SELECT count_if(node_id > 0), count(DISTINCT canonical_id) FROM {nodes}"
+_COUNTS = """
+SELECT (SELECT count_if(node_id > 0) FROM {nodes}), (SELECT count(DISTINCT canonical_id) FROM {nodes}),
+       (SELECT count(DISTINCT component) FROM {components}), (SELECT count(DISTINCT node_id) FROM {wrong})
+"""
+SMALL_EDGES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -185,67 +189,87 @@ def check_components(snapshot: Snapshot, policy: Policy, spark: SparkSession) ->
     `policy`: the lake's own; only its limits are read. Writes Delta tables below the lake, and removes them again.
     """
     started = time.monotonic()
-    with _folder(snapshot) as folder:
+    version = snapshot.version(IDENTITY_EDGES)
+    is_small = version is None or snapshot.lake.open(IDENTITY_EDGES, version).count() < SMALL_EDGES
+    session = spark.newSession()
+    if is_small:
+        # Planning each step again and compiling it takes longer than the steps of a small graph. This session's alone.
+        session.conf.set("spark.sql.adaptive.enabled", "false")
+        session.conf.set("spark.sql.codegen.wholeStage", "false")
+    with _folder(snapshot) as folder, ExitStack() as kept:
 
-        def kept(frame: DataFrame, name: str) -> DataFrame:
-            frame.write.format("delta").save(str(folder / name))
-            return spark.read.format("delta").load(str(folder / name))
+        def persisted(frame: DataFrame) -> DataFrame:
+            kept.callback(frame.persist().unpersist)
+            return frame
 
-        edges, decisions, rejected, owners = (
-            spark_live_rows(spark, snapshot, spec)
-            for spec in (IDENTITY_EDGES, IDENTITY_DECISIONS, REJECTED_EDGES, IDENTITY_MAP)
+        edges, decisions, rejected, owners, identifiers, log = (
+            live_frame(session, snapshot, spec)
+            for spec in (
+                IDENTITY_EDGES,
+                IDENTITY_DECISIONS,
+                REJECTED_EDGES,
+                IDENTITY_MAP,
+                IDENTIFIERS,
+                IDENTITY_LOG,
+            )
         )
-        identifiers = spark_rows_of(spark, snapshot, IDENTIFIERS)
-        nodes = kept(owners.select(*_NODE_COLUMNS), "nodes")
-        pairs = kept(
-            spark.sql(_PAIRS, edges=edges, decisions=decisions, rejected=rejected, nodes=nodes), "pairs"
+        nodes = persisted(owners.select(*_NODE_COLUMNS))
+        pairs = persisted(
+            session.sql(_PAIRS, edges=edges, decisions=decisions, rejected=rejected, nodes=nodes)
         )
-        found = connected_components(
-            nodes.where("node_id > 0 AND NOT is_shared").selectExpr("node_id AS id"),
-            pairs.where("cut IS NULL AND NOT lacks_row").select("src", "dst"),
-        )
-        try:
-            components = kept(found.select("id", "component"), "components")
-        finally:
-            found.unpersist()
-        limits = spark.createDataFrame(
+        components = _components(nodes, pairs, is_small, folder / "components")
+        limits = session.createDataFrame(
             [(n.name, n.value_limit) for n in policy.namespaces], "namespace string, value_limit int"
         )
-        hosted = spark.sql(_HOSTED, nodes=nodes, decisions=decisions, limits=limits)
-        placed = spark.sql(_PLACED, nodes=nodes, components=components, hosted=hosted)
-        wrong = kept(
-            spark.sql(
+        hosted = session.sql(_HOSTED, nodes=nodes, decisions=decisions, limits=limits)
+        placed = persisted(session.sql(_PLACED, nodes=nodes, components=components, hosted=hosted))
+        wrong = persisted(
+            session.sql(
                 _WRONG,
                 placed=placed,
-                matched=spark.sql(_MATCHED, placed=placed),
+                matched=session.sql(_MATCHED, placed=placed),
                 hosted=hosted,
                 pairs=pairs,
                 nodes=nodes,
                 identifiers=identifiers,
+                log=log,
                 another=ANOTHER_PERSON,
                 not_host=NOT_HOST,
                 missing=MISSING,
                 other_tenant=OTHER_TENANT,
-                log=spark_rows_of(spark, snapshot, IDENTITY_LOG),
                 not_logged=NOT_LOGGED,
-            ),
-            "wrong",
+            )
         )
-        ((identifier_count, person_count),) = rows_of(spark.sql(_COUNTS, nodes=nodes))
+        ((identifier_count, person_count, component_count, wrong_count),) = rows_of(
+            session.sql(_COUNTS, nodes=nodes, components=components, wrong=wrong)
+        )
         cut = dict(rows_of(pairs.groupBy("cut").count()))
-        wrong_count = wrong.select("node_id").distinct().count()
-        named = spark.sql(_NAMED, wrong=wrong, nodes=nodes, identifiers=identifiers, most=EXAMPLES)
+        named = session.sql(_NAMED, wrong=wrong, nodes=nodes, identifiers=identifiers, most=EXAMPLES)
         return GraphCheck(
             snapshot.batch_id,
             identifier_count,
             pair_count=sum(cut.values()),
-            component_count=components.select("component").distinct().count(),
+            component_count=component_count,
             person_count=person_count,
             explained={rule: count for rule, count in sorted(cut.items(), key=str) if rule is not None},
             wrong_count=wrong_count,
             wrong=tuple(WrongRow(*row) for row in rows_of(named)) if wrong_count else (),
             seconds=round(time.monotonic() - started, 1),
         )
+
+
+def _components(nodes: DataFrame, pairs: DataFrame, is_small: bool, path: Path) -> DataFrame:
+    """(id, component) of every identifier that is not shared, by GraphFrames, written as a Delta table."""
+    found = connected_components(
+        nodes.where("node_id > 0 AND NOT is_shared").selectExpr("node_id AS id"),
+        pairs.where("cut IS NULL AND NOT lacks_row").select("src", "dst"),
+        is_small,
+    )
+    try:
+        found.select("id", "component").write.format("delta").save(str(path))
+    finally:
+        found.unpersist()
+    return nodes.sparkSession.read.format("delta").load(str(path))
 
 
 def as_text(found: GraphCheck) -> str:
