@@ -50,18 +50,18 @@ REASONS: dict[str, tuple[str, str]] = {
         "what surrounds an envelope's events, once for each event, is more than four times `max_record_bytes`",
         "send smaller envelopes",
     ),
-    "conflicting_duplicate": ("an event with this id and other content is there already", "the first one stands"),
+    "conflicting_duplicate": ("an event with this id and other content is there already", "the first one is kept"),
     "unusable_decision": ("a record of the control feed that decides nothing", "see docs/decisions.md"),
-    "unparseable": ("something that nobody has thought of", "please report it; replay after an update"),
+    "unparseable": ("an error that the program has no reason for", "please report it; replay after an update"),
 }  # fmt: skip
 
-# Flag → what it means for the event, which stands.
+# Flag → what it means for the event, which is kept.
 FLAGS: dict[str, str] = {
     "assumed_utc": "the time has no offset, and is taken as UTC",
-    "unusable_timestamp": "cannot be read, or is out of range: the mapping's next choice of a time stands in its place",
-    "replaced_character": "half of a surrogate pair, as of a cut emoji, which UTF-8 cannot hold: U+FFFD stands there",
-    "blocked_identifier": "a value that says that there is none (`null`, `anonymous`, zeros…): left out of linking",
-    "malformed_identifier": "a value that cannot be what its namespace says (an e-mail without @), or that has lost "
+    "unusable_timestamp": "cannot be read, or is out of range: the mapping's next choice of a time is used",
+    "replaced_character": "half of a surrogate pair, as of a cut emoji, which UTF-8 cannot hold: replaced by U+FFFD",
+    "blocked_identifier": "a value that means that there is none (`null`, `anonymous`, zeros…): left out of linking",
+    "malformed_identifier": "a value that does not have the form of its namespace (an e-mail without @), or has lost "
     "digits (`4.477E+11`) or characters (U+FFFD): left out",
     "oversized_identifier": "a value of more than 512 characters: left out",
     "wrong_type_identifier": "an object, a boolean or a list in a list instead of a value: left out",
@@ -72,7 +72,7 @@ FLAGS: dict[str, str] = {
     "wrong_type_event_name": "no text or number: kept in `properties`",
     "wrong_type_platform": "no text or number: kept in `properties`",
     "wrong_type_actor": "no object: left out",
-    "unusable_received_at": "cannot be read: the transport's time stands in its place",
+    "unusable_received_at": "cannot be read: the transport's time is used",
 }
 
 

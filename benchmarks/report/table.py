@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.report.targets import TARGETS, verdict
 
-HEADINGS = ("what", "target (stretch)", "figure", "verdict", "beside it, same run")
+HEADINGS = ("what", "target (stretch)", "figure", "verdict", "also measured, same run")
 NOT_JUDGED = "not judged"
 NOT_ASKED = "not asked"
 FAILED = "failed"
