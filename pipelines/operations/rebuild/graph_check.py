@@ -284,7 +284,8 @@ def as_text(found: GraphCheck) -> str:
     if found.agrees:
         lines.append(f"GraphFrames agrees: all {found.person_count:,} persons are what the edges say")
         return "\n".join(lines)
-    lines.append(f"GraphFrames disagrees with {found.wrong_count:,} identifiers of silver.identity_map:")
+    rows = "row" if found.wrong_count == 1 else "rows"
+    lines.append(f"GraphFrames disagrees with {found.wrong_count:,} {rows} of silver.identity_map:")
     for row in found.wrong:
         person = "no person" if row.canonical_id is None else f"person {row.canonical_id}"
         expected = f" {row.expected_canonical_id}" if row.expected_canonical_id is not None else ""
