@@ -8,7 +8,7 @@ import os
 import pyarrow as pa
 
 # glibc's names for it in the environment, and for mallopt (malloc.h). Its own thresholds of 128 KiB send every large
-# array's memory back and fetch it again, page by page: a fifteenth of a backlog's time.
+# array's memory back and fetch it again, page by page (docs/adr/0011).
 _TRIM, _MAP = 128 * 2**20, 64 * 2**20
 _IN_ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": _TRIM, "MALLOC_MMAP_THRESHOLD_": _MAP}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

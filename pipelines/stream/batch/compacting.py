@@ -21,6 +21,7 @@ from conf.tables import ALL, UPSERTED
 from pipelines.lake.snapshot import without_batches
 from pipelines.lake.writing.compaction import compact_files, fold_hot, forget_folded
 from pipelines.lake.writing.writer import Txn
+from pipelines.runtime.released_memory import give_back
 from pipelines.runtime.step_times import StepTimes
 from pipelines.stream.batch.contract import Attempt
 from pipelines.stream.batch.last_published import LastPublished
@@ -109,6 +110,7 @@ class Compactions:
             finally:
                 self._rest_after(time.monotonic() - started)
                 self._is_idle.set()
+                give_back()  # a compaction takes more memory than batches do
 
         self._rows = 0
         self._is_idle.clear()
