@@ -74,8 +74,8 @@ class IdentityState:
         self._edges: Rows = KeyedRows(EDGES, EDGE_INDEXES, EDGES_KNOWN) if edges is None else edges
         self._redirects: Rows = KeyedRows(REDIRECTS, REDIRECT_INDEXES) if redirects is None else redirects
         self._refusals: Rows = KeyedRows(REFUSALS, REFUSAL_INDEXES) if refusals is None else refusals
-        # Where edges are kept elsewhere, wishes are found among them.
-        self._wishes = KeyedRows(WISHES, EDGE_INDEXES) if edges is None else None
+        # Where edges are kept elsewhere, merge_requests are found among them.
+        self._merge_requests = KeyedRows(WISHES, EDGE_INDEXES) if edges is None else None
         self.decisions = DecisionState()
         self._recent = RecentNodes()
 
@@ -85,9 +85,9 @@ class IdentityState:
         self._nodes = loaded(NODES, NODE_INDEXES, node_table(nodes), NODES_KNOWN)
 
     def load_edges(self, edges: Evidence) -> None:
-        """Forget all edges and wishes and hold these in memory."""
+        """Forget all edges and merge_requests and hold these in memory."""
         self._edges = loaded(EDGES, EDGE_INDEXES, edge_table(edges), EDGES_KNOWN)
-        self._wishes = loaded(WISHES, EDGE_INDEXES, _wish_table(edges))
+        self._merge_requests = loaded(WISHES, EDGE_INDEXES, _merge_request_table(edges))
 
     def load_persons(self, redirects: pa.Table, refusals: Refusals) -> None:
         """Forget all redirects and refusals and hold these in memory."""
@@ -119,12 +119,12 @@ class IdentityState:
         at = self._edges.find_any({"left": ids, "right": ids})
         return concat_evidence(_evidence(self._edges.take(at)), self.decisions.merges_of(ids))
 
-    def wishes_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if self._wishes is None:
+    def merge_requests_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._merge_requests is None:
             edges = self.edges_of(ids)
             asked = edges.kind > OBSERVED_CODE
             return edges.left[asked], edges.right[asked]
-        rows = self._wishes.take(self._wishes.find_any({"left": ids, "right": ids}))
+        rows = self._merge_requests.take(self._merge_requests.find_any({"left": ids, "right": ids}))
         merges = self.decisions.merges_of(ids)
         return (
             np.concatenate([numpy_of(rows["left"]), merges.left]),
@@ -155,11 +155,11 @@ class IdentityState:
         old = self._edges.find("pair", pair_key(edges.left, edges.right))
         same = _is_row_of(_evidence_in_order(self._edges, old), edges)
         self._edges.replace(old[same], edge_table(edges))
-        if self._wishes is not None:
-            wishes = _wish_table(edges)
-            known = self._wishes.rows("pair", numpy_of(wishes["pair"]))
-            is_new = ~np.isin(_ends(wishes), _ends(known))
-            self._wishes.replace(np.empty(0, np.int64), wishes.filter(pa.array(is_new)))
+        if self._merge_requests is not None:
+            merge_requests = _merge_request_table(edges)
+            known = self._merge_requests.rows("pair", numpy_of(merge_requests["pair"]))
+            is_new = ~np.isin(_ends(merge_requests), _ends(known))
+            self._merge_requests.replace(np.empty(0, np.int64), merge_requests.filter(pa.array(is_new)))
         ids = resolution.ids
         self._redirects.replace(
             self._redirects.find("retired", union(ids.retired, ids.reopened)),
@@ -190,7 +190,7 @@ class IdentityState:
 
     def _changed(self) -> tuple[Rows | DecisionState, ...]:
         rows = (self._nodes, self._edges, self._redirects, self._refusals, self.decisions)
-        return rows if self._wishes is None else (*rows, self._wishes)
+        return rows if self._merge_requests is None else (*rows, self._merge_requests)
 
     def _positions_of(self, refusals: Refusals) -> np.ndarray:
         at = np.sort(self._refusals.find("left", refusals.left))
@@ -234,7 +234,7 @@ def edge_table(e: Evidence) -> pa.Table:
     return pa.table([pa.array(columns[n], EDGES.field(n).type) for n in EDGES.names], schema=EDGES)
 
 
-def _wish_table(e: Evidence) -> pa.Table:
+def _merge_request_table(e: Evidence) -> pa.Table:
     asked = e.kind > OBSERVED_CODE
     left, right = e.left[asked], e.right[asked]
     return pa.table([pa.array(left), pa.array(right), pa.array(pair_key(left, right))], schema=WISHES)

@@ -24,7 +24,7 @@ from pipelines.operations.decisions.inbox import apply_waiting, control_source
 from pipelines.operations.rebuild.backfill import rebuild
 from pipelines.operations.requests.requests import run_request
 from pipelines.operations.upkeep.history import History
-from pipelines.operations.upkeep.upkeep import Wishes, run_upkeep
+from pipelines.operations.upkeep.upkeep import UpkeepOptions, run_upkeep
 from pipelines.stream.source import Source
 from tests.faults import comparison, events
 from tests.faults.comparison import Digests
@@ -47,7 +47,7 @@ SETTINGS = replace(
 
 
 # Upkeep that keeps no past batch readable, so that there is something to remove.
-NO_HISTORY = Wishes(History(days=0.0, batches=1), pause_seconds=60.0)
+NO_HISTORY = UpkeepOptions(History(days=0.0, batches=1), pause_seconds=60.0)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from transforms.identity.nodes import Nodes, union_of
 _NONE = np.empty(0, np.int64)
 
 
-class WishLookup(Protocol):
+class MergeRequestLookup(Protocol):
     """The part of the resolver's look-up that joined values are read from."""
 
     def nodes(self, ids: np.ndarray) -> Nodes: ...
-    def wishes_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def merge_requests_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(left, right) of the pairs that somebody asked to be one, with an end in `ids`."""
 
 
@@ -51,21 +51,21 @@ NOTHING_JOINED = Joined(_NONE, _NONE)
 
 
 def joined_values(
-    asked: Nodes, seen: Nodes, evidence: Evidence, lookup: WishLookup, policy: Policy
+    asked: Nodes, seen: Nodes, evidence: Evidence, lookup: MergeRequestLookup, policy: Policy
 ) -> Joined:
-    """What the values among `asked`, and the wishes of a batch, are joined to, however many steps away.
+    """What the values among `asked`, and the merge_requests of a batch, are joined to, however many steps away.
 
     `seen` and `evidence` are the batch's own nodes and pairs, which the look-up does not know yet.
     """
     limited = np.array([n.is_linking and n.value_limit is not None for n in policy.namespaces])
-    wished = evidence.kind > OBSERVED_CODE
-    own = (evidence.left[wished], evidence.right[wished])
+    requested = evidence.kind > OBSERVED_CODE
+    own = (evidence.left[requested], evidence.right[requested])
     lefts, rights = [], []
     known = distinct(asked.id[limited[asked.namespace]])
     frontier = union(known, np.concatenate(own)) if len(own[0]) else known
     known = frontier
     while len(frontier):
-        stored = lookup.wishes_of(frontier)
+        stored = lookup.merge_requests_of(frontier)
         mine = is_in(own[0], frontier) | is_in(own[1], frontier)
         left, right = np.concatenate([stored[0], own[0][mine]]), np.concatenate([stored[1], own[1][mine]])
         if not len(left):

@@ -48,7 +48,7 @@ class IdentityLookup(Protocol):
     def redirects_to(self, canonical_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(retired, successor) of the redirects that point to one of `canonical_ids`."""
 
-    def wishes_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def merge_requests_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(left, right) of the pairs that an event or a person asked to be one, with an end in `ids`."""
 
     def sides_of(self, ids: np.ndarray) -> Sides:
@@ -98,8 +98,8 @@ def resolve(
     # Read ahead: all of these are asked for below, and most neighbours of the seen nodes are among them.
     lookup.nodes_of_components(distinct(known.component[known.component > 0]))
     touched = union_of(known, seen)
-    wished = _wished(seen, evidence, decided, lookup, policy)
-    around, pairs, altered = _cut_shared(touched, evidence, wished, decided, lookup, policy)
+    requested = _requested(seen, evidence, decided, lookup, policy)
+    around, pairs, altered = _cut_shared(touched, evidence, requested, decided, lookup, policy)
     stored = _read_touched(touched, around, altered, pairs, lookup)
     now = _with_flags_of(around, stored, altered)
 
@@ -111,7 +111,7 @@ def resolve(
     sides = lookup.sides_of(now.id)
     again = is_no_person(cores, group, int(group.max(initial=-1)) + 1, joined, sides, policy)[group]
     again |= is_in(stored.component[core], stored.component[newly_shared]) & (stored.component[core] > 0)
-    again |= is_in(cores.id, union(wished, decided))
+    again |= is_in(cores.id, union(requested, decided))
     again = is_in(group, group[again])
     component, cluster, refusals = _solve_again(cores, group, again, evidence, joined, sides, lookup, policy)
 
@@ -137,17 +137,17 @@ def resolve(
         judged=union(now.id[core][again], now.id[newly_shared]),
         minted_count=int((distinct(ids.canonical) >> ORDINAL_BITS == batch_id).sum()),
         solved_node_count=int(again.sum()),
-        rejoined=wished,
+        rejoined=requested,
         resettled=after.id[is_flipped | (could_claim & (stored.canonical != after.canonical))],
         flipped=after.id[is_flipped],
         freed=after.id[is_flipped & ~after.is_shared],
     )
 
 
-def _wished(
+def _requested(
     seen: Nodes, evidence: Evidence, decided: np.ndarray, lookup: IdentityLookup, policy: Policy
 ) -> np.ndarray:
-    """Nodes whose value is another than before: what this batch's wishes and decisions join, or part."""
+    """Nodes whose value is another than before: what this batch's merge_requests and decisions join, or part."""
     asks = evidence.kind > OBSERVED_CODE
     ends = distinct(np.concatenate([evidence.left[asks], evidence.right[asks], decided]))
     if not len(ends):
@@ -160,7 +160,7 @@ def _wished(
 def _cut_shared(
     touched: Nodes,
     evidence: Evidence,
-    wished: np.ndarray,
+    requested: np.ndarray,
     decided: np.ndarray,
     lookup: IdentityLookup,
     policy: Policy,
@@ -168,13 +168,13 @@ def _cut_shared(
     """(nodes, pairs, altered): the touched nodes and their neighbours with is_shared, is_hub and host as they are
     now; every pair that touches a judged node; the ids that were judged.
 
-    Neighbours of `wished` nodes are judged too: what they met counts as other values than before. A hub is not asked
+    Neighbours of `requested` nodes are judged too: what they met counts as other values than before. A hub is not asked
     for its thousands of edges again: its edges stay, so it stays a hub.
     """
     asked = union(touched.id[~touched.is_hub], decided)
-    if len(wished):
-        beside = concat_evidence(lookup.edges_of(wished), evidence)
-        neighbours = lookup.nodes(_neighbours(wished, beside))
+    if len(requested):
+        beside = concat_evidence(lookup.edges_of(requested), evidence)
+        neighbours = lookup.nodes(_neighbours(requested, beside))
         asked = union(asked, neighbours.id[~neighbours.is_hub])
     pairs = per_pair(concat_evidence(lookup.edges_of(asked), evidence))
     nodes = _with_neighbours(touched, pairs, lookup)

@@ -143,7 +143,7 @@ def run_restore(args: argparse.Namespace) -> int:
     if not restored.has_key:
         print(
             f"the hashing key with fingerprint {manifest.key_fingerprint} is not in the backup; put its file at "
-            f"{key_path(restored.lake)} with mode 0600 before a stream goes on",
+            f"{key_path(restored.lake)} with mode 0600 before a stream continues",
             file=sys.stderr,
         )
     return 0

@@ -17,7 +17,7 @@ from pipelines.apps.cli.sql import as_table
 from pipelines.apps.request_handlers import HANDLERS
 from pipelines.lake.lake import existing_lake
 from pipelines.operations.requests.requests import run_request
-from pipelines.operations.upkeep.upkeep import Report, Wishes, dry_run, run_upkeep
+from pipelines.operations.upkeep.upkeep import Report, UpkeepOptions, dry_run, run_upkeep
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -71,7 +71,7 @@ def do_upkeep(args: argparse.Namespace) -> int:
     if args.archive_to is not None and args.restore_archive:
         raise BadUsage("archive records or bring them back, not both at once")
     policy, settings, lake = load_policy(args.policy), load_settings(args.env), existing_lake(args.lake)
-    wishes = Wishes.of(
+    options = UpkeepOptions.of(
         settings,
         args.retain_hours,
         archive_days=args.archive_older_than,
@@ -79,10 +79,10 @@ def do_upkeep(args: argparse.Namespace) -> int:
         is_restore=args.restore_archive,
     )
     if args.dry_run:
-        report = dry_run(lake, wishes)
+        report = dry_run(lake, options)
     else:
         pause = partial(run_request, lake.path, policy, settings, "upkeep", HANDLERS, say=_say)
-        report = run_upkeep(lake, wishes, pause, say=_say)
+        report = run_upkeep(lake, options, pause, say=_say)
     print(json.dumps(report) if args.json else as_text(report))
     return 0
 

@@ -87,24 +87,24 @@ def archived_record_count(snapshot: Snapshot, bronze_version: int | None = None)
 
 def archive_folder(lake: Lake, version: int | None = None) -> str | None:
     """Where the lake's archive is, now or as of a version of bronze.events; None if nothing is archived."""
-    told = lake.open(BRONZE_EVENTS, version).metadata().configuration.get(ARCHIVED_TO)
+    recorded = lake.open(BRONZE_EVENTS, version).metadata().configuration.get(ARCHIVED_TO)
     path = lake.path / RELOCATED
     try:
         relocated = json.loads(path.read_text(encoding="utf-8"))
-        return relocated["now"] if told and told == relocated["told"] else told or None
+        return relocated["now"] if recorded and recorded == relocated["told"] else recorded or None
     except FileNotFoundError:
-        return told or None
+        return recorded or None
     except (ValueError, KeyError, TypeError):
         raise ArchiveProblem(
-            f'{path} is damaged; write into it where the archive is: {{"told": "{told}", "now": "FOLDER"}}'
+            f'{path} is damaged; write into it where the archive is: {{"told": "{recorded}", "now": "FOLDER"}}'
         ) from None
 
 
-def put_archive_at(lake_path: Path, told: str, now: Path) -> None:
-    """Let the lake whose tables say that its archive is at `told` find it at `now`."""
+def put_archive_at(lake_path: Path, recorded: str, now: Path) -> None:
+    """Let the lake whose tables say that its archive is at `recorded` find it at `now`."""
     path = lake_path / RELOCATED
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"told": told, "now": str(now)}), encoding="utf-8")
+    path.write_text(json.dumps({"told": recorded, "now": str(now)}), encoding="utf-8")
 
 
 def require_all_records(snapshot: Snapshot) -> None:

@@ -15,7 +15,7 @@ from pipelines.lake.lake import Lake
 from pipelines.operations.requests.holder import NotReady, holder_of
 from pipelines.operations.requests.requests import Answer, is_between_batches
 from pipelines.operations.upkeep.pause import upkeep
-from pipelines.operations.upkeep.upkeep import AnotherUpkeep, Wishes, run_upkeep
+from pipelines.operations.upkeep.upkeep import AnotherUpkeep, UpkeepOptions, run_upkeep
 from pipelines.stream.batch.process import BatchProcessor
 
 LOOKS_EVERY_SECONDS = 30.0
@@ -69,7 +69,9 @@ def _keep_up(
         if time.monotonic() < until:
             continue
         try:
-            run_upkeep(processor.setup.lake, Wishes.of(settings), _pauses_of(processor), pace=_Pace(stop))
+            run_upkeep(
+                processor.setup.lake, UpkeepOptions.of(settings), _pauses_of(processor), pace=_Pace(stop)
+            )
         except _StreamEnds:
             return
         except NotReady:

@@ -53,7 +53,7 @@ class AnotherUpkeep(UpkeepRefused):
 
 
 @dataclass(frozen=True)
-class Wishes:
+class UpkeepOptions:
     """What this upkeep is to do. Archiving: records of batches older than `archive_days`, into `archive_to`."""
 
     history: History
@@ -63,7 +63,7 @@ class Wishes:
     is_restore: bool = False
 
     @classmethod
-    def of(cls, settings: Settings, retain_hours: float | None = None, **archive: Any) -> Wishes:
+    def of(cls, settings: Settings, retain_hours: float | None = None, **archive: Any) -> UpkeepOptions:
         days = settings.history_days if retain_hours is None else retain_hours / 24
         return cls(History(days, settings.history_batches), settings.upkeep_pause_seconds, **archive)
 
@@ -74,7 +74,7 @@ def no_pace() -> None:
 
 def run_upkeep(
     lake: Lake,
-    wishes: Wishes,
+    options: UpkeepOptions,
     pause: Pause,
     *,
     pace: Pace = no_pace,
@@ -88,10 +88,10 @@ def run_upkeep(
         started, now_ns = time.monotonic(), _now_ns(lake)
         before = {spec: _size(lake, spec) for spec in with_hot_parts(ALL)}
         if (lake.path / MOVING).exists():  # what is to be moved depends on what an earlier upkeep has moved
-            _paused(wishes, pause, None, pace, say)
-        moves = _copied(lake, wishes, pace, say)
+            _paused(options, pause, None, pace, say)
+        moves = _copied(lake, options, pace, say)
         try:
-            answers = _paused(wishes, pause, moves, pace, say)
+            answers = _paused(options, pause, moves, pace, say)
         except ArchiveProblem:  # before anything was moved
             if moves is not None:
                 remove_superfluous_copies(lake, moves)
@@ -100,7 +100,7 @@ def run_upkeep(
             remove_superfluous_copies(lake, moves)  # what came back, or stayed where it was after all
         say("removing what no readable batch needs …")
         removed = _vacuumed(lake, answers[-1]["floors"], now_ns, pace, is_dry=False)
-        left = remove_leftovers(lake, now_ns, wishes.history.days, pace)
+        left = remove_leftovers(lake, now_ns, options.history.days, pace)
         done = Moves.of(answers[0]["moved"]) if answers[0]["moved"] else None
         return {
             "is_dry_run": False,
@@ -115,33 +115,33 @@ def run_upkeep(
         }
 
 
-def dry_run(lake: Lake, wishes: Wishes, pace: Pace = no_pace) -> Report:
+def dry_run(lake: Lake, options: UpkeepOptions, pace: Pace = no_pace) -> Report:
     """What would go if nothing were joined first. Changes nothing."""
     if published(lake) is None:
         raise NotReady(f"the lake {lake.path} has no published batch yet")
     before = {spec: _size(lake, spec) for spec in with_hot_parts(ALL)}
-    oldest = oldest_to_keep(lake, wishes.history, None, datetime.now(UTC))
+    oldest = oldest_to_keep(lake, options.history, None, datetime.now(UTC))
     removed = _vacuumed(lake, versions_of(lake, oldest), _now_ns(lake), pace, is_dry=True)
-    planned = _planned(lake, wishes)
+    planned = _planned(lake, options)
     return {
         "is_dry_run": True,
         "oldest_readable_batch_id": oldest,
         "moved_file_count": 0 if planned is None else len(planned.files),
-        "leftover_count": remove_leftovers(lake, _now_ns(lake), wishes.history.days, pace, is_dry=True),
+        "leftover_count": remove_leftovers(lake, _now_ns(lake), options.history.days, pace, is_dry=True),
         "tables": _tables(lake, before, removed),
     }
 
 
-def _planned(lake: Lake, wishes: Wishes) -> Moves | None:
-    if wishes.is_restore:
+def _planned(lake: Lake, options: UpkeepOptions) -> Moves | None:
+    if options.is_restore:
         return from_archive(lake)
-    if wishes.archive_days is None or wishes.archive_to is None:
+    if options.archive_days is None or options.archive_to is None:
         return None
-    return to_archive(lake, wishes.archive_days, wishes.archive_to, datetime.now(UTC))
+    return to_archive(lake, options.archive_days, options.archive_to, datetime.now(UTC))
 
 
-def _copied(lake: Lake, wishes: Wishes, pace: Pace, say: Callable[[str], None]) -> Moves | None:
-    planned = _planned(lake, wishes)
+def _copied(lake: Lake, options: UpkeepOptions, pace: Pace, say: Callable[[str], None]) -> Moves | None:
+    planned = _planned(lake, options)
     if planned is None or not planned.files:
         return None
     way = "out of" if planned.is_restore else "into"
@@ -150,7 +150,7 @@ def _copied(lake: Lake, wishes: Wishes, pace: Pace, say: Callable[[str], None]) 
 
 
 def _paused(
-    wishes: Wishes, pause: Pause, moves: Moves | None, pace: Pace, say: Callable[[str], None]
+    options: UpkeepOptions, pause: Pause, moves: Moves | None, pace: Pace, say: Callable[[str], None]
 ) -> list[Answer]:
     """The answers of as many pauses as it takes, each at least one step; files change sides in the first."""
     answers: list[Answer] = []
@@ -158,9 +158,9 @@ def _paused(
         if answers:
             time.sleep(answers[-1]["pause_seconds"])  # batches have as long again in between
         arguments = {
-            "history_days": wishes.history.days,
-            "history_batches": wishes.history.batches,
-            "pause_seconds": wishes.pause_seconds,
+            "history_days": options.history.days,
+            "history_batches": options.history.batches,
+            "pause_seconds": options.pause_seconds,
             "done_steps": answers[-1]["done_steps"] if answers else 0,
             "moves": moves.as_dict() if moves is not None and not answers else None,
         }

@@ -376,7 +376,7 @@ def test_any_order_and_any_batching_give_the_same_people_and_refusals(events, ra
 @given(EVENTS, DECISIONS, st.randoms(use_true_random=False))
 @example(["c1 d1"], [("keep_apart", "c1 | d1", 0), ("undo", "c1 | d1", 0)], Random(0))
 def test_decisions_give_the_same_people_before_between_and_after_the_events(events, decisions, random):
-    """Seen to fail with `decided` or `wished` left out of the groups that resolve() solves again."""
+    """Seen to fail with `decided` or `requested` left out of the groups that resolve() solves again."""
     at = list(range(len(events)))
     early = decided(World(), decisions).feed(*events, at=at)
     late = decided(World().feed(*events, at=at), decisions)
@@ -419,7 +419,7 @@ def values(world: World, group: frozenset[str], kind: str) -> int:
     joined = nx.Graph()
     joined.add_nodes_from(mine)
     ids = np.array(sorted(node_id(world.key, w) for w in mine), np.int64)
-    left, right = world.state.wishes_of(ids)
+    left, right = world.state.merge_requests_of(ids)
     names = world.names
     joined.add_edges_from(
         (names[a], names[b])

@@ -22,9 +22,9 @@ from tests.pipelines.operations.upkeep.worlds import (
     copy_of,
     do_upkeep,
     filled,
+    options,
     records,
     records_here_and_archived,
-    wishes,
 )
 
 pytestmark = pytest.mark.thorough  # lakes of several batches
@@ -44,7 +44,7 @@ def test_records_go_and_come_back_and_events_are_known_meanwhile(world, tmp_path
     archive = tmp_path / "cheap"
     before, tables = records_here_and_archived(world.lake, None), content(world)
     bronze = sorted(map(repr, published(world.lake).arrow(BRONZE_EVENTS).to_pylist()))
-    report = do_upkeep(world, wishes(batches=1, archive_days=0.0, archive_to=str(archive)))
+    report = do_upkeep(world, options(batches=1, archive_days=0.0, archive_to=str(archive)))
     assert report["moved_file_count"] == 4
     snapshot = published(world.lake)
     assert snapshot.arrow(BRONZE_EVENTS).num_rows == 0
@@ -65,7 +65,7 @@ def test_records_go_and_come_back_and_events_are_known_meanwhile(world, tmp_path
         f"{n:06d}.jsonl" for n in range(5)
     }
 
-    do_upkeep(world, wishes(is_restore=True))
+    do_upkeep(world, options(is_restore=True))
     snapshot = published(world.lake)
     assert archived_record_count(snapshot) == 0
     require_all_records(snapshot)
@@ -75,14 +75,14 @@ def test_records_go_and_come_back_and_events_are_known_meanwhile(world, tmp_path
     # The only other copy until a backup has been taken: whoever owns that storage removes it.
     assert archive_folder(world.lake) is None
     assert DeltaTable(str(archive / "bronze" / "events")).to_pyarrow_table().num_rows == 20
-    assert do_upkeep(world, wishes(is_restore=True))["moved_file_count"] == 0
+    assert do_upkeep(world, options(is_restore=True))["moved_file_count"] == 0
     with pytest.raises(ArchiveProblem, match="a folder of its own"):
-        do_upkeep(world, wishes(archive_days=0.0, archive_to=str(archive)))
+        do_upkeep(world, options(archive_days=0.0, archive_to=str(archive)))
     assert len(list(archive.glob("bronze/events/month=*/*.parquet"))) == 4  # what was copied is gone
 
 
 def test_only_files_all_of_whose_batches_are_old_enough_go(world, tmp_path):
-    report = do_upkeep(world, wishes(archive_days=1.0, archive_to=str(tmp_path / "cheap")))
+    report = do_upkeep(world, options(archive_days=1.0, archive_to=str(tmp_path / "cheap")))
     assert report["moved_file_count"] == 0
     assert published(world.lake).arrow(BRONZE_EVENTS).num_rows == 20
 
@@ -107,15 +107,15 @@ def test_no_file_is_joined_while_files_are_on_their_way(world, monkeypatch):
 def test_an_archive_is_one_lakes_and_a_lake_has_one(world, made, tmp_path):
     archive = tmp_path / "cheap"
     with pytest.raises(ArchiveProblem, match="nothing of the lake"):
-        do_upkeep(world, wishes(is_restore=True))
-    do_upkeep(world, wishes(archive_days=0.0, archive_to=str(archive)))
+        do_upkeep(world, options(is_restore=True))
+    do_upkeep(world, options(archive_days=0.0, archive_to=str(archive)))
     world.processor = world.new_processor()
     world.feed(records(9))
     with pytest.raises(ArchiveProblem, match="archive is in"):
-        do_upkeep(world, wishes(archive_days=0.0, archive_to=str(tmp_path / "other")))
+        do_upkeep(world, options(archive_days=0.0, archive_to=str(tmp_path / "other")))
     stranger = filled(tmp_path / "stranger", 1)
     with pytest.raises(ArchiveProblem, match="another lake"):
-        do_upkeep(stranger, wishes(archive_days=0.0, archive_to=str(archive)))
+        do_upkeep(stranger, options(archive_days=0.0, archive_to=str(archive)))
     (archive / "bronze").rename(tmp_path / "away")
     with pytest.raises(ArchiveProblem, match="connect that first"):
-        do_upkeep(world, wishes(is_restore=True))
+        do_upkeep(world, options(is_restore=True))

@@ -19,9 +19,9 @@ from tests.pipelines.operations.upkeep.worlds import (
     copy_of,
     do_upkeep,
     filled,
+    options,
     records,
     records_here_and_archived,
-    wishes,
 )
 
 pytestmark = pytest.mark.thorough  # lakes of several batches
@@ -36,7 +36,7 @@ def made(tmp_path_factory):
 def archived(made, tmp_path):
     """A lake three of whose four files of records are in `cheap`, and what they say."""
     world = copy_of(made, tmp_path / "lake")
-    do_upkeep(world, wishes(archive_days=0.0, archive_to=str(tmp_path / "cheap")))
+    do_upkeep(world, options(archive_days=0.0, archive_to=str(tmp_path / "cheap")))
     world.processor = world.new_processor()
     world.feed(records(9))
     return world, records_here_and_archived(world.lake, tmp_path / "cheap")
@@ -59,7 +59,7 @@ def test_archived_records_survive_the_loss_of_lake_and_archive(archived, tmp_pat
     assert done.archive == tmp_path / "again" / "lake.archive"
     again = opened(done.lake)
     assert records_here_and_archived(again.lake, done.archive) == before
-    do_upkeep(again, wishes(is_restore=True))
+    do_upkeep(again, options(is_restore=True))
     assert records_here_and_archived(again.lake, None) == before
     assert not (tmp_path / "cheap").exists()
 
@@ -68,11 +68,11 @@ def test_records_brought_back_after_the_last_backup_are_lost_with_no_copy(archiv
     """Seen to fail while bringing back removed the archive's files, and no restore point had them."""
     world, before = archived
     back_up(world.path, tmp_path / "backup", with_archive=False)
-    do_upkeep(world, wishes(is_restore=True))
+    do_upkeep(world, options(is_restore=True))
     shutil.rmtree(world.path)
     again = opened(restore(tmp_path / "backup", tmp_path / "again" / "lake").lake)
     assert archive_folder(again.lake) == str(tmp_path / "cheap")
-    do_upkeep(again, wishes(is_restore=True))
+    do_upkeep(again, options(is_restore=True))
     assert records_here_and_archived(again.lake, None) == before
 
 
@@ -81,13 +81,13 @@ def test_what_was_archived_after_the_backup_comes_back_once(archived, tmp_path):
     twice."""
     world, before = archived
     back_up(world.path, tmp_path / "backup", with_archive=False)
-    do_upkeep(world, wishes(archive_days=0.0, archive_to=str(tmp_path / "cheap")))
+    do_upkeep(world, options(archive_days=0.0, archive_to=str(tmp_path / "cheap")))
     assert DeltaTable(str(tmp_path / "cheap" / "bronze" / "events")).count() == 25
     again = opened(restore(tmp_path / "backup", tmp_path / "again" / "lake").lake)
     assert archived_record_count(published(again.lake)) == 20
     with pytest.raises(ArchiveProblem, match="a copy of the lake archives there"):
-        do_upkeep(again, wishes(archive_days=0.0, archive_to=str(tmp_path / "cheap")))
-    do_upkeep(again, wishes(is_restore=True))
+        do_upkeep(again, options(archive_days=0.0, archive_to=str(tmp_path / "cheap")))
+    do_upkeep(again, options(is_restore=True))
     assert records_here_and_archived(again.lake, None) == before
 
 
@@ -95,10 +95,10 @@ def test_a_copied_lake_takes_nothing_from_the_archive_of_its_original(archived, 
     """Seen to fail: bringing back on the copy emptied the original's archive."""
     world, before = archived
     copy = copy_of(world, tmp_path / "copy")
-    do_upkeep(copy, wishes(is_restore=True))
+    do_upkeep(copy, options(is_restore=True))
     assert records_here_and_archived(copy.lake, None) == before
     assert records_here_and_archived(world.lake, tmp_path / "cheap") == before
-    do_upkeep(world, wishes(is_restore=True))
+    do_upkeep(world, options(is_restore=True))
     assert records_here_and_archived(world.lake, None) == before
 
 
@@ -128,5 +128,5 @@ def test_a_path_of_the_archive_that_leads_out_of_it_is_not_followed(archived, tm
         commit.write_text(text, encoding="utf-8")
     before = world.lake.version(BRONZE_EVENTS)
     with pytest.raises(ValueError, match="leads out of"):
-        do_upkeep(world, wishes(is_restore=True))
+        do_upkeep(world, options(is_restore=True))
     assert world.lake.version(BRONZE_EVENTS) == before

@@ -23,7 +23,7 @@ from pipelines.operations.upkeep.history import History, oldest_to_keep, publish
 from pipelines.operations.upkeep.schedule import seconds_until_due
 from pipelines.stream.batch import publish
 from tests.pipelines.lake_rows import make_lake, rows_of
-from tests.pipelines.operations.upkeep.worlds import do_upkeep, filled, records, wishes
+from tests.pipelines.operations.upkeep.worlds import do_upkeep, filled, options, records
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -92,11 +92,11 @@ def test_what_a_batch_is_writing_when_the_clock_jumps_ahead_is_not_removed(tmp_p
     now = time.time_ns()
     with monkeypatch.context() as ahead:
         ahead.setattr(upkeep_module.time, "time_ns", lambda: now + 3 * 86_400 * 10**9)
-        do_upkeep(world, wishes(days=7))
+        do_upkeep(world, options(days=7))
     assert young.exists()
     two_days_ago = time.time() - 2 * 86_400
     os.utime(young, (two_days_ago, two_days_ago))
-    do_upkeep(world, wishes(days=7))
+    do_upkeep(world, options(days=7))
     assert not young.exists()
 
 

@@ -20,11 +20,11 @@ from tests.pipelines.operations.upkeep.worlds import (
     do_upkeep,
     dying,
     filled,
+    options,
     pinned,
     records,
     records_here_and_archived,
     seen,
-    wishes,
 )
 
 BATCHES_MADE = 5
@@ -62,11 +62,11 @@ def kinds(made, folder, archive_first: bool):
 
 
 def archiving(archive):
-    return wishes(batches=2, archive_days=0.0, archive_to=str(archive))
+    return options(batches=2, archive_days=0.0, archive_to=str(archive))
 
 
 def restoring():
-    return wishes(batches=2, is_restore=True)
+    return options(batches=2, is_restore=True)
 
 
 def check(made, clean, folder, at: int, after: bool, archive_first: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.soak import LIMITS, resident_megabytes, slope, verdicts
 from conf.tables import ALL
 from pipelines.lake.lake import with_hot_parts
-from tests.pipelines.operations.upkeep.worlds import do_upkeep, filled, wishes
+from tests.pipelines.operations.upkeep.worlds import do_upkeep, filled, options
 
 
 def samples(**series) -> list:
@@ -66,7 +66,7 @@ def test_500_batches_leave_memory_and_files_as_they_are(tmp_path):
         if batch % 20 == 19:
             world.processor.compact()
         if batch % 50 == 49:
-            do_upkeep(world, wishes(batches=30))
+            do_upkeep(world, options(batches=30))
             world.processor.last.refresh()
             gc.collect()
             files = [len(world.lake.open(s).file_uris()) for s in with_hot_parts(ALL)]

@@ -34,11 +34,11 @@ from tests.pipelines.operations.upkeep.worlds import (
     do_upkeep,
     filled,
     half_written,
+    options,
     pause_of,
     pinned,
     records,
     seen,
-    wishes,
 )
 
 pytestmark = pytest.mark.thorough  # lakes of several batches
@@ -76,7 +76,7 @@ class TestReaders:
         """Seen to fail with only the present version's files kept."""
         before = {b: seen(pinned(world.lake, b)) for b in range(1, BATCHES_MADE + 1)}
         last = content(world)
-        report = do_upkeep(world, wishes(batches=4))
+        report = do_upkeep(world, options(batches=4))
         oldest = oldest_readable_batch(world.lake)
         assert (
             report["oldest_readable_batch_id"] == oldest == BATCHES_MADE - 2
@@ -91,7 +91,7 @@ class TestReaders:
             published_as(world.lake, 10)
 
     def test_with_no_history_only_the_last_batch_stays(self, world):
-        do_upkeep(world, wishes(days=0))
+        do_upkeep(world, options(days=0))
         for spec in with_hot_parts(ALL):
             files = {p.name for p in world.lake.table_path(spec).glob("*.parquet")}
             assert len(files) <= (2 if spec is BATCHES else 1), spec.full_name
@@ -100,16 +100,16 @@ class TestReaders:
         world.feed(records(world.batches))
 
     def test_a_second_upkeep_finds_nothing_to_do(self, world):
-        do_upkeep(world, wishes(days=0))
+        do_upkeep(world, options(days=0))
         versions = [world.lake.version(s) for s in with_hot_parts(ALL)]
-        report = do_upkeep(world, wishes(days=0))
+        report = do_upkeep(world, options(days=0))
         assert [world.lake.version(s) for s in with_hot_parts(ALL)] == versions
         assert sum(t["removed_files"] for t in report["tables"]) == 0
 
     def test_a_dry_run_changes_nothing(self, world):
         files = {p: p.stat().st_mtime_ns for p in world.path.rglob("*") if p.is_file()}
         age(world, 30)
-        report = dry_run(world.lake, wishes(days=0))
+        report = dry_run(world.lake, options(days=0))
         age(world, -30)
         assert report["is_dry_run"]
         assert {p: p.stat().st_mtime_ns for p in world.path.rglob("*") if p.is_file()}.keys() == files.keys()
@@ -127,9 +127,9 @@ class TestHistory:
         assert oldest_to_keep(world.lake, History(days, 10**6), None, just_before) == BATCHES_MADE - 1
 
     def test_never_begins_earlier_again(self, world):
-        do_upkeep(world, wishes(batches=3))
+        do_upkeep(world, options(batches=3))
         oldest = oldest_readable_batch(world.lake)
-        do_upkeep(world, wishes())
+        do_upkeep(world, options())
         assert oldest_readable_batch(world.lake) == oldest == BATCHES_MADE - 1
         assert oldest_to_keep(world.lake, History(10**4, 10**6), None, datetime.now(UTC)) == oldest
 
@@ -148,13 +148,13 @@ class TestBesideABatch:
                 batch.append(half_written(world, appends))
             return answer
 
-        run_upkeep(world.lake, wishes(days=0), pause)
+        run_upkeep(world.lake, options(days=0), pause)
         with pytest.raises(NotReady):  # and another one waits until it is complete
-            do_upkeep(world, wishes(days=0))
+            do_upkeep(world, options(days=0))
         world.processor = world.new_processor()
         world.feed(records(world.batches))
         assert content(world) == content(clean)
-        do_upkeep(world, wishes(days=0))
+        do_upkeep(world, options(days=0))
         assert content(world) == content(clean)
 
     def test_files_of_a_killed_writer_go_after_a_day_and_younger_ones_stay(self, world):
@@ -184,7 +184,7 @@ class TestBesideABatch:
         world.processor = world.new_processor()
         world.feed(records(world.batches))
         state = world.processor.last.state
-        do_upkeep(world, wishes(days=0))
+        do_upkeep(world, options(days=0))
         world.processor.last.refresh()
         assert not state.is_dirty
         world.feed(records(world.batches))
@@ -217,7 +217,7 @@ class TestBesideABatch:
                 do_upkeep(world)
             return pause_of(world)(arguments)
 
-        run_upkeep(world.lake, wishes(), pause)
+        run_upkeep(world.lake, options(), pause)
 
     def test_a_pause_is_cut_off_and_what_is_left_gets_further_ones(self, world, monkeypatch):
         """With no time at all each pause is one step, and it ends all the same: beside a stream that has something to
@@ -228,7 +228,7 @@ class TestBesideABatch:
             "_joining",
             lambda holder: [("compact", lambda n=n: steps.append(n)) for n in range(5)],
         )
-        report = do_upkeep(world, wishes(pause_seconds=0.0))
+        report = do_upkeep(world, options(pause_seconds=0.0))
         assert (steps, len(report["pauses_seconds"])) == ([0, 1, 2, 3, 4], 5)
 
 
@@ -269,7 +269,7 @@ class TestFiles:
             if batch % every == every - 1:
                 world.processor.compact()
             if batch % 50 == 49:
-                do_upkeep(world, wishes(batches=kept))
+                do_upkeep(world, options(batches=kept))
                 world.processor.last.refresh()
         for spec in with_hot_parts(ALL):
             sizes = world.lake.open(spec).get_add_actions(flatten=True)["size_bytes"].to_pylist()
@@ -300,7 +300,7 @@ class TestLeftovers:
         young = root / "requests" / "2.json"
         age(world, 25)
         young.write_text("{}")
-        report = do_upkeep(world, wishes(days=0))
+        report = do_upkeep(world, options(days=0))
         assert [n for n, goes in names.items() if goes and (root / n).exists()] == []
         assert young.exists()
         assert [p.name for p in (world.path / "_checkpoints").iterdir()] == ["now"]

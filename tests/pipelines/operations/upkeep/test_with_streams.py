@@ -23,10 +23,10 @@ from tests.pipelines.operations.upkeep.worlds import (
     copy_of,
     do_upkeep,
     filled,
+    options,
     pinned,
     records,
     seen,
-    wishes,
 )
 
 pytestmark = pytest.mark.thorough  # lakes of several batches
@@ -58,7 +58,7 @@ def test_batches_compactions_and_upkeeps_in_any_order_never_change_a_pinned_batc
         elif what == "compact":
             world.processor.compact()
         else:
-            do_upkeep(world, wishes(batches=chance.choice([1, 3, 6])))
+            do_upkeep(world, options(batches=chance.choice([1, 3, 6])))
             world.processor.last.refresh()
         last = published(world.lake).batch_id
         pins.setdefault(last, seen(pinned(world.lake, last)))
@@ -92,7 +92,7 @@ def test_upkeep_is_due_some_time_after_the_last_one(tmp_path):
     at = published(world.lake).published_at
     assert seconds_until_due(world.lake, 2.0, at) == 7200
     assert seconds_until_due(world.lake, 2.0, at + timedelta(hours=3)) == -3600
-    do_upkeep(world, wishes(days=0))
+    do_upkeep(world, options(days=0))
     assert seconds_until_due(world.lake, 2.0, datetime.now(UTC)) > 7100
 
 

@@ -23,7 +23,7 @@ from pipelines.lake.snapshot import Snapshot, published
 from pipelines.lake.writing import delta_rs_writer
 from pipelines.operations.requests.requests import run_request
 from pipelines.operations.upkeep.history import History, versions_of
-from pipelines.operations.upkeep.upkeep import Report, Wishes, run_upkeep
+from pipelines.operations.upkeep.upkeep import Report, UpkeepOptions, run_upkeep
 from pipelines.stream.batch.process import BatchProcessor
 from tests.direct_lake import KEY, DirectLake
 
@@ -60,12 +60,14 @@ def copy_of(world: DirectLake, path: Path) -> DirectLake:
     return copy
 
 
-def wishes(batches: int = 10**6, days: float = 7.0, pause_seconds: float = 60.0, **archive: object) -> Wishes:
-    return Wishes(History(days, batches), pause_seconds, **archive)
+def options(
+    batches: int = 10**6, days: float = 7.0, pause_seconds: float = 60.0, **archive: object
+) -> UpkeepOptions:
+    return UpkeepOptions(History(days, batches), pause_seconds, **archive)
 
 
-def do_upkeep(world: DirectLake, wanted: Wishes | None = None, **more: object) -> Report:
-    return run_upkeep(world.lake, wanted or wishes(), pause_of(world), **more)
+def do_upkeep(world: DirectLake, wanted: UpkeepOptions | None = None, **more: object) -> Report:
+    return run_upkeep(world.lake, wanted or options(), pause_of(world), **more)
 
 
 def pause_of(world: DirectLake) -> Callable:

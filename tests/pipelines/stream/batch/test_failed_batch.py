@@ -97,7 +97,7 @@ def contents(state: LakeState) -> dict[str, object]:
     parts = {
         **{
             name: getattr(identity, name)
-            for name in ("_nodes", "_edges", "_redirects", "_refusals", "_wishes")
+            for name in ("_nodes", "_edges", "_redirects", "_refusals", "_merge_requests")
         },
         **{name: getattr(state, name) for name in ("sessions", "event_keys", "other_identifiers")},
     }
