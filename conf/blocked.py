@@ -24,6 +24,7 @@ class BlockedValue:
     sources: tuple[str, ...] = ()
 
     def holds_for(self, namespace: str) -> bool:
+        """Whether the value is blocked in this namespace. Without namespaces it is blocked in all."""
         return not self.namespaces or namespace in self.namespaces
 
 

@@ -33,14 +33,17 @@ class Jar:
 
     @property
     def group(self) -> str:
+        """The Maven group of the coordinate."""
         return self.coordinate.split(":")[0]
 
     @property
     def artifact(self) -> str:
+        """The Maven artifact of the coordinate."""
         return self.coordinate.split(":")[1]
 
     @property
     def version(self) -> str:
+        """The version of the coordinate."""
         return self.coordinate.split(":")[2]
 
 

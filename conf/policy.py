@@ -64,6 +64,7 @@ class Namespace:
 
     @property
     def is_linking(self) -> bool:
+        """Whether identifiers of this namespace may join persons."""
         return self.strength in LINKING
 
     @property
@@ -99,6 +100,7 @@ class Policy:
 
     @cached_property
     def by_name(self) -> dict[str, Namespace]:
+        """The namespaces by name."""
         return {n.name: n for n in self.namespaces}
 
     @cached_property

@@ -65,6 +65,7 @@ class Bag:
 
     @property
     def paths(self) -> tuple[Keys, ...]:
+        """Every path that the bag reads: of whole objects and of single fields."""
         return (*self.objects, *(p for _, candidates in self.fields for p in candidates))
 
 
@@ -83,6 +84,7 @@ class Rule:
 
     @property
     def bags(self) -> tuple[Bag, Bag, Bag, Bag]:
+        """The four bags of an event: identifiers, actor, properties and context."""
         return self.identifiers, self.actor, self.properties, self.context
 
 
@@ -107,6 +109,7 @@ class SourceMapping:
 
     @property
     def bags(self) -> tuple[Bag, Bag, Bag, Bag]:
+        """The four bags of an event: identifiers, actor, properties and context."""
         return self.identifiers, self.actor, self.properties, self.context
 
     @property

@@ -136,18 +136,22 @@ class TableSpec:
 
     @cached_property
     def full_name(self) -> str:
+        """Schema and name, such as `silver.events`."""
         return f"{self.schema}.{self.name}"
 
     @property
     def path(self) -> str:
+        """The table's folder inside a lake, such as `silver/events`."""
         return f"{self.schema}/{self.name}"
 
     @property
     def is_hot(self) -> bool:
+        """Whether this is the hot part of an upserted table."""
         return any(c.name == DELETED for c in self.columns)
 
     @cached_property
     def arrow(self) -> pa.Schema:
+        """The columns as an Arrow schema."""
         return pa.schema(
             [
                 pa.field(c.name, arrow_type(c.type), nullable=c.nullable, metadata={"comment": c.comment})
@@ -157,6 +161,7 @@ class TableSpec:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """The column names, in order."""
         return tuple(c.name for c in self.columns)
 
     @cached_property
@@ -170,6 +175,7 @@ class TableSpec:
         )
 
     def with_role(self, role: Role) -> tuple[str, ...]:
+        """The names of the columns with this role."""
         return tuple(c.name for c in self.columns if c.role == role)
 
     @cached_property

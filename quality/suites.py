@@ -38,6 +38,7 @@ class Judged:
 
     @property
     def is_success(self) -> bool:
+        """Whether every expectation is met."""
         return bool(self.result.success)
 
 

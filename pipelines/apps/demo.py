@@ -62,6 +62,7 @@ GROUP BY ALL ORDER BY 4, 1, 2
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the demo. Returns the exit code: 0, 1 if GraphFrames disagrees, 2 on bad usage."""
     p = argparse.ArgumentParser(prog="python -m pipelines.apps.demo", description=__doc__)
     p.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes; default: demo/")
     p.add_argument("--persons", type=int, default=8_000)
@@ -122,6 +123,7 @@ def run(folder: Path, persons: int, events: int, seed: int) -> int:
 
 
 def say(text: str) -> None:
+    """Print one line at once, whatever buffers the output."""
     print(text, flush=True)
 
 

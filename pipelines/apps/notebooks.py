@@ -51,9 +51,11 @@ class Widgets:
         self._given, self._values = dict(values), dict[str, str]()
 
     def text(self, name: str, default: str, label: str = "") -> None:
+        """Make a text widget. Its value is the one given on the command line, else `default`."""
         self._values[name] = self._given.get(name, default)
 
     def get(self, name: str) -> str:
+        """The value of a widget. NotebookFailed if it was not made."""
         if name not in self._values:
             raise NotebookFailed(f"the widget {name!r} is asked for before it is made")
         return self._values[name]

@@ -57,6 +57,7 @@ def _explained_kind(con: duckdb.DuckDBPyConnection, query: str) -> Any:
 
 
 def not_reading(what: str) -> QueryRefused:
+    """The error for a statement that does more than read. `what`: how the message calls it."""
     return QueryRefused(f"only questions are answered (SELECT, WITH, DESCRIBE, SHOW, EXPLAIN), not {what}")
 
 

@@ -163,6 +163,7 @@ def _anchor(name: str) -> str:
 
 
 def main() -> int:
+    """Print the page. Returns 0."""
     sys.stdout.write(reference())
     return 0
 

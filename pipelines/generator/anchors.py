@@ -23,10 +23,12 @@ class Anchors:
     context_members: list[str]
 
     def is_device(self, anchor: int) -> bool:
+        """Whether the anchor has identifiers of a device of its own."""
         return bool(self.identifiers[anchor])
 
 
 def equip(rng: Random, numbers: np.random.Generator, kinds: list[int]) -> Anchors:
+    """Give every anchor its identifiers and surroundings. `kinds`: the kind of each anchor, one per anchor."""
     raw = numbers.bytes(32 * len(kinds)).hex()
     identifiers: list[list[tuple[str, str]]] = []
     contexts = []
@@ -45,4 +47,5 @@ def equip(rng: Random, numbers: np.random.Generator, kinds: list[int]) -> Anchor
 
 
 def uuid_of(digits: str) -> str:
+    """32 hexadecimal digits as a UUID of version 4."""
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"

@@ -22,6 +22,8 @@ USUAL_DELAY = 45 * SECOND
 
 @dataclass(frozen=True)
 class RecordCounts:
+    """How many records are valid, repeated and malformed."""
+
     valid: int
     duplicate: int
     malformed: int
@@ -36,11 +38,13 @@ class Arrivals:
 
 
 def share_out(records: int) -> RecordCounts:
+    """Divide a number of records into valid, repeated and malformed ones."""
     duplicate, malformed = round(records * DUPLICATE_SHARE), round(records * MALFORMED_SHARE)
     return RecordCounts(records - duplicate - malformed, duplicate, malformed)
 
 
 def order_of_arrival(numbers: np.random.Generator, event_times: np.ndarray, counts: RecordCounts) -> Arrivals:
+    """The order in which records arrive. `event_times`: of the valid events, in milliseconds of the period."""
     arrived = event_times + numbers.integers(0, USUAL_DELAY, size=counts.valid)
     late = numbers.permutation(counts.valid)[: round(counts.valid * LATE_SHARE)]
     arrived[late] = event_times[late] + numbers.integers(5 * MINUTE, 6 * HOUR, size=len(late))

@@ -49,6 +49,7 @@ class Itinerary:
         self.shows_email: list[bool] = []
 
     def add_anchor(self, kind: int, is_kiosk: bool = False) -> int:
+        """Add an anchor of this kind. Returns its number."""
         self.anchor_kind.append(kind)
         self.anchor_is_kiosk.append(is_kiosk)
         return len(self.anchor_kind) - 1
@@ -56,6 +57,7 @@ class Itinerary:
     def add_anonymous(
         self, anchor: int, person: int, platform: int, length: int, email: bool = False
     ) -> None:
+        """Add a session of `length` events in which nobody signs in."""
         self._add(anchor, person, platform, length, NEVER, -1, -1, False, False, email)
 
     def add_signed_in(
@@ -84,6 +86,7 @@ class Itinerary:
         self._add(anchor, person, platform, length, 0, -1, -1, stays, has_logout, False)
 
     def home_platform(self, anchor: int) -> int:
+        """The platform that the anchor is used on."""
         return (WEB, WEB, MOBILE, DESKTOP, SUPPORT_CHAT, AI_AGENT)[self.anchor_kind[anchor]]
 
     def _add(
@@ -102,6 +105,7 @@ class Itinerary:
 
 
 def plan_itinerary(rng: Random, population: Population) -> Itinerary:
+    """Plan every person's devices and sessions."""
     plan = Itinerary()
     own_budgets = list(population.budgets)
     for members in population.households:

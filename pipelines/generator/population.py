@@ -40,6 +40,8 @@ class GeneratorError(ValueError):
 
 @dataclass(frozen=True)
 class Population:
+    """The persons of a world: one entry per person in each list."""
+
     groups: list[str]
     budgets: list[int]
     households: list[list[int]]
@@ -51,6 +53,7 @@ class Population:
 
 
 def populate(rng: Random, numbers: np.random.Generator, persons: int, valid_events: int) -> Population:
+    """Make the persons, with groups, names and numbers of events that add up to `valid_events`."""
     groups = [group for group, size in group_sizes(persons).items() for _ in range(size)]
     rng.shuffle(groups)
     showcase = groups.index(CONNECTED)

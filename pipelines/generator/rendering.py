@@ -61,6 +61,7 @@ class Facts(NamedTuple):
 
 
 def render_native(facts: Facts) -> str:
+    """One event as a JSON line in the native format."""
     context = facts.context
     if facts.campaign is not None:
         context += f",{NATIVE_CAMPAIGNS[facts.campaign]}"
@@ -76,6 +77,7 @@ def render_native(facts: Facts) -> str:
 
 
 def render_flat(facts: Facts) -> str:
+    """One event as a JSON line with identifiers in columns of their own."""
     campaign = "" if facts.campaign is None else f",{FLAT_CAMPAIGNS[facts.campaign]}"
     referrer = f',"referrer":"{facts.referrer}"' if facts.referrer else ""
     timestamp = "" if facts.timestamp is None else f'"timestamp":{facts.timestamp},'
@@ -117,9 +119,11 @@ class Storyteller:
         self._phones = [members(phone=value) for value in population.phones]
 
     def event_id(self, number: int) -> str:
+        """The id of the event with this number, a UUID."""
         return uuid_of(self._event_ids[16 * number : 16 * number + 16].hex())
 
     def tell(self, numbers: np.ndarray) -> Iterator[Facts]:
+        """The facts of these events, in their order."""
         e = self._events
         columns = (
             e.session, e.anchor, e.person, e.platform, e.is_first, e.time, e.kind, e.has_user, e.has_email,
@@ -159,6 +163,7 @@ class Storyteller:
 
 
 def render_time(time: int, form: int, dice: int) -> str:
+    """An instant in one of the spellings that trackers use, as a JSON value."""
     if form == EPOCH_S:
         return str((PERIOD_START_MS + time) // SECOND)
     if form == EPOCH_MS:

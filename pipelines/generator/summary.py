@@ -14,6 +14,8 @@ from pipelines.generator.world import GROUPS, PLATFORMS
 
 @dataclass(frozen=True)
 class GeneratorSummary:
+    """What was generated: counts of records, events, persons, sessions and files."""
+
     records: int
     valid_events: int
     duplicates: int
@@ -30,6 +32,7 @@ class GeneratorSummary:
 
 
 def summarize(world: World, counts: RecordCounts, late: int, files: int) -> GeneratorSummary:
+    """Count a generated world."""
     events = world.events
     groups = Counter(world.population.groups)
     per_platform = np.bincount(events.platform, minlength=len(PLATFORMS)).tolist()

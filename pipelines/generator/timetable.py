@@ -68,6 +68,7 @@ class Events:
 
 
 def lay_out(numbers: np.random.Generator, plan: Itinerary) -> tuple[Sessions, Events]:
+    """Place the planned sessions in time. Returns one row per session and one row per event."""
     order = np.argsort(np.array(plan.anchor), kind="stable")
 
     def column(values: list) -> np.ndarray:

@@ -28,6 +28,7 @@ class World:
 
 
 def truth_lines(world: World, storyteller: Storyteller) -> Iterator[str]:
+    """The truth as JSON lines: persons, then identifiers, sessions and events."""
     yield from _person_lines(world)
     yield from _identifier_lines(world)
     yield from _event_lines(world, storyteller)

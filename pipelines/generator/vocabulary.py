@@ -94,6 +94,7 @@ def actions(rng: Random) -> list[list[Action]]:
 
 
 def signing_actions() -> dict[int, Action]:
+    """The event types and names of signing in and out, by kind of action."""
     return {
         kind: Action(members(event_type=event_type, event_name=name), members(method="password"))
         for kind, (event_type, name) in SIGNING.items()

@@ -44,8 +44,10 @@ JUNK_COOKIE_ID = "00000000-0000-0000-0000-000000000000"
 
 
 def person_name(index: int) -> str:
+    """The name of the person with this index."""
     return f"p{index + 1:06d}"
 
 
 def session_name(index: int) -> str:
+    """The name of the session with this index."""
     return f"s{index + 1:07d}"

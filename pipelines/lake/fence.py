@@ -126,6 +126,7 @@ def commits(lake: Lake, spec: TableSpec, after: int, upto: int) -> Iterator[Comm
 
 
 def read_commit(entry: Path, version: int) -> Commit:
+    """Read one entry of a Delta log: who made it, and whether it changed rows."""
     operation, changes_rows, is_marked, txns = "unknown operation", False, False, []
     restores = takes_back = None
     try:

@@ -17,6 +17,7 @@ class KeyProblem(Refusal):
 
 
 def key_path(lake: Path) -> Path:
+    """The file of the lake's key, next to the lake's folder."""
     return lake.with_name(lake.name + ".key")
 
 

@@ -18,6 +18,7 @@ def recorded_rules(snapshot: Snapshot) -> dict[str, str]:
 
 
 def same_policy(snapshot: Snapshot, policy: Policy) -> bool:
+    """Whether the snapshot was published under this policy."""
     return bool(snapshot.row["policy_fingerprint"] == policy.fingerprint)
 
 

@@ -44,9 +44,11 @@ class Lake:
         object.__setattr__(self, "path", Path(self.path).absolute())
 
     def table_path(self, spec: TableSpec) -> Path:
+        """The folder of a table."""
         return self.path / spec.schema / spec.name
 
     def has(self, spec: TableSpec) -> bool:
+        """Whether the table exists."""
         return (self.table_path(spec) / "_delta_log").is_dir()
 
     def open(self, spec: TableSpec, version: int | None = None) -> DeltaTable:

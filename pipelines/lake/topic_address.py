@@ -25,10 +25,12 @@ class TopicAddress:
 
     @property
     def bootstrap(self) -> str:
+        """The brokers as Kafka clients take them, separated by commas."""
         return ",".join(self.brokers)
 
     @property
     def location(self) -> str:
+        """Brokers and topic, as the source is named in the tables."""
         return f"{self.bootstrap}/{self.topic}"
 
 

@@ -43,6 +43,7 @@ class Attempt:
 
     @property
     def app_id(self) -> str:
+        """The application id of its transactions."""
         return self.stream or f"rebuild:{self.id}"
 
 

@@ -41,6 +41,7 @@ class Ready:
 
 
 def on_stderr(line: str) -> None:
+    """Print a line of progress on standard error."""
     print(f"stitchlake: {line}", file=sys.stderr, flush=True)
 
 

@@ -266,6 +266,7 @@ def _user_cache(environ: Mapping[str, str]) -> Path:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Fetch the jars, or print their paths. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.runtime.jars", description=__doc__.splitlines()[0]
     )

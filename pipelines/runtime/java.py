@@ -54,6 +54,7 @@ class Java:
 
     @property
     def fits(self) -> bool:
+        """Whether Spark runs on this version."""
         return PREFERRED <= self.version <= NEWEST
 
 
@@ -132,6 +133,7 @@ def _what_is_there(seen: list[Java], environ: Mapping[str, str]) -> str:
 
 
 def main() -> int:
+    """Print which Java is used. Returns 1 if none fits."""
     try:
         java = find_java()
     except JavaMissing as missing:

@@ -29,6 +29,7 @@ class ArrowLookup:
 
     @property
     def batch_id(self) -> int:
+        """The published batch that look-ups answer as of."""
         return self._snapshot.batch_id
 
     def rows(

@@ -45,6 +45,7 @@ class DecisionState:
         return len(self._decisions)
 
     def load(self, decisions: Iterable[Decision]) -> None:
+        """Hold these decisions in place of all others."""
         self._published = None
         self._hold({d.key: d for d in decisions})
 
@@ -100,6 +101,7 @@ class DecisionState:
         )
 
     def sides_of(self, ids: np.ndarray) -> Sides:
+        """The sides that decisions in force put these nodes on, one row per node and decision."""
         rows = self._sides.rows("node", ids)
         return Sides(*(numpy_of(c) for c in rows.columns))
 

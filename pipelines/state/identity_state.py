@@ -56,6 +56,7 @@ class Members:
     canonical: np.ndarray
 
     def select(self, mask_or_rows: np.ndarray) -> Members:
+        """The members of these rows."""
         return Members(*(getattr(self, f.name)[mask_or_rows] for f in fields(self)))
 
 
@@ -99,9 +100,11 @@ class IdentityState:
         return sum(map(len, (self._nodes, self._edges, self._redirects, self._refusals)))
 
     def nodes(self, ids: np.ndarray) -> Nodes:
+        """The known nodes among `ids`, sorted by id."""
         return self._recent.of(ids, lambda fresh: _nodes(self._nodes.rows("id", fresh)))
 
     def nodes_of_components(self, components: np.ndarray) -> Nodes:
+        """Every node of these components, sorted by id."""
         return self._recent.of_components(
             components, lambda fresh: _nodes(self._nodes.rows("component", fresh))
         )
@@ -112,6 +115,7 @@ class IdentityState:
         return Members(*(numpy_of(c) for c in rows.columns))
 
     def nodes_hosted_by(self, ids: np.ndarray) -> Nodes:
+        """The shared nodes that these nodes host, sorted by id."""
         return _nodes(self._nodes.rows("host", ids[ids > 0]))
 
     def edges_of(self, ids: np.ndarray) -> Evidence:
@@ -120,6 +124,7 @@ class IdentityState:
         return concat_evidence(_evidence(self._edges.take(at)), self.decisions.merges_of(ids))
 
     def merge_requests_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(left, right) of the pairs with an end in `ids` that an alias or a manual merge declares to be one."""
         if self._merge_requests is None:
             edges = self.edges_of(ids)
             asked = edges.kind > OBSERVED_CODE
@@ -132,9 +137,11 @@ class IdentityState:
         )
 
     def sides_of(self, ids: np.ndarray) -> Sides:
+        """The sides that decisions in force put these nodes on, one row per node and decision."""
         return self.decisions.sides_of(ids)
 
     def redirects_to(self, canonical_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(retired, successor) of the redirects to these canonical ids."""
         rows = self._redirects.rows("successor", canonical_ids)
         return numpy_of(rows["retired"]), numpy_of(rows["successor"])
 
@@ -169,10 +176,12 @@ class IdentityState:
         self._refusals.replace(gone, refusal_table(refused))
 
     def put_nodes(self, nodes: Nodes) -> None:
+        """Insert or replace nodes."""
         self._nodes.replace(self._nodes.find("id", nodes.id), node_table(nodes))
         self._recent.put(nodes)
 
     def drop_nodes(self, ids: np.ndarray) -> None:
+        """Remove nodes by id."""
         self._nodes.replace(self._nodes.find("id", ids), NODES.empty_table())
         self._recent.drop(ids)
 
@@ -217,10 +226,12 @@ def _evidence_in_order(edges: Rows, positions: np.ndarray) -> Evidence:
 
 
 def node_table(nodes: Nodes) -> pa.Table:
+    """Nodes as a table in NODES, one row per node."""
     return _table(nodes, NODES)
 
 
 def refusal_table(refusals: Refusals) -> pa.Table:
+    """Refused pairs as a table in REFUSALS, one row per pair."""
     return _table(refusals, REFUSALS)
 
 
@@ -229,6 +240,7 @@ def _table(rows: Nodes | Refusals, schema: pa.Schema) -> pa.Table:
 
 
 def edge_table(e: Evidence) -> pa.Table:
+    """Evidence as a table in EDGES, one row per pair, source and kind."""
     columns = {f.name: getattr(e, f.name) for f in fields(Evidence)}
     columns["pair"] = pair_key(e.left, e.right)
     return pa.table([pa.array(columns[n], EDGES.field(n).type) for n in EDGES.names], schema=EDGES)

@@ -81,16 +81,35 @@ class Rows(Protocol):
     """
 
     def __len__(self) -> int: ...
-    def find(self, index: str, values: np.ndarray) -> np.ndarray: ...
-    def find_any(self, asked: Mapping[str, np.ndarray]) -> np.ndarray: ...
-    def take(self, positions: np.ndarray, columns: list[str] | None = None) -> pa.Table: ...
-    def rows(self, index: str, values: np.ndarray, columns: list[str] | None = None) -> pa.Table: ...
-    def near(self, windows: Windows) -> tuple[np.ndarray, np.ndarray]: ...
-    def having(self, index: str, values: np.ndarray) -> np.ndarray: ...
-    def all_rows(self, columns: list[str] | None = None) -> pa.Table: ...
-    def replace(self, dead: np.ndarray, rows: pa.Table) -> None: ...
-    def settle(self) -> None: ...
-    def undo(self) -> None: ...
+    def find(self, index: str, values: np.ndarray) -> np.ndarray:
+        """Positions of the rows with one of these values in an indexed column."""
+
+    def find_any(self, asked: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Positions of the rows with one of the asked values in any of these columns."""
+
+    def take(self, positions: np.ndarray, columns: list[str] | None = None) -> pa.Table:
+        """The rows at these positions."""
+
+    def rows(self, index: str, values: np.ndarray, columns: list[str] | None = None) -> pa.Table:
+        """The rows with one of these values in an indexed column."""
+
+    def near(self, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+        """(positions of rows near these windows, anchors of which only a part was read)."""
+
+    def having(self, index: str, values: np.ndarray) -> np.ndarray:
+        """Those of `values` that some row has in this column."""
+
+    def all_rows(self, columns: list[str] | None = None) -> pa.Table:
+        """Every row."""
+
+    def replace(self, dead: np.ndarray, rows: pa.Table) -> None:
+        """Remove the rows at positions `dead` and add `rows`."""
+
+    def settle(self) -> None:
+        """What was changed is published, and stays."""
+
+    def undo(self) -> None:
+        """Take back what was changed since it was last settled."""
 
 
 class KeyedRows:

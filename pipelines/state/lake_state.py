@@ -55,8 +55,11 @@ class PublishedTables(Protocol):
     """The part of a snapshot that the state is loaded from."""
 
     @property
-    def batch_id(self) -> int: ...
-    def arrow(self, spec: TableSpec, columns: list[str] | None = None) -> pa.Table: ...
+    def batch_id(self) -> int:
+        """The published batch."""
+
+    def arrow(self, spec: TableSpec, columns: list[str] | None = None) -> pa.Table:
+        """The rows of a table."""
 
 
 class Codes:
@@ -69,12 +72,14 @@ class Codes:
         self._settled_count = len(names)
 
     def encode(self, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+        """The code of each text; new texts get the next codes."""
         encoded = pc.dictionary_encode(column)
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks() if encoded.num_chunks != 1 else encoded.chunk(0)
         return self.of(encoded.dictionary.to_pylist())[encoded.indices.to_numpy(zero_copy_only=False)]
 
     def of(self, names: list[str]) -> np.ndarray:
+        """The codes of these names; new names get the next codes."""
         for name in names:
             if name not in self._code:
                 self._code[name] = len(self.names)
@@ -82,6 +87,7 @@ class Codes:
         return np.array([self._code[n] for n in names], np.int32)
 
     def decode(self, codes: np.ndarray) -> pa.Array:
+        """The text of each code."""
         if len(self._texts) < len(self.names):
             self._texts = pa.array(self.names, pa.string())
         return self._texts.take(pa.array(codes))

@@ -30,7 +30,8 @@ class PackedColumn:
 
     @property
     @abstractmethod
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Bytes of memory that the column takes."""
 
     @abstractmethod
     def take(self, rows: np.ndarray) -> pa.Array:
@@ -45,6 +46,7 @@ class PackedNumbers(PackedColumn):
         """What `take` gives, without Arrow."""
 
     def take(self, rows: np.ndarray) -> pa.Array:
+        """The values of these rows, in the type of the column."""
         return _of_longs(self.numbers(rows), self.kind)
 
 
@@ -107,9 +109,11 @@ class WholeNumbers(PackedNumbers):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory that the column takes."""
         return self.values.nbytes
 
     def numbers(self, rows: np.ndarray) -> Longs:
+        """The values of these rows as integers."""
         return self.values[rows]
 
 
@@ -149,9 +153,11 @@ class Mostly(PackedNumbers):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory that the column takes."""
         return self._is_other.nbytes + self._others.nbytes
 
     def numbers(self, rows: np.ndarray) -> Longs:
+        """The values of these rows as integers."""
         out = self._usual(rows)
         is_other, places = self._is_other.at(rows)
         if len(places):
@@ -171,4 +177,5 @@ class Following(PackedNumbers):
         self._sources, self._function = sources, function
 
     def numbers(self, rows: np.ndarray) -> Longs:
+        """The values of these rows as integers."""
         return self._function(*(source.numbers(rows) for source in self._sources))

@@ -47,6 +47,7 @@ class PackedRows:
         return self._count
 
     def nbytes_by_column(self) -> dict[str, int]:
+        """Bytes of memory by column name."""
         return {name: column.nbytes for name, column in self._columns.items()}
 
     def take(self, rows: np.ndarray, names: Iterable[str]) -> pa.Table:

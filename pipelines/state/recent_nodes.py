@@ -24,6 +24,7 @@ class RecentNodes:
         return len(self._asked)
 
     def forget(self) -> None:
+        """Empty the cache."""
         self._asked, self._found, self._components = _NO_IDS, _NO_NODES, _NO_IDS
 
     def of(self, ids: np.ndarray, fetch: Callable[[np.ndarray], Nodes]) -> Nodes:

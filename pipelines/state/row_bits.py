@@ -21,6 +21,7 @@ class RowBits:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory that the marks take."""
         return self._words.nbytes + self._before.nbytes
 
     def at(self, rows: np.ndarray) -> tuple[Flags, Longs]:

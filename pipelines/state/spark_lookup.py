@@ -49,6 +49,7 @@ class SparkLookup:
 
     @property
     def batch_id(self) -> int:
+        """The published batch that look-ups answer as of."""
         return self._snapshot.batch_id
 
     def rows(

@@ -65,16 +65,20 @@ class TableRows:
                 self._asked[index] = union(self._asked[index], values)
 
     def find(self, index: str, values: np.ndarray) -> np.ndarray:
+        """Positions of the rows with one of these values in an indexed column."""
         return self.find_any({index: values})
 
     def find_any(self, asked: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Positions of the rows with one of the asked values in any of these columns."""
         self.ask(asked)
         return self._held.find_any(asked)
 
     def take(self, positions: np.ndarray, columns: list[str] | None = None) -> pa.Table:
+        """The rows at these positions."""
         return self._held.take(positions, columns)
 
     def rows(self, index: str, values: np.ndarray, columns: list[str] | None = None) -> pa.Table:
+        """The rows with one of these values in an indexed column."""
         return self.take(self.find(index, values), columns)
 
     def near(self, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
@@ -83,6 +87,7 @@ class TableRows:
         return self._held.near(windows)
 
     def having(self, index: str, values: np.ndarray) -> np.ndarray:
+        """Those of `values` that some row has in this column."""
         self.ask({index: values})
         return self._held.having(index, values)
 
@@ -91,11 +96,13 @@ class TableRows:
         return self._held.all_rows(columns)
 
     def replace(self, dead: np.ndarray, rows: pa.Table) -> None:
+        """Remove the rows at positions `dead` and add `rows`."""
         with self._lock:
             self._held.replace(dead, rows)
             self._known = np.concatenate([self._known, self._keys(rows)])
 
     def settle(self) -> None:
+        """The batch is published: forget what was cached."""
         self.forget()
 
     def undo(self) -> None:

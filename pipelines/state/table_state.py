@@ -108,6 +108,7 @@ class NothingPublished:
         asked: Mapping[str, np.ndarray],
         between: tuple[str, datetime, datetime] | None = None,
     ) -> pa.Table:
+        """No rows: the table is empty in this state."""
         return pa.schema([spec.arrow.field(c) for c in columns]).empty_table()
 
 
@@ -235,6 +236,7 @@ class TableState(LakeState):
             )
 
     def events_in(self, windows: pa.Table, stored: Callable[[pa.Table], pa.Table]) -> pa.Table:
+        """Published events of the windows' anchors, between the earliest start and the latest end."""
         anchors = distinct(numpy_of(windows["anchor_node_id"]))
         first, last = pc.min(windows["start_at"]).as_py(), pc.max(windows["end_at"]).as_py()
         return self._look_up.rows(

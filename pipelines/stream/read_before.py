@@ -96,6 +96,7 @@ class FileNews:
         self._unreported: Counter[str] = Counter()
 
     def of_batch(self, files: Sequence[FileRead]) -> None:
+        """Report the files of a published batch that were not read as usual."""
         files = [
             file for file in files if file.source != CONTROL
         ]  # decisions are published without a stream too
@@ -108,6 +109,7 @@ class FileNews:
             self._unreported.update(_kind(file) for file in files)
 
     def end(self) -> None:
+        """Report the files that were only counted."""
         rest = ", ".join(f"{self._unreported[kind]:,} {kind}" for kind in _KINDS if self._unreported[kind])
         if rest:
             self._say(f"further files: {rest}; ops.files has them by name")

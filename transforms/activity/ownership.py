@@ -89,10 +89,12 @@ class Persons:
     is_shared: Flags
 
     def of(self, nodes: Longs) -> Longs:
+        """The person of each node; a node that is not known is its own."""
         place, is_known = found(self.node, nodes)
         return np.where(is_known, self.person[place], nodes) if len(self.node) else nodes
 
     def are_shared(self, nodes: Longs) -> Flags:
+        """Whether each node is shared."""
         place, is_known = found(self.node, nodes)
         return is_known & self.is_shared[place] if len(self.node) else is_known
 

@@ -78,6 +78,7 @@ class Units:
     session: Longs
 
     def take(self, rows: Longs | Flags) -> Units:
+        """The units of these rows."""
         return Units(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def merged(self, starts: Longs, is_head: Flags) -> Units:
@@ -121,9 +122,11 @@ class Pools:
     first_span: Longs
 
     def first_touches(self, of: Units) -> pa.Array:
+        """The first touch of each unit, null where it has none."""
         return self._touches(of.first_touch, _NO_FIRST_TOUCH)
 
     def last_touches(self, of: Units) -> pa.Array:
+        """The last touch of each unit, null where it has none."""
         return self._touches(of.last_touch, _NO_LAST_TOUCH)
 
     def _touches(self, encoded: Longs, missing: int) -> pa.Array:

@@ -36,6 +36,7 @@ class Windows:
         return len(self.anchor)
 
     def select(self, rows: np.ndarray) -> Windows:
+        """The windows of these rows."""
         return Windows(self.anchor[rows], self.low[rows], self.high[rows])
 
     def with_next(self, is_one: Flags) -> Windows:

@@ -140,6 +140,7 @@ def places_in(ascending: Longs, values: Longs) -> Longs:
 
 
 def is_ascending(values: Longs) -> bool:
+    """Whether no value is smaller than the one before it."""
     return bool((values[1:] >= values[:-1]).all())
 
 

@@ -71,10 +71,12 @@ class TableDifference:
 
     @property
     def is_equal(self) -> bool:
+        """Whether both sides have the same content."""
         return not (self.left_only_count or self.right_only_count or self.changed_count)
 
     @property
     def equal_count(self) -> int:
+        """Rows that both sides have with equal cells."""
         return self.left_count - self.left_only_count - self.changed_count
 
     def plus(self, other: TableDifference) -> TableDifference:

@@ -26,6 +26,7 @@ class Sides:
         return len(self.node)
 
     def select(self, keep: np.ndarray) -> Sides:
+        """The rows to keep."""
         return Sides(self.node[keep], self.decision[keep], self.side[keep])
 
     def per_node(self, ids: np.ndarray) -> dict[int, frozenset[tuple[int, int]]]:

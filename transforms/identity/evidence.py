@@ -37,6 +37,7 @@ class Evidence:
         return len(self.left)
 
     def select(self, mask_or_rows: np.ndarray) -> Evidence:
+        """The evidence of these rows."""
         return Evidence(*(getattr(self, f.name)[mask_or_rows] for f in fields(self)))
 
 
@@ -150,6 +151,7 @@ def merge_evidence(e: Evidence) -> Evidence:
 
 
 def concat_evidence(*parts: Evidence) -> Evidence:
+    """The rows of all parts, one after the other."""
     return Evidence(*(np.concatenate([getattr(p, f) for p in parts]) for f in Evidence.__dataclass_fields__))
 
 

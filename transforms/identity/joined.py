@@ -23,7 +23,9 @@ _NONE = np.empty(0, np.int64)
 class MergeRequestLookup(Protocol):
     """The part of the resolver's look-up that joined values are read from."""
 
-    def nodes(self, ids: np.ndarray) -> Nodes: ...
+    def nodes(self, ids: np.ndarray) -> Nodes:
+        """The known nodes among `ids`, sorted by id."""
+
     def merge_requests_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(left, right) of the pairs that somebody asked to be one, with an end in `ids`."""
 

@@ -40,11 +40,13 @@ class Nodes:
         return rows
 
     def has(self, ids: np.ndarray) -> np.ndarray:
+        """Whether each id is among the nodes."""
         rows = places_in(self.id, ids)
         rows[rows == len(self.id)] = 0
         return self.id[rows] == ids if len(self.id) else np.zeros(len(ids), bool)
 
     def select(self, mask_or_rows: np.ndarray) -> Nodes:
+        """The nodes of these rows."""
         return Nodes(*(getattr(self, f.name)[mask_or_rows] for f in fields(self)))
 
 

@@ -39,9 +39,15 @@ NO_NODES = np.empty(0, np.int64)
 class IdentityLookup(Protocol):
     """What a batch may ask about everything published before it. Ids that do not exist are left out."""
 
-    def nodes(self, ids: np.ndarray) -> Nodes: ...
-    def nodes_of_components(self, components: np.ndarray) -> Nodes: ...
-    def nodes_hosted_by(self, ids: np.ndarray) -> Nodes: ...
+    def nodes(self, ids: np.ndarray) -> Nodes:
+        """The known nodes among `ids`, sorted by id."""
+
+    def nodes_of_components(self, components: np.ndarray) -> Nodes:
+        """Every node of these components."""
+
+    def nodes_hosted_by(self, ids: np.ndarray) -> Nodes:
+        """The shared nodes that these nodes host."""
+
     def edges_of(self, ids: np.ndarray) -> Evidence:
         """Every edge row with an end in `ids`, each once."""
 

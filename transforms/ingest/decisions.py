@@ -42,6 +42,7 @@ class Decision:
 
     @property
     def key(self) -> tuple[str, str]:
+        """Tenant and id, by which a decision is known."""
         return self.tenant, self.decision_id
 
     @property

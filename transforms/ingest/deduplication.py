@@ -32,6 +32,7 @@ class DeduplicationOutcome:
 
     @property
     def quarantined(self) -> np.ndarray:
+        """Whether each event goes to quarantine."""
         return self.conflicting | self.refused
 
 

@@ -93,9 +93,11 @@ class KnownNodes:
         return len(self.nodes) - 1
 
     def is_known(self, namespace: str) -> bool:
+        """Whether the policy has the namespace."""
         return namespace in self._reader.strengths
 
     def is_ignored(self, namespace: str) -> bool:
+        """Whether the policy ignores the namespace."""
         return self._reader.strengths[namespace] == "ignored"
 
     def _learn(self) -> None:

@@ -111,6 +111,7 @@ class RecordParser:
 
     @property
     def mapping_fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each mapping by name."""
         return {name: mapping.fingerprint for name, mapping in self.mappings.items()}
 
     def folder_columns(self, mapping: str) -> frozenset[str]:

@@ -59,9 +59,11 @@ class Records(NamedTuple):
     headers: Sequence[list[dict[str, Any]] | None] = ()
 
     def slice(self, start: int, end: int) -> Records:
+        """The records from `start` up to, not including, `end`."""
         return Records(*[column[start:end] for column in self])  # type: ignore[arg-type]
 
     def chosen(self, places: list[int]) -> Records:
+        """The records at these places."""
         return Records(*[[column[at] for at in places] if column else column for column in self])  # type: ignore[arg-type]
 
 
@@ -230,6 +232,7 @@ def to_batch(records: Records, made: Made, places: Places | None) -> pa.RecordBa
 
 
 def kind_of(name: str) -> pa.DataType:
+    """The Arrow type of a column of PARSED_SCHEMA."""
     return PARSED_SCHEMA.field(name).type
 
 

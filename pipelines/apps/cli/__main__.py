@@ -32,6 +32,7 @@ FAILED, BAD_USAGE = 1, 2
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser of the command line, with every command."""
     top = argparse.ArgumentParser(
         prog="stitchlake", description="One profile per person from raw events, on Spark and Delta Lake."
     )

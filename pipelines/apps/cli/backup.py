@@ -21,6 +21,7 @@ _TELL_EVERY_SECONDS = 2.0
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     taking = subparsers.add_parser(
         "backup",
         help="add a restore point of the last published batch to a folder",
@@ -68,6 +69,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run_backup(args: argparse.Namespace) -> int:
+    """Run `stitchlake backup`. Returns its exit code."""
     try:
         with reported("backup"):
             require_not_read(args.backup, args.lake)
@@ -113,6 +115,7 @@ def run_backup(args: argparse.Namespace) -> int:
 
 
 def run_restore(args: argparse.Namespace) -> int:
+    """Run `stitchlake restore`. Returns its exit code."""
     try:
         with reported("restore"):
             if args.lake is None:

@@ -30,6 +30,7 @@ _PERSON = "a person: canonical id, or namespace:value"
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     p = subparsers.add_parser(
         "merge",
         help="two persons are one",
@@ -92,6 +93,7 @@ def _common(
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported(args.command):
             existing_lake(args.lake)

@@ -18,6 +18,7 @@ _SHOWN = 40  # lines of one kind, for people; --json has all
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     p = subparsers.add_parser(
         "explain", help="why two identifiers are one person, or are not", description=__doc__
     )
@@ -31,6 +32,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("explain"), connect(existing_lake(args.lake).path) as db:
             policy = load_policy(args.policy)
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def pair_text(found: dict[str, Any]) -> str:
+    """Why two identifiers are one person or are not, as lines for people."""
     ids = found["canonical_ids"]
     if found["is_one_person"]:
         lines = [f"One person: {ids[0]}"]
@@ -67,6 +70,7 @@ def pair_text(found: dict[str, Any]) -> str:
 
 
 def person_text(found: dict[str, Any]) -> str:
+    """What a person is made of, as lines for people."""
     lines = [f"Person {found['canonical_id']}"]
     if found["asked_for_retired_id"]:
         lines[0] += f"   ({found['asked_for_retired_id']} was merged into it)"

@@ -14,6 +14,7 @@ from pipelines.stream.source_folders import require_writable
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     parser = subparsers.add_parser(
         "generate",
         help="generate realistic events and the true person behind each",
@@ -37,6 +38,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         for path in filter(None, (args.out, args.truth)):
             require_writable(path)

@@ -19,6 +19,7 @@ DEFAULT_LIMIT = 10
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     p = subparsers.add_parser(
         "mapping",
         help="try a source mapping on a file",
@@ -41,6 +42,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("mapping"):
             return _run(args)
@@ -109,6 +111,7 @@ def as_lines(event: dict[str, Any]) -> str:
 
 
 def summary_lines(trial: Trial) -> str:
+    """The counts of a trial, as lines for people."""
     found = trial.summary()
     lines = [
         f"{found['record_count']:,} records → {found['received_count']:,} events = {found['valid_count']:,} valid + "

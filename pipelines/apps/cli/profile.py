@@ -17,6 +17,7 @@ from pipelines.lake.person import find_person, person
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     parser = subparsers.add_parser(
         "profile",
         help="one person, by canonical id or by an identifier",
@@ -42,6 +43,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("profile"), connect(existing_lake(args.lake).path) as db:
             found = person(db, find_person(db, load_policy(args.policy), args.id, args.tenant), args.sessions)

@@ -20,6 +20,7 @@ ENGINES = ("duckdb", "spark")
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     parser = subparsers.add_parser(
         "quality",
         help="check the published tables against what they declare",
@@ -44,6 +45,7 @@ def declare_arguments(parser: argparse.ArgumentParser, engine: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("quality"):
             return check(args, session_of(args, "stitchlake quality"))
@@ -72,6 +74,7 @@ def check(args: argparse.Namespace, spark: SparkSession | None) -> int:
 
 
 def as_json(found: QualityRun, docs: Path) -> dict[str, Any]:
+    """The report as JSON can carry it."""
     return {**verdict(found), "broken": [_broken(row) for row in found.broken], "docs": str(docs)}
 
 
@@ -90,6 +93,7 @@ def verdict(found: QualityRun) -> dict[str, Any]:
 
 
 def as_text(found: QualityRun, docs: Path) -> str:
+    """The report as lines for people."""
     lines = [
         f"{row['severity']:<8}  {row['suite']}: {row['says']}  ({row['rule']}, {_rows(row)})"
         for row in found.broken
@@ -98,6 +102,7 @@ def as_text(found: QualityRun, docs: Path) -> str:
 
 
 def verdict_line(of: dict[str, Any]) -> str:
+    """The verdict of a run in one line."""
     met = of["expectation_count"] - of["broken_critical_count"] - of["broken_warning_count"]
     broken = [f"{of[f'broken_{s}_count']} {s}" for s in ("critical", "warning") if of[f"broken_{s}_count"]]
     failed = f"; not met: {', '.join(broken)}" if broken else ""

@@ -37,6 +37,7 @@ DEFAULT_LIMIT = 10
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     p = subparsers.add_parser(
         "quarantine",
         help="what was refused and why; replay it after a fix",
@@ -102,6 +103,7 @@ def _common(p: argparse.ArgumentParser, act: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported(f"quarantine {args.action}"):
             selection = _selection(args)

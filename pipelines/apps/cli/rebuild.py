@@ -26,6 +26,7 @@ from transforms.compare.effects import GONE, MERGE, Effect, Effects
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     p = subparsers.add_parser(
         "rebuild", help="derive a lake again from its records, ids stay", description=__doc__
     )
@@ -89,6 +90,7 @@ def spark_of(command: str, settings: Settings) -> OpenSpark:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("rebuild"):
             if args.dry_run:
@@ -157,6 +159,7 @@ def refuse_unnamed_policy(lake: Lake, policy: Policy, named: str | None) -> None
 
 
 def say(text: str) -> None:
+    """Print one line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -188,6 +191,7 @@ def as_json(plan: Plan, policy: Policy, names: dict[int, str], is_dry: bool) -> 
 
 
 def as_text(effects: Effects, names: dict[int, str]) -> list[str]:
+    """The report as lines for people."""
     e = effects
     columns = ", ".join(f"{name} of {count:,}" for name, count in e.changed_profile_columns.items())
     lines = [

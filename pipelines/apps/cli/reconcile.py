@@ -26,6 +26,7 @@ from pipelines.operations.rebuild.reconcile import as_text, reconcile
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     p = subparsers.add_parser(
         "reconcile",
         help="check tables against their records, persons by GraphFrames",
@@ -52,6 +53,7 @@ def declare_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("reconcile"):
             settings = load_settings(args.env)

@@ -11,6 +11,7 @@ from pipelines.operations.repair import repair
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     parser = subparsers.add_parser(
         "repair",
         help="take the lake back to its last published batch",
@@ -24,6 +25,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("repair"):
             done = repair(args.lake)

@@ -34,6 +34,7 @@ RESOLVED = "resolve"  # the source of files that were given by name
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     p = subparsers.add_parser("resolve", help="resolve a file of events", description=__doc__)
     declare_arguments(p)
     add_dry_run(p)
@@ -73,6 +74,7 @@ def declare_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("resolve"):
             if args.dry_run:

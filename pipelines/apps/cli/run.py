@@ -23,6 +23,7 @@ from pipelines.stream.source_folders import require_apart
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     p = subparsers.add_parser("run", help="stream sources into a lake", description=__doc__)
     declare_arguments(p)
     p.set_defaults(run=run)
@@ -57,6 +58,7 @@ def declare_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("run"):
             spark, settings = session_of(args, "stitchlake")
@@ -105,10 +107,12 @@ class Progress:
         self.as_json, self.started, self.total = as_json, time.monotonic(), 0
 
     def say(self, text: str) -> None:
+        """Print one line on standard error."""
         if not self.as_json:
             print(text, file=sys.stderr, flush=True)
 
     def published(self, report: BatchReport) -> None:
+        """Report one published batch."""
         self.total += report.received
         if self.as_json:
             steps = {k: round(v, 4) for k, v in report.steps.items()}
@@ -124,6 +128,7 @@ class Progress:
         )
 
     def done(self, batches: int, received: int, lake: Path) -> None:
+        """Report the end of the run."""
         seconds = time.monotonic() - self.started
         if self.as_json:
             print(

@@ -32,6 +32,7 @@ WHERE NOT internal ORDER BY schema_name <> 'gold', schema_name, view_name
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     parser = subparsers.add_parser(
         "sql",
         help="ask the lake's tables and views a question",
@@ -61,6 +62,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     is_table = not (args.json or args.csv)
     limit = args.limit if args.limit is not None else (TABLE_ROWS if is_table else None)
     ask = _ask_duckdb if args.engine == "duckdb" else _ask_spark

@@ -33,6 +33,7 @@ COUNTS = ("record_count", "received_count", "valid_count", "quarantined_count", 
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     parser = subparsers.add_parser(
         "status",
         help="last published batch, lag, conservation, table sizes",
@@ -50,6 +51,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("status"):
             lake, settings = existing_lake(args.lake), load_settings(args.env)
@@ -79,6 +81,7 @@ def status(lake: Lake, now: datetime) -> dict[str, Any]:
 
 
 def as_text(found: dict[str, Any]) -> str:
+    """The report as lines for people."""
     kept = found["conservation"]
     if found["last_batch_id"] is None:
         published_line = "nothing published yet"

@@ -21,6 +21,7 @@ from pipelines.operations.upkeep.upkeep import Report, UpkeepOptions, dry_run, r
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to `stitchlake`."""
     p = subparsers.add_parser(
         "upkeep",
         help="join small files, let old batches go, archive old records",
@@ -57,6 +58,7 @@ def declare_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command with its parsed arguments. Returns the exit code."""
     try:
         with reported("upkeep"):
             return do_upkeep(args)

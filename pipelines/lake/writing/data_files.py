@@ -104,6 +104,7 @@ def _leaves(path: str, name: str, type_: pa.DataType) -> Iterator[tuple[str, str
 
 
 def remove_files(files: Iterable[Path]) -> None:
+    """Delete these files; missing ones are no error."""
     for file in files:
         file.unlink(missing_ok=True)
 

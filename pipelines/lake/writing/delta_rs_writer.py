@@ -121,6 +121,7 @@ class DeltaRsWriter:
         self._tables: dict[str, _Left] = {}
 
     def append(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
+        """Append rows in one commit, unless the table has this transaction. Returns the version."""
         rows = conform(spec, rows)
         left = self._left(spec)
         with left.lock:
@@ -162,6 +163,7 @@ class DeltaRsWriter:
         return self._committed(spec, commit)
 
     def fold(self, spec: TableSpec, upto_batch_id: int) -> int:
+        """Fold hot rows up to that batch into the base. Returns the version of the base."""
         hot = self._lake.open(spec.hot).to_pyarrow_dataset()
         rows = hot.to_table(filter=pc.field(UPDATED) <= upto_batch_id)
 
@@ -171,6 +173,7 @@ class DeltaRsWriter:
         return self._committed(spec, commit)
 
     def forget_hot(self, spec: TableSpec, upto_batch_id: int) -> int:
+        """Remove hot rows up to that batch. Returns the version of the hot part."""
         folder = self._lake.table_path(spec.hot)
 
         def commit(table: DeltaTable) -> None:

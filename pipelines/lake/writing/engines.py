@@ -26,12 +26,15 @@ class AutoWriter:
         self._few, self._many, self._lake, self._limit = few, many, lake, spark_from_rows
 
     def append(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
+        """Append rows in one commit, unless the table has this transaction. Returns the version."""
         return self._for(rows.num_rows).append(spec, rows, txn)
 
     def fold(self, spec: TableSpec, upto_batch_id: int) -> int:
+        """Fold hot rows up to that batch into the base. Returns the version of the base."""
         return self._for(self._lake.open(spec.hot).count()).fold(spec, upto_batch_id)
 
     def forget_hot(self, spec: TableSpec, upto_batch_id: int) -> int:
+        """Remove hot rows up to that batch. Returns the version of the hot part."""
         return self._few.forget_hot(spec, upto_batch_id)
 
     def _for(self, row_count: int) -> TableWriter:

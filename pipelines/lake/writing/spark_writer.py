@@ -27,6 +27,7 @@ class SparkWriter:
         self._marking.conf.set("spark.databricks.delta.commitInfo.userMetadata", OWN)
 
     def append(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
+        """Append rows in one commit, unless the table has this transaction. Returns the version."""
         rows = conform(spec, rows)
         table = self._lake.open(spec)
         seen = table.transaction_version(txn.app_id)
@@ -36,11 +37,13 @@ class SparkWriter:
         return self._lake.version(spec)
 
     def write(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> None:
+        """Append rows through Spark in one commit."""
         frame = self._spark.createDataFrame(rows)
         writer = frame.write.format("delta").mode("append").option("txnAppId", txn.app_id)
         writer.option("txnVersion", str(txn.version)).save(str(self._lake.table_path(spec)))
 
     def fold(self, spec: TableSpec, upto_batch_id: int) -> int:
+        """Fold hot rows up to that batch into the base. Returns the version of the base."""
         names = ", ".join(f"`{n}`" for n in spec.names)
         values = ", ".join(f"newest.`{n}`" for n in spec.names)
         pairs = ", ".join(f"base.`{n}` = newest.`{n}`" for n in spec.names)
@@ -68,6 +71,7 @@ class SparkWriter:
         return self._lake.version(spec)
 
     def forget_hot(self, spec: TableSpec, upto_batch_id: int) -> int:
+        """Remove hot rows up to that batch. Returns the version of the hot part."""
         hot = self._lake.open(spec.hot).to_pyarrow_dataset()
         if hot.count_rows(filter=pc.field(UPDATED) <= upto_batch_id):
             # Between two batches that is all of them, and taking all is a matter of the log alone.

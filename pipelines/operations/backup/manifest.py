@@ -83,10 +83,12 @@ class Manifest:
 
     @property
     def archived_row_count(self) -> int:
+        """Rows of bronze.events in the archive."""
         return self.archive.table.row_count if self.archive else 0
 
     @property
     def row_count(self) -> int:
+        """Rows of all tables, archived ones included."""
         return sum(table.row_count for table in self.tables.values()) + self.archived_row_count
 
     @property
@@ -96,9 +98,11 @@ class Manifest:
 
     @property
     def byte_count(self) -> int:
+        """Bytes of all files of the restore point."""
         return sum(file.size for file in self.all_files)
 
     def to_json(self) -> str:
+        """The manifest as the text of its file."""
         totals = {
             "row_count": self.row_count,
             "file_count": len(self.all_files),
@@ -108,6 +112,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
+        """Read the text of a manifest file."""
         fields = json.loads(text)
         for total in ("row_count", "file_count", "byte_count"):
             fields.pop(total)

@@ -52,6 +52,7 @@ class Store:
         return stored
 
     def has(self, stored: StoredFile) -> bool:
+        """Whether the backup has the file, in its full size."""
         try:
             return self.place(stored).stat().st_size == stored.size
         except FileNotFoundError:
@@ -69,6 +70,7 @@ class Store:
             raise BackupProblem(self._damaged(stored, "has other bytes than were put there"))
 
     def place(self, stored: StoredFile) -> Path:
+        """Where the backup keeps the file."""
         return contained(self.backup / OBJECTS, f"{stored.sha256[:2]}/{stored.sha256}")
 
     def write_point(self, name: str, text: str) -> None:

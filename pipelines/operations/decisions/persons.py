@@ -28,6 +28,7 @@ class Member:
 
     @property
     def name(self) -> str:
+        """The identifier as `namespace:value`."""
         return f"{self.namespace}:{self.value}"
 
 

@@ -63,6 +63,7 @@ class QualityRun:
 
     @property
     def broken_critical(self) -> list[dict[str, Any]]:
+        """The broken rows of critical severity."""
         return [row for row in self.broken if row["severity"] == "critical"]
 
 

@@ -79,6 +79,7 @@ class ReplayAttempt(Attempt):
     """Rows leave the quarantine even where none come."""
 
     def is_changed(self, spec: TableSpec, rows: pa.Table) -> bool:
+        """A replay writes silver.quarantine even where no row is left."""
         return spec is QUARANTINE or super().is_changed(spec, rows)
 
 
@@ -90,6 +91,7 @@ class ReplayWriter(DeltaRsWriter):
         self._replaced = replaced
 
     def append(self, spec: TableSpec, rows: pa.Table, txn: Txn) -> int:
+        """Append rows; those of silver.quarantine replace the refused events that were read again."""
         if spec is not QUARANTINE:
             return super().append(spec, rows, txn)
         gone = replace_keyed_rows(self._lake, spec, PLACE, self._replaced, rows, txn)

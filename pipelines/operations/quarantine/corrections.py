@@ -40,6 +40,7 @@ class Corrections:
     payloads: Mapping[Place, bytes]
 
     def as_json(self) -> dict[str, Any]:
+        """The corrections as JSON can carry them, payloads in base64."""
         lines = [
             {**dict(zip(RECORD, place, strict=True)), "payload_base64": base64.b64encode(payload).decode()}
             for place, payload in self.payloads.items()
@@ -48,6 +49,7 @@ class Corrections:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Corrections:
+        """Read what `as_json` has made."""
         return cls(found["author"], {_place(line): _payload(line) for line in found["payloads"]})
 
 

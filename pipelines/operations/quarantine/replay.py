@@ -57,6 +57,7 @@ class Replayed:
     batch_ids: list[int] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
+        """The counts of the replay as JSON can carry them."""
         return {
             "selected_count": self.selected_count,
             "valid_count": self.outcome.valid_count,

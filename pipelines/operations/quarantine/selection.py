@@ -43,10 +43,12 @@ class Selection:
     last_batch: int | None = None
 
     def as_json(self) -> dict[str, Any]:
+        """The selection as JSON can carry it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Selection:
+        """Read what `as_json` has made."""
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
         return cls(**given)
 

@@ -176,6 +176,7 @@ class GraphCheck:
 
     @property
     def agrees(self) -> bool:
+        """Whether every row is explained."""
         return not self.wrong_count
 
     def as_dict(self) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Portion:
     received_count: int
 
     def brought(self) -> pc.Expression:
+        """The condition that chooses the records of these batches."""
         return (pc.field("batch_id") > self.after) & (pc.field("batch_id") <= self.upto)
 
 

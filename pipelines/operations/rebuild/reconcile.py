@@ -54,9 +54,11 @@ class Reconciliation:
 
     @property
     def is_equal(self) -> bool:
+        """Whether all tables are equal."""
         return all(t.is_equal for t in self.tables)
 
     def is_equal_in(self, spec: TableSpec) -> bool:
+        """Whether this table is equal."""
         return next(t for t in self.tables if t.table == spec.full_name).is_equal
 
     def as_dict(self) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class Declared:
 
     @property
     def dates(self) -> Dates | None:
+        """The range of dates that is read again; None for all records."""
         since, until = (date.fromisoformat(d) if d else None for d in (self.since, self.until))
         return Dates(since, until) if self.is_range else None
 

@@ -52,6 +52,7 @@ class Move:
 
     @property
     def partition(self) -> dict[str, str | None]:
+        """The partition values of the file."""
         return {MONTH: self.month}
 
 
@@ -64,10 +65,12 @@ class Moves:
     files: tuple[Move, ...]
 
     def as_dict(self) -> dict:
+        """The moves as JSON can carry them."""
         return asdict(self)
 
     @classmethod
     def of(cls, found: dict) -> Moves:
+        """Read what `as_dict` has made."""
         return cls(found["folder"], found["is_restore"], tuple(Move(**m) for m in found["files"]))
 
 
@@ -117,6 +120,7 @@ def require_all_records(snapshot: Snapshot) -> None:
 
 
 def archive_path(folder: str) -> Path:
+    """The folder of bronze.events inside an archive."""
     return Path(folder) / BRONZE_EVENTS.schema / BRONZE_EVENTS.name
 
 

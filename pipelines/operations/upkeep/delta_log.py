@@ -36,6 +36,7 @@ class Changes:
 
 
 def log_folder(lake: Lake, spec: TableSpec) -> Path:
+    """The folder of a table's Delta log."""
     return lake.table_path(spec) / "_delta_log"
 
 

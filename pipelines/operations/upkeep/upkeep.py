@@ -64,6 +64,7 @@ class UpkeepOptions:
 
     @classmethod
     def of(cls, settings: Settings, retain_hours: float | None = None, **archive: Any) -> UpkeepOptions:
+        """Options from the settings. `retain_hours` takes the place of the history that the settings keep."""
         days = settings.history_days if retain_hours is None else retain_hours / 24
         return cls(History(days, settings.history_batches), settings.upkeep_pause_seconds, **archive)
 

@@ -58,11 +58,13 @@ class Compactions:
 
     @property
     def is_due(self) -> bool:
+        """Whether a compaction should begin now."""
         now, are_many = time.monotonic(), self._rows > self._setup.settings.compact_from_hot_rows
         return self._rows > 0 and now > (self._may_from if are_many else self._due_at)
 
     @property
     def is_running(self) -> bool:
+        """Whether a compaction is running."""
         return not self._is_idle.is_set()
 
     def wait(self) -> None:

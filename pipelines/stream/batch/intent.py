@@ -62,6 +62,7 @@ class Intent:
 
     @property
     def is_portion(self) -> bool:
+        """Whether it is a part of a stream's batch, and not the whole."""
         return self.first > 0 or not self.is_last
 
     def goes_on(self, last_published: int) -> tuple[int, int | None]:

@@ -44,7 +44,8 @@ class BeginAttempt(Protocol):
         pool: Executor,
         *,
         is_repeated: bool,
-    ) -> Attempt: ...
+    ) -> Attempt:
+        """Begin an attempt of a batch."""
 
 
 @dataclass(frozen=True)

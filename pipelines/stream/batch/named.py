@@ -27,13 +27,16 @@ class Named:
 
     @property
     def tenant(self) -> pa.ChunkedArray:
+        """The tenant of each identifier."""
         return self.rows["tenant"]
 
     @property
     def namespace(self) -> pa.ChunkedArray:
+        """The namespace of each identifier."""
         return self.rows["namespace"]
 
     def select(self, mask_or_rows: Flags | Longs) -> Named:
+        """The identifiers of these rows."""
         at = np.flatnonzero(mask_or_rows) if mask_or_rows.dtype == np.bool_ else mask_or_rows
         return Named(self.rows.take(pa.array(at)), self.id[at], self.tie[at])
 

@@ -40,6 +40,7 @@ class Portion:
 
     @property
     def is_last(self) -> bool:
+        """Whether the batch ends with this portion."""
         return self.until == self.total
 
 

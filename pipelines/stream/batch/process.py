@@ -221,4 +221,5 @@ class BatchProcessor:
 
     @property
     def has_ended(self) -> bool:
+        """Whether batches are refused."""
         return self._has_ended

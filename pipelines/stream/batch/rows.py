@@ -105,15 +105,18 @@ def _with_own_payload(events: pa.Table) -> Columns:
 
 
 def event_rows(valid: pa.Table, batch_id: int) -> pa.Table:
+    """Rows of silver.events, one per valid event."""
     # Edges and events name the mapping, so that the same records by file or by broker give the same tables.
     return table_of(EVENTS, _by_name(valid), batch_id, valid.num_rows)
 
 
 def identifier_rows(identifiers: pa.Table, batch_id: int) -> pa.Table:
+    """Rows of silver.identifiers, one per new identifier."""
     return table_of(IDENTIFIERS, _by_name(identifiers), batch_id, identifiers.num_rows)
 
 
 def edge_rows(edges: Evidence, state: LakeState, batch_id: int) -> pa.Table:
+    """Rows of silver.identity_edges, one per pair, source and kind."""
     left = state.identity.nodes(edges.left)
     columns: Columns = {
         "tenant": state.tenants.decode(left.tenant[left.at(edges.left)]),
@@ -129,6 +132,7 @@ def edge_rows(edges: Evidence, state: LakeState, batch_id: int) -> pa.Table:
 
 
 def map_rows(nodes: Nodes, state: LakeState, batch_id: int) -> pa.Table:
+    """Rows of silver.identity_map, one per node."""
     columns: Columns = {
         "tenant": state.tenants.decode(nodes.tenant),
         "node_id": nodes.id,
@@ -145,6 +149,7 @@ def map_rows(nodes: Nodes, state: LakeState, batch_id: int) -> pa.Table:
 
 
 def redirect_rows(retired: np.ndarray, successor: np.ndarray, tenant: pa.Array, batch_id: int) -> pa.Table:
+    """Rows of silver.identity_redirects, one per retired canonical id."""
     columns: Columns = {"tenant": tenant, "retired_canonical_id": retired, "canonical_id": successor}
     return table_of(IDENTITY_REDIRECTS, columns, batch_id, len(retired))
 
@@ -152,6 +157,7 @@ def redirect_rows(retired: np.ndarray, successor: np.ndarray, tenant: pa.Array, 
 def log_rows(
     nodes: Nodes, was: np.ndarray, cause: np.ndarray, batch_at: int, state: LakeState, batch_id: int
 ) -> pa.Table:
+    """Rows of silver.identity_log, one per node whose owner changed. `batch_at`: microseconds since 1970 in UTC."""
     moved = cause != ""
     nodes = nodes.select(moved)
     columns: Columns = {
@@ -166,6 +172,8 @@ def log_rows(
 
 
 def refusal_rows(refusals: Refusals, state: LakeState, limits: dict[int, int], batch_id: int) -> pa.Table:
+    """Rows of silver.rejected_edges, one per refused pair. `limits`: values that a person may have, by code of
+    namespace."""
     left = state.identity.nodes(refusals.left)
     columns: Columns = {
         "tenant": state.tenants.decode(left.tenant[left.at(refusals.left)]),

@@ -49,10 +49,12 @@ class Broker:
 
     @property
     def address(self) -> str:
+        """Host and port that clients connect to."""
         return f"{HOST}:{self.port}"
 
     @property
     def pid(self) -> int | None:
+        """The broker's process id; None while it does not run."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
@@ -92,6 +94,7 @@ class Broker:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
+        """End the broker with SIGKILL."""
         self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> None:
@@ -159,6 +162,7 @@ def _make_topic(address: str, topic: str, partitions: int) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run a broker until Ctrl-C. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.stream.kafka.broker", description=__doc__.splitlines()[0]
     )

@@ -61,6 +61,7 @@ class Asked:
             ) from None
 
     def state(self, topic: TopicAddress) -> TopicState:
+        """Ask the broker for the topic: its id, its partitions and their offsets. Raises if it does not answer."""
         try:
             found = self._described(topic.topic)
             partitions = [p.partition() for p in found.partitions()]
@@ -97,6 +98,7 @@ class Asked:
             return []
 
     def close(self) -> None:
+        """Close the client."""
         self.admin.close(self.jvm.java.time.Duration.ofSeconds(1))
 
     def _offsets(self, topic: str, partitions: list[int], spec: Any) -> dict[int, int]:

@@ -36,6 +36,7 @@ Offsets = Mapping[str, TopicOffsets]
 
 
 def to_json(offsets: Offsets) -> str:
+    """Offsets of record as the text in ops.batches."""
     return json.dumps(
         {
             source: {"topic_id": topic.topic_id, "next": {str(p): n for p, n in sorted(topic.next.items())}}
@@ -45,6 +46,7 @@ def to_json(offsets: Offsets) -> str:
 
 
 def from_json(text: str) -> dict[str, TopicOffsets]:
+    """Read what `to_json` has made."""
     return {
         source: TopicOffsets(topic["topic_id"], {int(p): n for p, n in topic["next"].items()})
         for source, topic in json.loads(text).items()

@@ -49,8 +49,10 @@ def is_outage(message: str) -> bool:
 
 
 def is_loss(message: str) -> bool:
+    """Whether the message says that records are lost."""
     return bool(_LOSS.search(message))
 
 
 def is_refusal(message: str) -> bool:
+    """Whether the message says that the broker refuses this client."""
     return bool(_REFUSED.search(message))

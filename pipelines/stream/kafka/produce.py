@@ -54,6 +54,7 @@ def _key(payload: bytes) -> bytes | None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Send the records of files to a topic. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.stream.kafka.produce", description=__doc__.splitlines()[0]
     )

@@ -48,6 +48,7 @@ class TopicWatch:
         return None
 
     def close(self) -> None:
+        """Close the clients."""
         for asked in self._asked.values():
             asked.close()
 

@@ -85,6 +85,7 @@ def with_facts(rows: pa.RecordBatch, facts: Sequence[FileRead]) -> pa.RecordBatc
 
 
 def facts_of(rows: pa.Table | pa.RecordBatch) -> list[FileRead]:
+    """The files that the rows were read from."""
     facts = (rows.schema.metadata or {}).get(_FACTS)
     return [FileRead(*fact) for fact in json.loads(facts)] if facts else []
 

@@ -11,6 +11,7 @@ Walk = Callable[[dict[str, Any], dict[str, Any]], Any]  # (record, its envelope)
 
 
 def walk(record: dict[str, Any], envelope: dict[str, Any], path: Keys) -> Any:
+    """The value at a path of the record, or of its envelope; None where there is none."""
     value: Any = record
     for key in path:
         if type(value) is dict:
@@ -66,6 +67,7 @@ def pruned(record: dict[str, Any], paths: Sequence[Keys]) -> dict[str, Any]:
 
 
 def without(value: Any, path: Keys) -> Any:
+    """The value without what is at the path."""
     key, rest = path[0], path[1:]
     if isinstance(value, list):
         if not isinstance(key, int) or key >= len(value):

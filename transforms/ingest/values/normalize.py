@@ -134,6 +134,7 @@ def number_text(value: int | float | Decimal) -> str | None:
 
 
 def opaque(text: str) -> str | None:
+    """The text as it is."""
     return text
 
 
@@ -191,6 +192,7 @@ def phone(text: str, region: str | None) -> str | None:
 
 
 def hexadecimal(text: str) -> str | None:
+    """Lower case, without `0x`."""
     return text.lower().removeprefix("0x")
 
 
