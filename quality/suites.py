@@ -93,7 +93,7 @@ def judge(measured: Measured) -> Judged:
 
 
 def _metric(name: str, measured: Measured) -> Any:
-    """What an engine would answer, of what was counted."""
+    """The answer that an execution engine would give for a metric, from the counts."""
     if name in ("table.row_count", "compound_columns.unique.filtered_row_count"):
         return measured.element_count
     if name == "table.columns":

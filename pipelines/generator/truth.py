@@ -19,7 +19,7 @@ NO_TIME = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class World:
-    """The whole plan: everything that the records and the truth are told from."""
+    """The whole plan: everything that the records and the truth are written from."""
 
     population: Population
     anchors: Anchors

@@ -25,7 +25,7 @@ def _available(meminfo: Path) -> int | None:
 
 
 def _below_limit(cgroup: Path) -> int | None:
-    """Of cgroup v2, which container runtimes use; None without a limit."""
+    """Bytes left below the limit of cgroup v2, which container runtimes use; None without a limit."""
     try:
         limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
         used = int((cgroup / "memory.current").read_text(encoding="ascii"))

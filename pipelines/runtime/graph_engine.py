@@ -52,7 +52,7 @@ SHARE = 0.5  # of the free memory that one graph may take
 
 
 def fits_driver(node_count: int, edge_count: int, free_bytes: int | None) -> bool:
-    """Whether the driver's engine may solve a graph with so much memory free; None: nobody knows, and it may."""
+    """Whether the driver's engine may solve a graph with `free_bytes` of memory. Yes if that is unknown (None)."""
     needed = node_count * NODE_BYTES + edge_count * EDGE_BYTES
     return free_bytes is None or needed <= SHARE * free_bytes
 

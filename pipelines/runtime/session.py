@@ -35,7 +35,7 @@ class SessionUnusable(Refusal):
 
 
 class Scope(Enum):
-    """Whose decision a setting is."""
+    """Who decides a setting: this program, or whoever submits it to a cluster."""
 
     MACHINE = "machine"  # where and how the JVM runs: ours on a laptop, the submitter's on a cluster
     DEFAULT = "default"  # ours unless whoever submits the job says otherwise
@@ -340,7 +340,7 @@ def _prepare_environment(java_home: Path, master: str, scratch: Path) -> None:
 
 
 def _import_path() -> str:
-    """What a Python process needs on its path to import this program as this process did."""
+    """The PYTHONPATH with which another Python process imports this program as this one does."""
     inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     return os.pathsep.join(dict.fromkeys([str(Path(conf.__file__).absolute().parent.parent), *inherited]))
 

@@ -75,7 +75,7 @@ class IdentityState:
         self._edges: Rows = KeyedRows(EDGES, EDGE_INDEXES, EDGES_KNOWN) if edges is None else edges
         self._redirects: Rows = KeyedRows(REDIRECTS, REDIRECT_INDEXES) if redirects is None else redirects
         self._refusals: Rows = KeyedRows(REFUSALS, REFUSAL_INDEXES) if refusals is None else refusals
-        # Where edges are kept elsewhere, merge_requests are found among them.
+        # Where edges are kept elsewhere, merge requests are found among them.
         self._merge_requests = KeyedRows(WISHES, EDGE_INDEXES) if edges is None else None
         self.decisions = DecisionState()
         self._recent = RecentNodes()
@@ -86,7 +86,7 @@ class IdentityState:
         self._nodes = loaded(NODES, NODE_INDEXES, node_table(nodes), NODES_KNOWN)
 
     def load_edges(self, edges: Evidence) -> None:
-        """Forget all edges and merge_requests and hold these in memory."""
+        """Forget all edges and merge requests and hold these in memory."""
         self._edges = loaded(EDGES, EDGE_INDEXES, edge_table(edges), EDGES_KNOWN)
         self._merge_requests = loaded(WISHES, EDGE_INDEXES, _merge_request_table(edges))
 

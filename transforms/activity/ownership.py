@@ -122,7 +122,7 @@ def named_nodes(sessions: pa.Table) -> Longs:
 
 
 def claimants(sessions: pa.Table, policy: Policy, persons: Persons = NOBODY_KNOWN) -> Longs:
-    """Of each session the node that it belongs to because of what is in it, NO_USER for one that names nobody."""
+    """The claimant of each session: the node that its own events name, NO_USER for none."""
     claimant = longs(sessions["user_node_id"], NO_USER).copy()
     lists = whole(conformed(sessions, SESSIONS.arrow, ("claims",))["claims"])
     if lists.null_count == len(lists):

@@ -1,1 +1,1 @@
-"""Comparisons of derived tables. Imports `ingest` and `arrays`."""
+"""Comparisons of derived tables. May import `identity`, `ingest` and `arrays`."""

@@ -83,7 +83,7 @@ class Effects:
 
 
 def effects_of(before: Tables, after: Tables, compared: Mapping[TableSpec, Compared]) -> Effects:
-    """Both sets of derived tables under comparable ids: a person that stays bears the same one in both."""
+    """Both sets of derived tables under comparable ids: a person that stays has the same one in both."""
     owners, was, now = _owners(before, after)
     is_there = (was > 0) & (now > 0)
     persons_before, persons_after = np.unique(was[was > 0]), np.unique(now[now > 0])

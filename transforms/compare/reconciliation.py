@@ -1,6 +1,6 @@
 """Compares two sets of derived tables: is their content equal, apart from minted ids?
 
-A person is known by its smallest node, whatever id it bears, so that lakes with the same hashing key compare. Left out
+A person is known by its smallest node, whatever its id is, so that lakes with the same hashing key compare. Left out
 are provenance (batches, origins, instants of arrival) and what follows the sequence of batches: redirects and the log.
 """
 

@@ -57,7 +57,7 @@ def assign_canonical_ids(
     np.minimum.at(cluster_tie, cluster, tie)
     live = distinct(current[current > 0])
     retired, successor = redirects
-    # Ids that these persons may bear: those they bear, and those retired into them. An id that somebody else bears,
+    # Ids that these persons may have: those they have, and those retired into them. An id that somebody else has,
     # or that was retired into somebody else, is not theirs to take even if a node of theirs first carried it.
     known = distinct(np.concatenate([live, retired]))
     home = _home(known, cluster, current, first, cluster_tie)

@@ -55,7 +55,7 @@ NOTHING_JOINED = Joined(_NONE, _NONE)
 def joined_values(
     asked: Nodes, seen: Nodes, evidence: Evidence, lookup: MergeRequestLookup, policy: Policy
 ) -> Joined:
-    """What the values among `asked`, and the merge_requests of a batch, are joined to, however many steps away.
+    """What the values among `asked`, and the merge requests of a batch, are joined to, however many steps away.
 
     `seen` and `evidence` are the batch's own nodes and pairs, which the look-up does not know yet.
     """

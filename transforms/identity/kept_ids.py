@@ -45,7 +45,7 @@ def keep_ids(
     """Ids of persons 0 … n-1, numbered in the order in which ties end.
 
     person, present, earlier: per node its person, the id it carries now (0: none), and the id it carried first, or
-    when it was last anybody's (0: never). borne: every id that somebody bears now, also through nodes that are no
+    when it was last anybody's (0: never). borne: every id that somebody has now, also through nodes that are no
     more. redirects: every one there is (retired, successor).
     """
     count = int(person.max(initial=-1)) + 1

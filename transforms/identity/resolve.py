@@ -153,7 +153,7 @@ def resolve(
 def _requested(
     seen: Nodes, evidence: Evidence, decided: np.ndarray, lookup: IdentityLookup, policy: Policy
 ) -> np.ndarray:
-    """Nodes whose value is another than before: what this batch's merge_requests and decisions join, or part."""
+    """Nodes whose value is another than before: what this batch's merge requests and decisions join, or part."""
     asks = evidence.kind > OBSERVED_CODE
     ends = distinct(np.concatenate([evidence.left[asks], evidence.right[asks], decided]))
     if not len(ends):

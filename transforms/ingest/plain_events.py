@@ -114,7 +114,7 @@ class PlainEvents:
         return place[chosen], chosen, made, subjects.mentions(place, is_plain)
 
     def _read(self, payloads: Sequence[bytes | None], most_bytes: int) -> tuple[list[int], list[Any]]:
-        """(places, records) of what has no more than the fields of a plain record, in their types."""
+        """(places, records) of the payloads that have only the fields of a plain record, in the right types."""
         places, records = [], []
         decode = self._decode
         for place, payload in enumerate(payloads):

@@ -66,7 +66,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="read it again after a fix, and publish what is acceptable now",
         description="Reads the selected records again by today's mappings and settings, and publishes what is "
         "acceptable now, as if it had been from the start; the rest stays, with its reasons of today. With a stream "
-        "running the stream does it between two batches; it goes on reading new records as it was started, so start "
+        "running the stream does it between two batches; it continues to read new records as it was started, so start "
         "it anew after a change of a mapping or a setting.",
     )
     replaying.add_argument(

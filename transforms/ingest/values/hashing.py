@@ -52,7 +52,7 @@ def node_ids(key: bytes) -> Callable[[bytes], int]:
 
 
 def digest(content: bytes) -> int:
-    """64 bits of what `content` says, signed as Spark's and Arrow's longs are."""
+    """A 64-bit hash of `content`, signed as Spark's and Arrow's longs are."""
     started = _EMPTY.copy()  # half the time of starting one: this runs several times an event
     started.update(content)
     number: int = _READ(started.digest())[0]
