@@ -30,7 +30,7 @@ from pipelines.operations.upgrade import ready_to_write
 from tests.pipelines.driver_lake import KEY, DriverLake
 from tests.pipelines.lake_rows import rows_of
 from tests.pipelines.old_lake import part
-from tests.pipelines.operations.upkeep.worlds import do_upkeep, wishes
+from tests.pipelines.operations.upkeep.worlds import do_upkeep, options
 
 pytestmark = pytest.mark.thorough  # whole lakes
 
@@ -162,7 +162,7 @@ def make(kind: str, born_here: Path, unpacked: Path, folder: Path) -> Path:
         assert main(["rebuild", "--policy", "default", "--yes", "--lake", str(lake)]) == 0
     if kind == "archived":
         world = DriverLake(folder)
-        do_upkeep(world, wishes(archive_days=0.0, archive_to=str(folder / "cheap")))
+        do_upkeep(world, options(archive_days=0.0, archive_to=str(folder / "cheap")))
     return lake
 
 

@@ -18,7 +18,7 @@ from pipelines.operations.requests import requests as requests
 from pipelines.operations.upgrade import ready_to_write
 from pipelines.runtime.private_files import VARIABLE, keep_files_private, mask
 from tests.direct_lake import DirectLake
-from tests.pipelines.operations.upkeep.worlds import do_upkeep, records, wishes
+from tests.pipelines.operations.upkeep.worlds import do_upkeep, options, records
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_lakes_errands_decisions_backups_archives_and_exports_are_private(
     for batch in range(2):
         world.feed(records(batch))
     world.processor.compact()
-    do_upkeep(world, wishes(archive_days=0.0, archive_to=str(home / "cheap")))
+    do_upkeep(world, options(archive_days=0.0, archive_to=str(home / "cheap")))
     put(lake, {"decision": "merge"})
     requests._ask(lake, "upkeep", {})
     for words in (

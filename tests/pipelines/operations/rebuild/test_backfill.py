@@ -40,7 +40,7 @@ from pipelines.operations.requests.holder import holder_of, holding
 from pipelines.operations.requests.requests import RequestFailed, is_asked, run_asked
 from pipelines.operations.upkeep.archive import ArchiveProblem
 from tests.direct_lake import DirectLake
-from tests.pipelines.operations.upkeep.worlds import do_upkeep, wishes
+from tests.pipelines.operations.upkeep.worlds import do_upkeep, options
 
 pytestmark = pytest.mark.thorough
 
@@ -504,7 +504,7 @@ def test_records_that_are_archived_are_asked_for_and_a_range_can_do_without_them
     world = World(tmp_path / "world", FIXED)
     for batch in cut(records(41), 3):
         world.take(batch)
-    do_upkeep(world, wishes(batches=1, archive_days=0.0, archive_to=str(tmp_path / "cheap")))
+    do_upkeep(world, options(batches=1, archive_days=0.0, archive_to=str(tmp_path / "cheap")))
     with pytest.raises(ArchiveProblem, match="restore-archive"):
         rebuild(world.path, world.policy, world.settings, spark=no_spark)
     assert reconciled(world, Dates(date(2020, 1, 1), date(2020, 1, 2))).is_equal
