@@ -41,3 +41,11 @@ def test_a_text_that_spark_cannot_use_is_refused(line: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["laptop", "cluster"])
 def test_shipped_environments_are_in_range(name: str) -> None:
     assert load_settings(name)
+
+
+def test_a_setting_of_an_earlier_version_is_named_and_changes_nothing(tmp_path: Path) -> None:
+    """A lake's settings file must not stop its stream after an upgrade."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("graphframes_from_edges: 5\nwrite_threads: 3\n")
+    with pytest.warns(UserWarning, match=r"mine.yaml: graphframes_from_edges: has no effect any more"):
+        assert load_settings(str(file)) == replace(Settings(), write_threads=3)

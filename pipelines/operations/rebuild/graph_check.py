@@ -190,8 +190,8 @@ def check_components(snapshot: Snapshot, policy: Policy, spark: SparkSession) ->
     `policy`: the lake's own; only its limits are read. Writes Delta tables below the lake, and removes them again.
     """
     started = time.monotonic()
-    version = snapshot.version(IDENTITY_EDGES)
-    is_small = version is None or snapshot.lake.open(IDENTITY_EDGES, version).count() < SMALL_EDGES
+    parts = (IDENTITY_EDGES, IDENTITY_EDGES.hot)
+    is_small = sum(snapshot.dataset(part).count_rows() for part in parts) < SMALL_EDGES
     session = spark.newSession()
     if is_small:
         # Planning each step again and compiling it takes longer than the steps of a small graph. This session's alone.

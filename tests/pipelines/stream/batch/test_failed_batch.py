@@ -185,3 +185,25 @@ def test_a_failed_batch_leaves_the_state_as_it_was_and_nothing_is_read_again(spe
     kept, read = lake.processor.last.state, LakeState.load(published(lake.lake), lake.policy)
     assert contents(kept) == contents(read)
     assert contents(clean.processor.last.state)["sessions"] == contents(read)["sessions"]
+
+
+def test_a_stream_that_goes_on_after_a_failure_compacts_while_it_is_idle(tmp_path: Path) -> None:
+    """Seen to fail while `go_on` kept the failure of the batch before."""
+    lake = DirectLake(tmp_path / "lake")
+    lake.settings = replace(lake.settings, compact_every_seconds=0.0)
+    lake.processor = lake.new_processor()
+    lake.feed([event(0, cookie_id="c1", user_id="u1")])
+    lake.processor.compact()
+
+    def broken() -> pa.Table:
+        raise OSError("the broker is away")
+
+    with pytest.raises(OSError, match="away"):
+        lake.processor.process(broken, 1)
+    lake.processor.end()
+    lake.processor.go_on()
+    lake.processor.compactions.count(1)
+    lake.processor.compactions._may_from = lake.processor.compactions._due_at = 0.0
+    lake.processor.compact_if_due()
+    assert lake.processor.compactions.is_running or not lake.processor.compactions.is_due
+    lake.processor.close()
